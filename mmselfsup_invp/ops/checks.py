@@ -1,0 +1,39 @@
+"""Argument checks the operations share: what was found, what is valid, what to do."""
+
+from collections.abc import Iterable
+
+from torch import Tensor
+
+
+def require_range(name: str, value: int, low: int, high: int, why: str) -> None:
+    """Raise ``ValueError`` unless ``low <= value <= high``.
+
+    Example:
+        >>> require_range('k', 9, 1, 5, 'a bank of 6 rows has 5 other rows')
+        Traceback (most recent call last):
+        ...
+        ValueError: k = 9 is outside the valid range 1 to 5: a bank of 6 rows has 5 other rows.
+    """
+    if not low <= value <= high:
+        raise ValueError(f'{name} = {value} is outside the valid range {low} to {high}: {why}.')
+
+
+def require_choice(name: str, value: str, valid: Iterable[str]) -> None:
+    """Raise ``ValueError`` that lists the valid names unless ``value`` is one of them."""
+    valid = list(valid)
+    if value not in valid:
+        raise ValueError(f'{name} = {value!r} is unknown; valid: {", ".join(map(repr, valid))}.')
+
+
+def require_features(name: str, features: Tensor, dim: int | None = None) -> None:
+    """Raise ``ValueError`` unless ``features`` is a float matrix, with ``dim`` columns if given."""
+    if features.dim() != 2 or not features.is_floating_point():
+        raise ValueError(
+            f'{name} must be a floating point matrix of shape (rows, dimensions), '
+            f'found {features.dtype} of shape {tuple(features.shape)}.'
+        )
+    if dim is not None and features.size(1) != dim:
+        raise ValueError(
+            f'{name} has {features.size(1)} dimensions where {dim} are needed: '
+            'queries and bank must come from the same neck (out_channels = feat_dim).'
+        )

@@ -1,0 +1,181 @@
+"""Exact search: the rows of the bank most similar to each query."""
+
+import torch
+from torch import Tensor
+
+from .checks import require_features, require_range
+
+# Similarities that one call holds at a time unless told otherwise: 8 MiB on the CPU, where a block
+# that stays in the caches is fastest, 64 MiB on accelerators.
+CPU_ELEMENTS = 2**21
+DEVICE_ELEMENTS = 2**24
+# Rows of a bank of 16-bit numbers that are widened at a time.
+CAST_ROWS = 2**13
+# Queries go in multiples of this, which the matrix product likes best.
+ROW_GROUP = 32
+# One in so many entries of a row is looked at to guess which of them can be among the highest m.
+SAMPLE_STRIDE = 16
+
+
+def default_elements(device: torch.device) -> int:
+    """Return how many similarities to hold at a time on ``device``."""
+    return CPU_ELEMENTS if device.type == 'cpu' else DEVICE_ELEMENTS
+
+
+@torch.no_grad()
+def top_m(
+    query: Tensor,
+    bank: Tensor,
+    m: int,
+    *,
+    exclude: Tensor | None = None,
+    sort: bool = True,
+    max_elements: int | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Find the ``m`` rows of the bank with the highest inner product with each query.
+
+    With each query's own row as ``exclude`` this is N_M(i) of the InvP paper
+    (`arXiv:2010.11694 <https://arxiv.org/abs/2010.11694>`_, section 3.3). The result is exact,
+    ties aside. The similarities are computed in float32 whatever the storage type, block by
+    block, so that the memory on top of the result is bounded by ``max_elements`` and does not
+    grow with ``N``. No gradient flows through the search; :func:`bank_similarity` gives
+    similarities that have one.
+
+    Args:
+        query (Tensor): Float, shape ``(B, D)``; unit rows make the inner product the cosine.
+        bank (Tensor): Float (any width), shape ``(N, D)``, on the device of ``query``.
+        m (int): Rows to find for each query, 1 to N, or to N - 1 with ``exclude``.
+        exclude (Tensor, optional): int64, shape ``(B,)``, one row of the bank that each query
+            must not find. Defaults to None, find any row.
+        sort (bool): Whether to give them in descending order. If not, the order is arbitrary
+            but for the least similar, which stands last; the losses need no more, and sorting
+            thousands of columns costs about as much as finding them. Defaults to True.
+        max_elements (int, optional): Similarities held at a time. Defaults to None: 2**21
+            (8 MiB) on the CPU, 2**24 elsewhere.
+
+    Returns:
+        tuple[Tensor, Tensor]: Similarity, float32, and row index, int64, both ``(B, m)``.
+
+    Raises:
+        ValueError: If the shapes do not fit or ``m`` is not within its range.
+
+    Example:
+        >>> bank = torch.eye(4)
+        >>> top_m(torch.tensor([[0.8, 0.6, 0.0, 0.0]]), bank, m=2)
+        (tensor([[0.8000, 0.6000]]), tensor([[0, 1]]))
+    """
+    require_features('bank', bank)
+    require_features('query', query, bank.size(1))
+    found = len(bank) if exclude is None else len(bank) - 1
+    require_range('m', m, 1, found, f'each query has {found} rows of the bank to find')
+    if exclude is None:
+        exclude = query.new_full((len(query),), -1, dtype=torch.int64)
+    limit = max_elements or default_elements(bank.device)
+    rows, columns = _block_shape(len(query), len(bank), m, limit)
+    similarity = query.new_empty((len(query), m), dtype=torch.float32)
+    index = torch.empty_like(similarity, dtype=torch.int64)
+    for start in range(0, len(query), rows):
+        part = slice(start, start + rows)
+        similarity[part], index[part] = _search_rows(query[part], exclude[part], bank, m, columns)
+    if sort:
+        similarity, order = similarity.sort(dim=1, descending=True)
+        index = index.gather(1, order)
+    else:
+        farthest = similarity.argmin(dim=1, keepdim=True)
+        _swap_with_last(similarity, farthest)
+        _swap_with_last(index, farthest)
+    return similarity, index
+
+
+def _swap_with_last(values: Tensor, column: Tensor) -> None:
+    """Exchange one entry of each row with its last, in place."""
+    last = values[:, -1:].clone()
+    values[:, -1:] = values.gather(1, column)
+    values.scatter_(1, column, last)
+
+
+def _search_rows(
+    query: Tensor, exclude: Tensor, bank: Tensor, m: int, columns: int
+) -> tuple[Tensor, Tensor]:
+    """Search one block of queries, merging what each block of bank rows gives."""
+    best = best_index = None
+    for start in range(0, len(bank), columns):
+        scores = similarities(query, bank[start : start + columns])
+        _hide(scores, exclude[:, None] - start)
+        similarity, index = _highest(scores, min(m, scores.size(1)))
+        index += start
+        if best is not None:
+            similarity = torch.cat([best, similarity], dim=1)
+            index = torch.cat([best_index, index], dim=1)
+            similarity, kept = _highest(similarity, min(m, similarity.size(1)))
+            index = index.gather(1, kept)
+        best, best_index = similarity, index
+    return best, best_index
+
+
+def similarities(query: Tensor, bank: Tensor) -> Tensor:
+    """All inner products, in float32 even under autocast, which leaves ``out=`` calls alone."""
+    query = query.float()
+    out = query.new_empty((len(query), len(bank)))
+    step = len(bank) if bank.dtype == torch.float32 else CAST_ROWS
+    for start in range(0, len(bank), step):
+        part = slice(start, start + step)
+        torch.mm(query, bank[part].float().T, out=out[:, part])
+    return out
+
+
+def _hide(scores: Tensor, column: Tensor) -> None:
+    """Overwrite one entry a row by -inf; a column outside the block hides nothing."""
+    inside = column.clamp(0, scores.size(1) - 1)
+    value = scores.gather(1, inside).masked_fill_(inside == column, -torch.inf)
+    scores.scatter_(1, inside, value)
+
+
+def _highest(scores: Tensor, m: int) -> tuple[Tensor, Tensor]:
+    """Find the ``m`` highest entries of each row, in any order."""
+    # On the CPU topk spends its time on moving whole rows about; sifting them first halves that
+    # where m is a small part of a row, but large enough to be guessed well from a sample.
+    if scores.device.type == 'cpu' and m >= 256 and 8 * m <= scores.size(1) <= 512 * m:
+        sifted = _sift(scores, m)
+        if sifted is not None:
+            candidates, columns = sifted
+            similarity, kept = candidates.topk(m, dim=1, sorted=False)
+            return similarity, columns.gather(1, kept)
+    return scores.topk(m, dim=1, sorted=False)
+
+
+def _sift(scores: Tensor, m: int) -> tuple[Tensor, Tensor] | None:
+    """Keep the entries of each row that can be among its ``m`` highest.
+
+    They are those above a threshold that, by a sample of the row, ``m`` and four standard
+    deviations more will pass. Returns them with their columns, padded by -inf to a common width;
+    or None where the sample misled and fewer than ``m`` pass, or so many that little is gained.
+    """
+    sampled = m / SAMPLE_STRIDE
+    rank = int(sampled + 4 * sampled**0.5) + 1
+    threshold = scores[:, ::SAMPLE_STRIDE].topk(rank, dim=1, sorted=False)[0].amin(1, keepdim=True)
+    passing = (scores >= threshold).flatten().nonzero().squeeze(1)
+
+    first = torch.arange(len(scores) + 1) * scores.size(1)
+    edge = torch.searchsorted(passing, first)
+    count = edge.diff()[:, None]
+    fewest, width = count.min().item(), count.max().item()
+    if fewest < m or width > 4 * m:
+        return None
+    place = torch.arange(width)
+    # Past its end a row repeats its last entry, so that the column stays a valid one.
+    ragged = torch.minimum(edge[:-1, None] + place, edge[1:, None] - 1)
+    columns = passing[None].expand(len(scores), -1).gather(1, ragged).sub_(first[:-1, None])
+    return scores.gather(1, columns).masked_fill_(place >= count, -torch.inf), columns
+
+
+def _block_shape(queries: int, bank_rows: int, m: int, max_elements: int) -> tuple[int, int]:
+    """Choose how many queries meet how many bank rows at a time.
+
+    Whole rows of similarities are best (nothing to merge). Where even :data:`ROW_GROUP` of them
+    exceed the limit, the bank is split as well, but into blocks no narrower than ``m``, below
+    which merging would cost more than it saves.
+    """
+    rows = max(max_elements // bank_rows // ROW_GROUP, 1) * ROW_GROUP
+    rows = max(min(queries, rows), 1)
+    return rows, min(bank_rows, max(max_elements // rows, m))

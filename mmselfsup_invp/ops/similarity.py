@@ -1,0 +1,172 @@
+"""Similarities of a query with chosen rows of the bank, or with all of them, with a gradient.
+
+The bank is a constant for autograd: gradients flow to the query alone, so backward needs the
+weighted sum of the rows that were read and never a B x N matrix.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+
+from .search import default_elements, similarities
+
+
+class _GatheredSimilarity(Function):
+    """``query[b] . bank[index[b, j]]``; ``known`` saves the forward arithmetic."""
+
+    @staticmethod
+    def forward(ctx, query: Tensor, bank: Tensor, index: Tensor, known: Tensor | None) -> Tensor:
+        ctx.save_for_backward(bank, index)
+        ctx.query_dtype = query.dtype
+        return _gather_dot(query, bank, index) if known is None else known.view_as(known)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
+        bank, index = ctx.saved_tensors
+        return _weighted_rows(grad, bank, index).to(ctx.query_dtype), None, None, None
+
+
+def _gather_dot(query: Tensor, bank: Tensor, index: Tensor) -> Tensor:
+    """Read the rows of a few queries at a time: never all B x M x D values at once."""
+    out = torch.empty(index.shape, dtype=torch.float32, device=query.device)
+    for block in _query_blocks(index, bank.size(1)):
+        rows = bank[index[block]].float()
+        torch.bmm(rows, query[block, :, None].float(), out=out[block, :, None])
+    return out
+
+
+def _weighted_rows(weight: Tensor, bank: Tensor, index: Tensor) -> Tensor:
+    """``sum_j weight[b, j] * bank[index[b, j]]`` in float32, shape ``(B, D)``."""
+    if bank.dtype == torch.float32:
+        return F.embedding_bag(index, bank, per_sample_weights=weight.float(), mode='sum')
+    out = torch.empty((len(index), bank.size(1)), dtype=torch.float32, device=bank.device)
+    for block in _query_blocks(index, bank.size(1)):
+        torch.bmm(weight[block, None].float(), bank[index[block]].float(), out=out[block, None])
+    return out
+
+
+def _query_blocks(index: Tensor, dim: int) -> list[slice]:
+    step = max(default_elements(index.device) // max(index.size(1) * dim, 1), 1)
+    return [slice(start, start + step) for start in range(0, len(index), step)]
+
+
+def bank_similarity(
+    query: Tensor, bank: Tensor, index: Tensor, known: Tensor | None = None
+) -> Tensor:
+    """Inner product of each query with the rows of the bank that ``index`` names.
+
+    Memory is O(B * M): the backward sums the rows as it reads them, it keeps none.
+
+    Args:
+        query (Tensor): Float, shape ``(B, D)``; the gradient flows here and nowhere else.
+        bank (Tensor): Float, shape ``(N, D)``, unchanged until backward has run.
+        index (Tensor): int64, shape ``(B, M)``.
+        known (Tensor, optional): float32, shape ``(B, M)``: these very similarities where a
+            search has already computed them. Defaults to None, compute them.
+
+    Returns:
+        Tensor: float32, shape ``(B, M)``.
+
+    Example:
+        >>> bank_similarity(torch.tensor([[0.6, 0.8]]), torch.eye(2), torch.tensor([[1, 0]]))
+        tensor([[0.8000, 0.6000]])
+    """
+    return _GatheredSimilarity.apply(query, bank.detach(), index, known)
+
+
+class _MaskedLogSumExp(Function):
+    """Keeps the similarities, which the losses share, and not the logits of each loss."""
+
+    @staticmethod
+    def forward(ctx, similarity: Tensor, hidden: Tensor | None, temperature: float) -> Tensor:
+        total = _hide(similarity / temperature, hidden).logsumexp(dim=1)
+        ctx.save_for_backward(similarity, hidden, total)
+        ctx.temperature = temperature
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
+        similarity, hidden, total = ctx.saved_tensors
+        # Hidden after the subtraction: where all of a row is hidden, its total is -inf.
+        weight = _hide((similarity / ctx.temperature).sub_(total[:, None]), hidden).exp_()
+        return weight.mul_(grad[:, None] / ctx.temperature), None, None
+
+
+def _hide(logits: Tensor, hidden: Tensor | None) -> Tensor:
+    return logits if hidden is None else logits.masked_fill_(hidden, -torch.inf)
+
+
+def masked_logsumexp(similarity: Tensor, hidden: Tensor | None, temperature: float) -> Tensor:
+    """``log sum_j exp(similarity[b, j] / temperature)`` over the entries that are not hidden.
+
+    A row with all entries hidden gives -inf and no gradient.
+
+    Args:
+        similarity (Tensor): float32, shape ``(B, M)``, unchanged until backward has run.
+        hidden (Tensor, optional): bool, shape ``(B, M)``; None hides nothing.
+        temperature (float): Positive.
+
+    Returns:
+        Tensor: float32, shape ``(B,)``.
+
+    Example:
+        >>> similarity = torch.tensor([[1.0, 0.0, 0.0]])
+        >>> masked_logsumexp(similarity, torch.tensor([[True, False, False]]), temperature=1.0)
+        tensor([0.6931])
+    """
+    return _MaskedLogSumExp.apply(similarity, hidden, temperature)
+
+
+class _FullLogSumExp(Function):
+    """log sum_n exp(query . bank_n / temperature) over the whole bank, in blocks."""
+
+    @staticmethod
+    def forward(ctx, query: Tensor, bank: Tensor, temperature: float, columns: int) -> Tensor:
+        total = query.new_full((len(query),), -torch.inf, dtype=torch.float32)
+        for block in bank.split(columns):
+            logits = similarities(query, block).div_(temperature)
+            total = torch.logaddexp(total, logits.logsumexp(dim=1))
+        ctx.save_for_backward(query, bank, total)
+        ctx.temperature, ctx.columns = temperature, columns
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
+        query, bank, total = ctx.saved_tensors
+        weighted = torch.zeros(query.shape, dtype=torch.float32, device=query.device)
+        for block in bank.split(ctx.columns):
+            logits = similarities(query, block).div_(ctx.temperature)
+            weight = logits.sub_(total[:, None]).exp_()
+            weighted.addmm_(weight, block.float())
+        weighted *= grad[:, None] / ctx.temperature
+        return weighted.to(query.dtype), None, None, None
+
+
+def full_logsumexp(
+    query: Tensor, bank: Tensor, temperature: float, *, max_elements: int | None = None
+) -> Tensor:
+    """``log sum_n exp(s_in / temperature)`` over all N rows, for losses without hard negatives.
+
+    Streams over the bank forward and backward, so memory is bounded by ``max_elements``.
+
+    Args:
+        query (Tensor): Float, shape ``(B, D)``; the gradient flows here and nowhere else.
+        bank (Tensor): Float, shape ``(N, D)``, unchanged until backward has run.
+        temperature (float): Positive.
+        max_elements (int, optional): Similarities held at a time, see :func:`top_m`.
+
+    Returns:
+        Tensor: float32, shape ``(B,)``.
+
+    Example:
+        >>> full_logsumexp(torch.tensor([[1.0, 0.0]]), torch.eye(2), temperature=1.0)
+        tensor([1.3133])
+    """
+    limit = max_elements or default_elements(bank.device)
+    columns = max(limit // max(len(query), 1), 1)
+    return _FullLogSumExp.apply(query, bank.detach(), temperature, columns)
