@@ -1,0 +1,9 @@
+# What every run of this package shares, on top of MMSelfSup's own runtime.
+_base_ = 'mmselfsup::selfsup/_base_/default_runtime.py'
+
+custom_imports = dict(imports=['mmselfsup_invp'], allow_failed_imports=False)
+
+# A fixed seed, on which EpochSeedHook builds: the same config gives the same run.
+randomness = dict(seed=0)
+
+default_hooks = dict(checkpoint=dict(type='CheckpointHook', interval=10, max_keep_ckpts=3))

@@ -1,0 +1,9 @@
+# InvP on CIFAR-10 by the official recipe.
+_base_ = [
+    '../_base_/models/invp_resnet18-cifar.py',
+    '../_base_/datasets/cifar10_invp.py',
+    '../_base_/schedules/sgd_coslr-800e.py',
+    '../_base_/default_runtime.py',
+]
+
+optim_wrapper = dict(optimizer=dict(weight_decay=5e-4))

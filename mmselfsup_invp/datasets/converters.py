@@ -1,0 +1,143 @@
+"""Write small data sets as the image folders that the configs read.
+
+The layout is ``ROOT/{train,test}/CLASS/00000.png`` with lists ``ROOT/meta/{train,test}.txt`` of
+lines ``CLASS/00000.png LABEL``. A split's list is written last, in one step, so that a conversion
+cut short is never mistaken for a whole one; a list that is there is believed.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from rich.progress import track
+from torch.utils.data import Dataset
+from torchvision import datasets
+
+PathLike = str | Path
+
+
+def write_split(
+    root: PathLike, split: str, samples: Iterable[tuple[Image.Image, int]], classes: Sequence[str]
+) -> int:
+    """Write one split and its list.
+
+    Args:
+        root (str | Path): Folder of the data set, made if it is not there.
+        split (str): Name of the split.
+        samples (Iterable[tuple[Image, int]]): Images and labels.
+        classes (Sequence[str]): Folder name of each label.
+
+    Returns:
+        int: Images written.
+    """
+    root = Path(root)
+    for name in classes:
+        (root / split / name).mkdir(parents=True, exist_ok=True)
+    lines = []
+    numbered = track(enumerate(samples), f'{root.name}/{split}', total=_length(samples))
+    for number, (image, label) in numbered:
+        path = f'{classes[label]}/{number:05d}.png'
+        image.save(root / split / path)
+        lines.append(f'{path} {label}\n')
+    list_file = root / 'meta' / f'{split}.txt'
+    list_file.parent.mkdir(exist_ok=True)
+    unfinished = list_file.with_suffix('.unfinished')
+    unfinished.write_text(''.join(lines))
+    os.replace(unfinished, list_file)
+    return len(lines)
+
+
+def _length(samples: Iterable) -> int | None:
+    return len(samples) if hasattr(samples, '__len__') else None
+
+
+def has_split(root: PathLike, split: str) -> bool:
+    """Tell whether a split was written to its end."""
+    return (Path(root) / 'meta' / f'{split}.txt').is_file()
+
+
+def convert_digits(root: PathLike) -> dict[str, int]:
+    """Write the handwritten digits that ship inside scikit-learn: 1,797 grey images of 8 x 8.
+
+    Every fifth image is a test image. Nothing is downloaded (source: UCI, Alpaydin and Kaynak).
+
+    Args:
+        root (str | Path): Folder of the data set.
+
+    Returns:
+        dict[str, int]: Images of the splits written; a split that is there is left alone.
+    """
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    pixels = np.round(digits.images * (255 / 16)).astype(np.uint8)
+    is_test = np.arange(len(pixels)) % 5 == 4
+    written = {}
+    for split, chosen in (('train', ~is_test), ('test', is_test)):
+        if not has_split(root, split):
+            samples = list(
+                zip(map(Image.fromarray, pixels[chosen]), digits.target[chosen], strict=True)
+            )
+            written[split] = write_split(root, split, samples, [str(n) for n in range(10)])
+    return written
+
+
+def _torchvision(dataset: type, source: Path, **split: object) -> Dataset:
+    """Open a data set of torchvision, downloading it where that is needed and possible."""
+    try:
+        return dataset(str(source), **split)
+    except RuntimeError:
+        pass  # Not there, or not whole.
+    try:
+        return dataset(str(source), download=True, **split)
+    except (OSError, RuntimeError) as error:
+        address = getattr(dataset, 'url', None) or dataset.split_list[split['split']][0]
+        raise FileNotFoundError(
+            f'{dataset.__name__} is not in {source} and cannot be downloaded ({error}). Fetch '
+            f'{address} by other means and put it into {source}.'
+        ) from error
+
+
+def _read_cifar(dataset: type, source: Path, split: str) -> tuple[Dataset, list[str]]:
+    images = _torchvision(dataset, source, train=split == 'train')
+    return images, images.classes
+
+
+def _read_svhn(source: Path, split: str) -> tuple[Dataset, list[str]]:
+    return _torchvision(datasets.SVHN, source, split=split), [str(n) for n in range(10)]
+
+
+READERS: dict[str, Callable[[Path, str], tuple[Dataset, list[str]]]] = {
+    'cifar10': partial(_read_cifar, datasets.CIFAR10),
+    'cifar100': partial(_read_cifar, datasets.CIFAR100),
+    'svhn': _read_svhn,
+}
+
+
+def convert_torchvision(name: str, source: PathLike, root: PathLike) -> dict[str, int]:
+    """Write CIFAR-10, CIFAR-100 or SVHN as folders, from what torchvision has downloaded.
+
+    Args:
+        name (str): ``'cifar10'``, ``'cifar100'`` or ``'svhn'``.
+        source (str | Path): The folder torchvision downloaded to; for a missing archive the
+            download is tried there.
+        root (str | Path): Folder to write.
+
+    Returns:
+        dict[str, int]: Images of the splits written; a split that is there is left alone.
+
+    Raises:
+        ValueError: If the name is unknown.
+        FileNotFoundError: If the archive is neither there nor to be downloaded.
+    """
+    if name not in READERS:
+        raise ValueError(f'name = {name!r} is unknown; valid: {", ".join(READERS)}.')
+    written = {}
+    for split in ('train', 'test'):
+        if not has_split(root, split):
+            samples, classes = READERS[name](Path(source), split)
+            written[split] = write_split(root, split, samples, classes)
+    return written

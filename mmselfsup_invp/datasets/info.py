@@ -1,0 +1,45 @@
+"""What a run needs to know of a data set: how many rows a bank takes, and the labels, if any."""
+
+import torch
+from mmengine.dataset import BaseDataset, ClassBalancedDataset, ConcatDataset, RepeatDataset
+from torch import Tensor
+
+
+def _source(dataset: object) -> BaseDataset:
+    """The data set whose positions are the ``sample_idx`` of the samples.
+
+    Raises:
+        ValueError: If there is no single one.
+    """
+    while isinstance(dataset, (RepeatDataset, ClassBalancedDataset)):
+        dataset = dataset.dataset
+    if isinstance(dataset, ConcatDataset):
+        raise ValueError(
+            'A ConcatDataset numbers the images of each part from 0, so different images would '
+            'share a row of the bank. List all images in one annotation file instead.'
+        )
+    return dataset
+
+
+def num_images(dataset: object) -> int:
+    """Count the images of a data set, repeats by wrappers not counted.
+
+    Raises:
+        ValueError: If the data set is empty, or joins several that number their images alike.
+    """
+    source = _source(dataset)
+    if not len(source):
+        where = getattr(source, 'ann_file', '') or getattr(source, 'img_prefix', '')
+        raise ValueError(
+            f'The data set {type(source).__name__} holds no image. Look at data_root, ann_file and '
+            f'data_prefix of its config{f" ({where})" if where else ""}.'
+        )
+    return len(source)
+
+
+def image_labels(dataset: object) -> Tensor | None:
+    """Labels of the images by ``sample_idx``, int64, shape ``(N,)``; None where there are none."""
+    source = _source(dataset)
+    infos = (source.get_data_info(index) for index in range(len(source)))
+    labels = [int(info.get('gt_label', -1)) for info in infos]
+    return torch.tensor(labels) if labels and min(labels) >= 0 else None

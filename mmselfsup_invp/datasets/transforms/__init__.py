@@ -1,0 +1,4 @@
+from .loading import LoadImage
+from .views import AugmentedViews, PILGaussianBlur
+
+__all__ = ['AugmentedViews', 'LoadImage', 'PILGaussianBlur']

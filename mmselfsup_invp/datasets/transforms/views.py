@@ -1,0 +1,111 @@
+import random
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from mmcv.transforms import BaseTransform
+from mmselfsup.registry import TRANSFORMS
+from PIL import Image, ImageFilter
+from torchvision import transforms as tv
+
+
+class PILGaussianBlur:
+    """Blur an image by PIL's Gaussian filter with a random radius (SimCLR, appendix A).
+
+    Args:
+        sigma (Sequence[float]): Range of the radius in pixels. Defaults to (0.1, 2.0).
+    """
+
+    def __init__(self, sigma: Sequence[float] = (0.1, 2.0)) -> None:
+        self.sigma = tuple(sigma)
+
+    def __call__(self, image: Image.Image) -> Image.Image:
+        return image.filter(ImageFilter.GaussianBlur(radius=random.uniform(*self.sigma)))
+
+
+def build_torchvision(config: dict | list) -> object:
+    """Build a transform of torchvision, or :class:`PILGaussianBlur`, from its config.
+
+    Args:
+        config (dict | list): ``type`` names the class, further keys are its arguments; a
+            ``transforms`` argument is built likewise. A list is composed.
+
+    Raises:
+        ValueError: If torchvision has no such transform.
+
+    Example:
+        >>> build_torchvision(dict(type='RandomHorizontalFlip', p=0.5))
+        RandomHorizontalFlip(p=0.5)
+    """
+    if not isinstance(config, dict):
+        return tv.Compose([build_torchvision(item) for item in config])
+    arguments = dict(config)
+    name = arguments.pop('type')
+    cls = PILGaussianBlur if name == 'PILGaussianBlur' else getattr(tv, name, None)
+    if not isinstance(cls, type):
+        raise ValueError(
+            f'torchvision.transforms has no {name!r}; use the name of one of its classes, such as '
+            "'RandomResizedCrop', or 'PILGaussianBlur'."
+        )
+    if 'transforms' in arguments:
+        arguments['transforms'] = [build_torchvision(item) for item in arguments['transforms']]
+    if isinstance(arguments.get('interpolation'), str):
+        arguments['interpolation'] = tv.InterpolationMode(arguments['interpolation'])
+    return cls(**arguments)
+
+
+@TRANSFORMS.register_module()
+class AugmentedViews(BaseTransform):
+    """Turn an image into one or more views by torchvision's transforms.
+
+    Required keys ``img`` (BGR, uint8, shape ``(H, W, 3)``) and ``sample_idx``; ``img`` becomes a
+    list of views in the same form.
+
+    What is random in a view is drawn from a seed made of the run's seed, the epoch, the sample
+    and the number of the view, once ``EpochSeedHook`` has set the first two: the same run gives
+    the same views however many workers load them, and a resumed run goes on with the views that
+    the uninterrupted one would have had. Without the hook the global random state is used.
+
+    Args:
+        transforms (list[dict]): Configs of torchvision transforms, applied in order to a PIL
+            image; see :func:`build_torchvision`.
+        num_views (int): Views of each image. Defaults to 1.
+
+    Example:
+        >>> views = AugmentedViews([dict(type='RandomCrop', size=4)], num_views=2)
+        >>> results = views(dict(img=np.zeros((8, 8, 3), np.uint8), sample_idx=0))
+        >>> [view.shape for view in results['img']]
+        [(4, 4, 3), (4, 4, 3)]
+    """
+
+    def __init__(self, transforms: list[dict], num_views: int = 1) -> None:
+        if num_views < 1:
+            raise ValueError(f'num_views = {num_views} must be at least 1.')
+        self.num_views = num_views
+        self.compose = build_torchvision(transforms)
+        # (run's seed, epoch), shared with the workers that already run.
+        self.epoch_seed = torch.full((2,), -1).share_memory_()
+
+    def set_epoch(self, seed: int, epoch: int) -> None:
+        """Seed the views of the coming epoch."""
+        self.epoch_seed.copy_(torch.tensor([seed, epoch]))
+
+    def transform(self, results: dict) -> dict:
+        """Replace ``results['img']`` by the list of views."""
+        image = Image.fromarray(np.ascontiguousarray(results['img'][..., ::-1]))
+        seed, epoch = self.epoch_seed.tolist()
+        views = []
+        for number in range(self.num_views):
+            if epoch >= 0:
+                seed_everything(seed, epoch, results['sample_idx'], number)
+            views.append(np.asarray(self.compose(image))[..., ::-1])
+        results['img'] = views
+        return results
+
+
+def seed_everything(*parts: int) -> None:
+    """Seed Python, NumPy and torch (the CPU's generator) from several numbers."""
+    seed = int(np.random.SeedSequence(parts).generate_state(1)[0])
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.default_generator.manual_seed(seed)

@@ -1,0 +1,3 @@
+from .hooks import EpochSeedHook, KNNEvalHook, PropagationMemoryHook
+
+__all__ = ['EpochSeedHook', 'KNNEvalHook', 'PropagationMemoryHook']

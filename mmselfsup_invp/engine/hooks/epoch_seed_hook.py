@@ -1,0 +1,41 @@
+from collections.abc import Iterator
+
+import torch
+from mmengine.dist import get_rank
+from mmengine.hooks import Hook
+from mmselfsup.registry import HOOKS
+
+from ...datasets.transforms.views import seed_everything
+
+
+@HOOKS.register_module()
+class EpochSeedHook(Hook):
+    """Make all that is random in an epoch depend on the run's seed and the epoch alone.
+
+    A run resumed from the end of an epoch then equals the run that was never interrupted, and
+    the views of an image do not depend on the number of workers. MMEngine by itself restores
+    neither the random state nor the workers'.
+    """
+
+    priority = 'VERY_HIGH'
+
+    def before_train_epoch(self, runner) -> None:
+        """Seed the process (each rank its own way) and the views."""
+        seed_everything(runner.seed, runner.epoch, get_rank())
+        if torch.cuda.is_available():
+            torch.cuda.manual_seed_all(torch.initial_seed())
+        for transform in _transforms(runner.train_dataloader.dataset):
+            if hasattr(transform, 'set_epoch'):
+                transform.set_epoch(runner.seed, runner.epoch)
+
+
+def _transforms(dataset: object) -> Iterator[object]:
+    """All transforms of a data set's pipeline, those inside wrappers too."""
+    while hasattr(dataset, 'dataset'):
+        dataset = dataset.dataset
+    pending = list(getattr(getattr(dataset, 'pipeline', None), 'transforms', []))
+    while pending:
+        transform = pending.pop()
+        yield transform
+        inner = getattr(transform, 'transforms', None)
+        pending.extend(inner if isinstance(inner, (list, tuple)) else [])

@@ -1,0 +1,12 @@
+from .extraction import extract_features
+from .graph_health import GraphHealth, graph_health, neighbour_purity
+from .knn import knn_accuracy, knn_predict
+
+__all__ = [
+    'GraphHealth',
+    'extract_features',
+    'graph_health',
+    'knn_accuracy',
+    'knn_predict',
+    'neighbour_purity',
+]

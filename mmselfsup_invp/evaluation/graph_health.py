@@ -1,0 +1,124 @@
+"""Is the graph worth walking? Figures with and without labels."""
+
+from dataclasses import asdict, dataclass
+
+import torch
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+from torch import Tensor
+
+from ..ops import propagate
+
+# Beyond these a run is unlikely to end well; each comes with the knob to turn.
+MAX_UNFILLED = 0.05
+MAX_HUB_RATIO = 50
+MAX_MEAN_NORM = 0.9
+
+
+@dataclass
+class GraphHealth:
+    """State of a memory, from :func:`graph_health`.
+
+    Attributes:
+        unfilled (float): Share of rows of the graph that were never filled.
+        largest_in_degree (int): Edges into the row that most others point to.
+        mean_norm (float): Norm of the mean feature: 0 spread evenly, 1 all rows equal.
+        num_components (int): Weakly connected components among the filled rows.
+        largest_component (float): Share of the filled rows in the largest of them.
+        degree (int): k, edges out of each filled row.
+    """
+
+    unfilled: float
+    largest_in_degree: int
+    mean_norm: float
+    num_components: int
+    largest_component: float
+    degree: int
+
+    def figures(self) -> dict[str, float]:
+        """The figures by name, for the log."""
+        figures = asdict(self)
+        figures.pop('degree')
+        return figures
+
+    def warnings(self) -> list[str]:
+        """What is wrong, and what to turn."""
+        found = []
+        if self.unfilled > MAX_UNFILLED:
+            found.append(
+                f'{self.unfilled:.0%} of the rows of the graph are unfilled: those images were '
+                'never visited. Does the sampler reach every image in an epoch?'
+            )
+        if self.largest_in_degree > MAX_HUB_RATIO * self.degree:
+            found.append(
+                f'one row is a neighbour of {self.largest_in_degree} others (a hub). Lower hops '
+                'or num_neighbours, or raise ramp_epochs.'
+            )
+        if self.mean_norm > MAX_MEAN_NORM:
+            found.append(
+                f'the features have collapsed (mean norm {self.mean_norm:.2f}). Lower the '
+                'learning rate or lambda_inv, or raise num_background.'
+            )
+        return found
+
+
+@torch.no_grad()
+def graph_health(bank: Tensor, neighbours: Tensor) -> GraphHealth:
+    """Measure the state of a memory without labels.
+
+    Args:
+        bank (Tensor): Float, unit rows, shape ``(N, D)``.
+        neighbours (Tensor): int64, shape ``(N, k)``; -1 for no edge.
+
+    Returns:
+        GraphHealth: The figures.
+    """
+    neighbours = neighbours.cpu()
+    filled = (neighbours >= 0).any(dim=1)
+    row, column = (neighbours >= 0).nonzero(as_tuple=True)
+    target = neighbours[row, column]
+    in_degree = torch.bincount(target, minlength=len(neighbours))
+    # Rows without any edge, in or out, are components of their own and no part of the graph.
+    linked = filled | (in_degree > 0)
+    sizes = _component_sizes(row, target, linked)
+    return GraphHealth(
+        unfilled=1 - filled.float().mean().item(),
+        largest_in_degree=int(in_degree.max()),
+        mean_norm=bank.float().mean(dim=0).norm().item(),
+        num_components=len(sizes),
+        largest_component=(sizes.max() / linked.sum()).item() if len(sizes) else 0.0,
+        degree=neighbours.size(1),
+    )
+
+
+def _component_sizes(source: Tensor, target: Tensor, linked: Tensor) -> Tensor:
+    edges = torch.ones(len(source), dtype=torch.int8).numpy()
+    shape = (len(linked), len(linked))
+    graph = coo_matrix((edges, (source.numpy(), target.numpy())), shape=shape)
+    _, component = connected_components(graph, directed=False)
+    return torch.from_numpy(component).long()[linked].unique(return_counts=True)[1]
+
+
+@torch.no_grad()
+def neighbour_purity(
+    neighbours: Tensor, label: Tensor, hops: int, anchor: Tensor
+) -> dict[str, float]:
+    """Share of neighbours, and of N(i) after each hop, that have the anchor's label.
+
+    Args:
+        neighbours (Tensor): int64, shape ``(N, k)``.
+        label (Tensor): int64, shape ``(N,)``, true classes.
+        hops (int): l, steps to walk.
+        anchor (Tensor): int64, shape ``(A,)``, rows to look at.
+
+    Returns:
+        dict[str, float]: ``purity_hop1`` (the kNN themselves) to ``purity_hop{l}``, in percent,
+        each over all positives of all anchors within so many hops. Empty while no anchor has any.
+    """
+    purity = {}
+    for hop in range(1, hops + 1):
+        index, mask = propagate(neighbours, anchor, hop)
+        if mask.any():
+            same = label[index] == label[anchor][:, None]
+            purity[f'purity_hop{hop}'] = same[mask].float().mean().item() * 100
+    return purity

@@ -1,0 +1,3 @@
+from .invp_head import InvPHead
+
+__all__ = ['InvPHead']

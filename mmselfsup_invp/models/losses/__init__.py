@@ -1,0 +1,3 @@
+from .hard_sampling_loss import HardSamplingLoss
+
+__all__ = ['HardSamplingLoss']

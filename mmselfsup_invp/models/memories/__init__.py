@@ -1,0 +1,5 @@
+from .graph_memory import GraphMemory
+from .propagation_memory import PropagationMemory
+from .propagation_queue import PropagationQueue
+
+__all__ = ['GraphMemory', 'PropagationMemory', 'PropagationQueue']

@@ -1,0 +1,35 @@
+"""Write a data set as the image folder that the configs read.
+
+python tools/convert_dataset.py digits data/digits
+python tools/convert_dataset.py cifar10 data/cifar10 --source downloads
+"""
+
+import argparse
+
+from mmselfsup_invp.datasets.converters import READERS, convert_digits, convert_torchvision
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('name', choices=['digits', *READERS])
+    parser.add_argument('root', help='folder to write')
+    parser.add_argument(
+        '--source',
+        default='downloads',
+        help="torchvision's download of the data set; fetched where it is missing "
+        '(default: %(default)s)',
+    )
+    args = parser.parse_args()
+    if args.name == 'digits':
+        written = convert_digits(args.root)
+    else:
+        written = convert_torchvision(args.name, args.source, args.root)
+    for split in ('train', 'test'):
+        state = f'{written[split]} images written' if split in written else 'was there already'
+        print(f'{args.root}/{split}: {state}')
+
+
+if __name__ == '__main__':
+    main()
