@@ -18,9 +18,9 @@ from rich.table import Table
 from mmselfsup_invp.datasets.converters import convert_digits
 
 ROOT = Path(__file__).resolve().parent.parent
-CONFIG = ROOT / 'configs/invp/invp_resnet18-slim_1xb64-coslr-50e_digits.py'
-# Position of KNNEvalHook in custom_hooks of the config.
-KNN_HOOK = 'custom_hooks.2'
+CONFIG = ROOT / 'configs/invp/invp_resnet18-slim_1xb32-coslr-50e_digits.py'
+# Name of KNNEvalHook among the hooks of the config.
+KNN_HOOK = 'default_hooks.knn'
 RUNS = {'instance loss only (lambda_inv = 0)': 0.0, 'InvP (lambda_inv = 0.6)': 0.6}
 
 
@@ -61,9 +61,9 @@ def main() -> None:
 
     start = time.perf_counter()
     random_dir = work_dir / 'random'
-    run_tool(
-        'test.py', CONFIG, '--work-dir', random_dir, '--cfg-options', f'{KNN_HOOK}.gallery=backbone'
-    )
+    # A network that was never trained has no bank.
+    option = 'default_hooks.knn.gallery=backbone'
+    run_tool('test.py', CONFIG, '--work-dir', random_dir, '--cfg-options', option)
     rows = [row('random initialisation', figures(random_dir), time.perf_counter() - start)]
     for name, weight in RUNS.items():
         start = time.perf_counter()

@@ -6,4 +6,9 @@ custom_imports = dict(imports=['mmselfsup_invp'], allow_failed_imports=False)
 # A fixed seed, on which EpochSeedHook builds: the same config gives the same run.
 randomness = dict(seed=0)
 
-default_hooks = dict(checkpoint=dict(type='CheckpointHook', interval=10, max_keep_ckpts=3))
+# Hooks stand here by name rather than in the list `custom_hooks`, so that a config, or the command
+# line with --cfg-options, changes one setting of one of them and keeps the others.
+default_hooks = dict(
+    epoch_seed=dict(type='EpochSeedHook'),
+    checkpoint=dict(type='CheckpointHook', interval=10, max_keep_ckpts=3),
+)

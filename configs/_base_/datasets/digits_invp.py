@@ -1,7 +1,8 @@
-# The handwritten digits inside scikit-learn, written as folders by
+# The handwritten digits inside scikit-learn, 8 x 8 pixels, shown to the network at 16 x 16. The
+# images are written as folders by
 #   python tools/convert_dataset.py digits data/digits
-# 8 x 8 pixels, shown to the network at 16 x 16.
-dataset_type = 'mmcls.CustomDataset'
+_base_ = 'image_folders.py'
+
 data_root = 'data/digits/'
 
 train_views = [
@@ -12,63 +13,18 @@ train_views = [
 test_views = [dict(type='Resize', size=16)]
 
 train_pipeline = [
-    dict(type='LoadImage'),
+    _base_.load_image,
     dict(type='AugmentedViews', transforms=train_views),
-    dict(
-        type='PackSelfSupInputs',
-        algorithm_keys=['sample_idx'],
-        meta_keys=['img_path']),
+    _base_.pack_inputs,
 ]
 test_pipeline = [
-    dict(type='LoadImage'),
+    _base_.load_image,
     dict(type='AugmentedViews', transforms=test_views),
-    dict(
-        type='PackSelfSupInputs',
-        algorithm_keys=['sample_idx'],
-        meta_keys=['img_path']),
+    _base_.pack_inputs,
 ]
 
-train_set = dict(
-    type=dataset_type,
-    data_root=data_root,
-    ann_file='meta/train.txt',
-    data_prefix=dict(img_path='train'),
-    pipeline=train_pipeline)
 train_dataloader = dict(
-    batch_size=64,
-    num_workers=1,
-    persistent_workers=True,
-    drop_last=False,
-    sampler=dict(type='DefaultSampler', shuffle=True),
-    collate_fn=dict(type='default_collate'),
-    dataset=train_set)
-gallery_dataloader = dict(
-    batch_size=256,
-    num_workers=0,
-    sampler=dict(type='DefaultSampler', shuffle=False),
-    collate_fn=dict(type='default_collate'),
-    dataset=dict(train_set, pipeline=test_pipeline))
-query_dataloader = dict(
-    batch_size=256,
-    num_workers=0,
-    sampler=dict(type='DefaultSampler', shuffle=False),
-    collate_fn=dict(type='default_collate'),
-    dataset=dict(
-        type=dataset_type,
-        data_root=data_root,
-        ann_file='meta/test.txt',
-        data_prefix=dict(img_path='test'),
-        pipeline=test_pipeline))
-
-custom_hooks = [
-    dict(type='EpochSeedHook'),
-    dict(type='PropagationMemoryHook', ramp='binary', ramp_epochs=15),
-    dict(
-        type='KNNEvalHook',
-        gallery=['bank', 'backbone'],
-        query_dataloader=query_dataloader,
-        gallery_dataloader=gallery_dataloader,
-        k=20,
-        temperature=0.07,
-        interval=5),
-]
+    batch_size=32, num_workers=1, dataset=dict(data_root=data_root, pipeline=train_pipeline)
+)
+gallery_dataloader = dict(num_workers=0, dataset=dict(data_root=data_root, pipeline=test_pipeline))
+query_dataloader = dict(num_workers=0, dataset=dict(data_root=data_root, pipeline=test_pipeline))

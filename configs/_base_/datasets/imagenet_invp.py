@@ -1,5 +1,7 @@
-# One view of each ImageNet image by the recipe of the official code with blur (--blur).
-dataset_type = 'mmcls.ImageNet'
+# One view of each ImageNet image by the recipe of the official code with blur (--blur). The layout
+# is MMSelfSup's: data/imagenet/{train,val} with the lists data/imagenet/meta/{train,val}.txt.
+_base_ = 'image_folders.py'
+
 data_root = 'data/imagenet/'
 
 train_views = [
@@ -7,19 +9,12 @@ train_views = [
     dict(
         type='RandomApply',
         transforms=[
-            dict(
-                type='ColorJitter',
-                brightness=0.4,
-                contrast=0.4,
-                saturation=0.4,
-                hue=0.1)
+            dict(type='ColorJitter', brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1)
         ],
-        p=0.8),
+        p=0.8,
+    ),
     dict(type='RandomGrayscale', p=0.2),
-    dict(
-        type='RandomApply',
-        transforms=[dict(type='PILGaussianBlur', sigma=(0.1, 2.0))],
-        p=0.5),
+    dict(type='RandomApply', transforms=[dict(type='PILGaussianBlur', sigma=(0.1, 2.0))], p=0.5),
     dict(type='RandomHorizontalFlip', p=0.5),
 ]
 test_views = [
@@ -28,56 +23,31 @@ test_views = [
 ]
 
 train_pipeline = [
-    dict(type='LoadImage'),
+    _base_.load_image,
     dict(type='AugmentedViews', transforms=train_views),
-    dict(
-        type='PackSelfSupInputs',
-        algorithm_keys=['sample_idx'],
-        meta_keys=['img_path']),
+    _base_.pack_inputs,
 ]
 test_pipeline = [
-    dict(type='LoadImage'),
+    _base_.load_image,
     dict(type='AugmentedViews', transforms=test_views),
-    dict(
-        type='PackSelfSupInputs',
-        algorithm_keys=['sample_idx'],
-        meta_keys=['img_path']),
+    _base_.pack_inputs,
 ]
 
 train_dataloader = dict(
-    batch_size=128,
     num_workers=8,
-    persistent_workers=True,
-    drop_last=False,
-    sampler=dict(type='DefaultSampler', shuffle=True),
-    collate_fn=dict(type='default_collate'),
-    dataset=dict(
-        type=dataset_type,
-        data_root=data_root,
-        ann_file='meta/train.txt',
-        data_prefix=dict(img_path='train/'),
-        pipeline=train_pipeline))
+    dataset=dict(type='mmcls.ImageNet', data_root=data_root, pipeline=train_pipeline),
+)
+gallery_dataloader = dict(
+    num_workers=8,
+    dataset=dict(type='mmcls.ImageNet', data_root=data_root, pipeline=test_pipeline),
+)
 query_dataloader = dict(
-    batch_size=256,
     num_workers=8,
-    sampler=dict(type='DefaultSampler', shuffle=False),
-    collate_fn=dict(type='default_collate'),
     dataset=dict(
-        type=dataset_type,
+        type='mmcls.ImageNet',
         data_root=data_root,
         ann_file='meta/val.txt',
-        data_prefix=dict(img_path='val/'),
-        pipeline=test_pipeline))
-
-# The linear ramp of 30 epochs and the weighted kNN of the official code, on the bank.
-custom_hooks = [
-    dict(type='EpochSeedHook'),
-    dict(type='PropagationMemoryHook', ramp='binary', ramp_epochs=30),
-    dict(
-        type='KNNEvalHook',
-        gallery='bank',
-        query_dataloader=query_dataloader,
-        k=200,
-        temperature=0.07,
-        interval=10),
-]
+        data_prefix=dict(img_path='val'),
+        pipeline=test_pipeline,
+    ),
+)

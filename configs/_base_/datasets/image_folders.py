@@ -1,0 +1,40 @@
+# Three loaders over ROOT/{train,test}/CLASS/*.png with the lists ROOT/meta/{train,test}.txt, the
+# layout that tools/convert_dataset.py writes. A data set adds data_root and its pipelines, which
+# go from load_image to pack_inputs.
+load_image = dict(type='LoadImage')
+# sample_idx is the number of the image in its data set, and of its row in the bank.
+pack_inputs = dict(type='PackSelfSupInputs', algorithm_keys=['sample_idx'], meta_keys=['img_path'])
+
+# default_collate, but usable in a config that is inherited as mmselfsup_invp::...
+collate_fn = dict(type='mmselfsup_invp.default_collate')
+
+train_dataloader = dict(
+    batch_size=128,
+    num_workers=4,
+    persistent_workers=True,
+    drop_last=False,  # Every image has a row in the bank and is to be visited in every epoch.
+    sampler=dict(type='DefaultSampler', shuffle=True),
+    collate_fn=collate_fn,
+    dataset=dict(
+        type='mmcls.CustomDataset',
+        ann_file='meta/train.txt',
+        data_prefix=dict(img_path='train'),
+    ),
+)
+
+# The two sides of kNN: the training images without augmentation, and the test images.
+gallery_dataloader = dict(
+    batch_size=256,
+    num_workers=4,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    collate_fn=collate_fn,
+    dataset=train_dataloader['dataset'],
+)
+query_dataloader = dict(
+    gallery_dataloader,
+    dataset=dict(
+        type='mmcls.CustomDataset',
+        ann_file='meta/test.txt',
+        data_prefix=dict(img_path='test'),
+    ),
+)

@@ -1,0 +1,21 @@
+# InvP on SVHN by the official recipe, which also takes the normalisation of CIFAR-10.
+_base_ = [
+    '../_base_/models/invp_resnet18-cifar.py',
+    '../_base_/datasets/svhn_invp.py',
+    '../_base_/schedules/sgd_coslr-800e.py',
+    '../_base_/invp_runtime.py',
+]
+
+optim_wrapper = dict(optimizer=dict(weight_decay=5e-4))
+
+default_hooks = dict(
+    knn=dict(
+        type='KNNEvalHook',
+        gallery=['bank', 'backbone'],
+        query_dataloader=_base_.query_dataloader,
+        gallery_dataloader=_base_.gallery_dataloader,
+        k=200,
+        temperature=0.07,
+        interval=5,
+    )
+)

@@ -1,0 +1,19 @@
+# InvP of the paper with the MLP neck, by the command in the official README.
+_base_ = [
+    '../_base_/models/invp_resnet50-mlp.py',
+    '../_base_/datasets/imagenet_invp.py',
+    '../_base_/schedules/sgd_coslr-800e.py',
+    '../_base_/invp_runtime.py',
+]
+
+# The official validation: weighted kNN with the bank as gallery.
+default_hooks = dict(
+    knn=dict(
+        type='KNNEvalHook',
+        gallery='bank',
+        query_dataloader=_base_.query_dataloader,
+        k=200,
+        temperature=0.07,
+        interval=10,
+    )
+)

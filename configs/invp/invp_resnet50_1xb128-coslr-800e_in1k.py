@@ -1,0 +1,21 @@
+# InvP of the paper with the linear neck. The paper gives neither schedule nor weight decay for it;
+# the official code steps at epochs 400, 600 and 700 unless told otherwise, and a folder name in it
+# says weight decay 1e-4. Here it is trained like the MLP neck.
+_base_ = [
+    '../_base_/models/invp_resnet50.py',
+    '../_base_/datasets/imagenet_invp.py',
+    '../_base_/schedules/sgd_coslr-800e.py',
+    '../_base_/invp_runtime.py',
+]
+
+# The official validation: weighted kNN with the bank as gallery.
+default_hooks = dict(
+    knn=dict(
+        type='KNNEvalHook',
+        gallery='bank',
+        query_dataloader=_base_.query_dataloader,
+        k=200,
+        temperature=0.07,
+        interval=10,
+    )
+)
