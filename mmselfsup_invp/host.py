@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
+from pickle import UnpicklingError
 
 from packaging.version import Version
 
@@ -96,22 +97,33 @@ def allow_checkpoint_types() -> None:
     From torch 2.6 on ``torch.load`` refuses types it does not know (open-mmlab/mmengine PR 1650):
     a run's ``HistoryBuffer`` and the NumPy arrays in it. Safe loading itself stays on.
     """
-    from torch import serialization
+    import torch
 
-    if hasattr(serialization, 'add_safe_globals'):
-        serialization.add_safe_globals(list(_checkpoint_types()))
+    if Version(torch.__version__) >= Version('2.6'):
+        torch.serialization.add_safe_globals(list(_checkpoint_types()))
 
 
 def _checkpoint_types() -> Iterable[object]:
     import numpy as np
     from mmengine.logging import HistoryBuffer
 
+    # A history's pickle names its statistics, which are methods, by getattr.
+    yield _history_statistic, 'builtins.getattr'
     multiarray = import_module('numpy._core.multiarray' if _numpy2() else 'numpy.core.multiarray')
     yield from (HistoryBuffer, np.ndarray, np.dtype)
     yield multiarray._reconstruct
     # What a scalar inside the history unpickles through.
     yield multiarray.scalar
     yield from {type(np.dtype(code)) for code in ('f4', 'f8', 'i4', 'i8', '?')}
+
+
+def _history_statistic(owner: object, name: str) -> Callable:
+    """Stand in for ``getattr`` in checkpoints, where it would open a door to everything."""
+    from mmengine.logging import HistoryBuffer
+
+    if owner is not HistoryBuffer or name not in ('min', 'max', 'current', 'mean'):
+        raise UnpicklingError(f'A checkpoint may not look up {name!r} of {owner!r}.')
+    return getattr(owner, name)
 
 
 def _numpy2() -> bool:

@@ -29,6 +29,9 @@ def extract_features(
 
     Returns:
         Tensor: Features in the order of the data set, shape ``(N, D)``, on the model's device.
+
+    Raises:
+        ValueError: If the loader leaves images out.
     """
     model = model.module if is_model_wrapper(model) else model
     modes = {module: module.training for module in model.modules()}
@@ -40,7 +43,13 @@ def extract_features(
             module.training = mode
     sample, feature = (torch.cat(part) for part in zip(*parts, strict=True))
     samples, features = (torch.cat(dist.all_gather(part)) for part in (sample, feature))
-    ordered = features.new_empty(num_images(dataloader.dataset), features.size(1))
+    num, given = num_images(dataloader.dataset), len(samples.unique())
+    if given < num:
+        raise ValueError(
+            f'The loader leaves out {num - given} of {num} images. Remove drop_last and use a '
+            "sampler that reaches every image, such as dict(type='DefaultSampler', shuffle=False)."
+        )
+    ordered = features.new_empty(num, features.size(1))
     ordered[samples] = features
     return ordered
 

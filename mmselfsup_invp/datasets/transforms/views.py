@@ -68,7 +68,7 @@ class AugmentedViews(BaseTransform):
 
     Args:
         transforms (list[dict]): Configs of torchvision transforms, applied in order to a PIL
-            image; see :func:`build_torchvision`.
+            image, the last giving one too (RGB); see :func:`build_torchvision`.
         num_views (int): Views of each image. Defaults to 1.
 
     Example:
@@ -98,9 +98,21 @@ class AugmentedViews(BaseTransform):
         for number in range(self.num_views):
             if epoch >= 0:
                 seed_everything(seed, epoch, results['sample_idx'], number)
-            views.append(np.asarray(self.compose(image))[..., ::-1])
+            views.append(_bgr(self.compose(image)))
         results['img'] = views
         return results
+
+
+def _bgr(view: object) -> np.ndarray:
+    is_image = isinstance(view, Image.Image)
+    if not is_image or view.mode != 'RGB':
+        found = f'an image of mode {view.mode}' if is_image else type(view).__name__
+        raise ValueError(
+            f'The transforms of AugmentedViews must give an RGB image, found {found}. Leave out '
+            'ToTensor and Normalize, which the data preprocessor does, and give Grayscale '
+            'num_output_channels=3.'
+        )
+    return np.asarray(view)[..., ::-1]
 
 
 def seed_everything(*parts: int) -> None:

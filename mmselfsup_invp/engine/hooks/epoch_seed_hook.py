@@ -13,20 +13,29 @@ class EpochSeedHook(Hook):
     """Make all that is random in an epoch depend on the run's seed and the epoch alone.
 
     A run resumed from the end of an epoch then equals the run that was never interrupted, and
-    the views of an image do not depend on the number of workers. MMEngine by itself restores
-    neither the random state nor the workers'.
+    neither the views of an image nor what the model draws depends on the number of workers.
+    MMEngine by itself restores neither the random state nor the workers'.
     """
 
     priority = 'VERY_HIGH'
 
     def before_train_epoch(self, runner) -> None:
-        """Seed the process (each rank its own way) and the views."""
-        seed_everything(runner.seed, runner.epoch, get_rank())
-        if torch.cuda.is_available():
-            torch.cuda.manual_seed_all(torch.initial_seed())
+        """Seed the process and the views."""
+        _seed_process(runner.seed, runner.epoch)
         for transform in _transforms(runner.train_dataloader.dataset):
             if hasattr(transform, 'set_epoch'):
                 transform.set_epoch(runner.seed, runner.epoch)
+
+    def before_train_iter(self, runner, batch_idx: int, data_batch: dict | None = None) -> None:
+        """Seed the process again: loading draws from its state, how often depends on workers."""
+        _seed_process(runner.seed, runner.epoch, batch_idx + 1)
+
+
+def _seed_process(*parts: int) -> None:
+    """Seed this process, each rank its own way."""
+    seed_everything(*parts, get_rank())
+    if torch.cuda.is_available():
+        torch.cuda.manual_seed_all(torch.initial_seed())
 
 
 def _transforms(dataset: object) -> Iterator[object]:
@@ -37,5 +46,5 @@ def _transforms(dataset: object) -> Iterator[object]:
     while pending:
         transform = pending.pop()
         yield transform
-        inner = getattr(transform, 'transforms', None)
-        pending.extend(inner if isinstance(inner, (list, tuple)) else [])
+        inner = getattr(transform, 'transforms', [])
+        pending.extend(inner if isinstance(inner, (list, tuple)) else [inner])

@@ -154,7 +154,7 @@ class PropagationMemoryHook(Hook):
                 rows.long().to(memory.neighbours.device),
             )
         log_figures(runner, 'graph', figures)
-        if runner.epoch:  # In the first epoch an untrained network is no news.
+        if model.head.ramp:  # Nobody walks the graph of an untrained network.
             for text in health.warnings():
                 runner.logger.warning(f'graph: {text}')
 

@@ -49,7 +49,8 @@ class InvPHead(BaseModule):
         require_range('knn_k', knn_k, 1, 2**31, 'the loss needs a positive')
         if lambda_inv < 0:
             raise ValueError(f'lambda_inv = {lambda_inv} must not be negative; 0 turns it off.')
-        self.loss = MODELS.build(loss or dict(type='HardSamplingLoss'))
+        # With its scope, for the scope of a run may be that of another project.
+        self.loss = MODELS.build(loss or dict(type='mmselfsup.HardSamplingLoss'))
         self.positive = positive
         self.hops = hops
         self.propagation = propagation

@@ -1,0 +1,63 @@
+import os
+import random
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+# Small tensors gain nothing from threads, which on a busy machine wait for one another. Read when
+# the libraries are imported, here and in the processes that tests start.
+os.environ.setdefault('OMP_NUM_THREADS', '1')
+
+import torch  # noqa: E402
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def fixed_seeds() -> None:
+    """Whatever draws from a global generator draws the same in every run."""
+    random.seed(0)
+    torch.manual_seed(0)
+    if 'numpy' in sys.modules:
+        sys.modules['numpy'].random.seed(0)
+
+
+@pytest.fixture(autouse=True)
+def clean_host() -> Iterator[None]:
+    """Drop the scopes, loggers, hubs and visualizers that a runner left behind."""
+    if 'mmengine' not in sys.modules:  # tests/ops
+        yield
+        return
+    from mmengine.logging import MessageHub, MMLogger
+    from mmengine.registry import DefaultScope
+    from mmengine.visualization import Visualizer
+
+    kinds = (DefaultScope, MMLogger, MessageHub, Visualizer)
+    before = [dict(kind._instance_dict) for kind in kinds]
+    yield
+    for kind, kept in zip(kinds, before, strict=True):
+        for name in set(kind._instance_dict) - set(kept):
+            instance = kind._instance_dict.pop(name)
+            for handler in getattr(instance, 'handlers', []):
+                handler.close()
+
+
+@pytest.fixture(autouse=True)
+def brief_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spare every runner the look at compilers and the pretty-printing of its config."""
+    if 'mmengine' in sys.modules:
+        from mmengine.config import config
+        from mmengine.runner import runner
+
+        monkeypatch.setattr(runner, 'collect_env', dict)
+        monkeypatch.setattr(config, 'FormatCode', lambda text, **_: (text, False))
+
+
+@pytest.fixture(scope='session')
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of 24 training and 12 test images in 3 classes."""
+    from . import toy
+
+    return toy.image_folder(tmp_path_factory.mktemp('toy') / 'images')

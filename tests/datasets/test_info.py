@@ -1,0 +1,84 @@
+import pytest
+import torch
+from mmengine.dataset import BaseDataset, ClassBalancedDataset, ConcatDataset, RepeatDataset
+
+from mmselfsup_invp.datasets import image_labels, num_images
+
+from .. import toy
+
+
+class Listed(BaseDataset):
+    """Images with these labels; None for an image without."""
+
+    METAINFO = dict(classes=('a', 'b', 'c'))
+
+    def __init__(self, labels, **options):
+        self.labels = labels
+        super().__init__(serialize_data=False, **options)
+
+    def load_data_list(self):
+        return [
+            dict(img_path=f'{i}.png') | ({} if label is None else dict(gt_label=label))
+            for i, label in enumerate(self.labels)
+        ]
+
+    def get_cat_ids(self, index):
+        return [self.get_data_info(index)['gt_label']]
+
+
+LABELS = [2, 0, 0, 0, 0, 0, 0, 1, 0]
+
+
+def test_a_plain_data_set():
+    assert num_images(Listed(LABELS)) == 9
+    found = image_labels(Listed(LABELS))
+    assert found.dtype == torch.int64 and found.tolist() == LABELS
+
+
+@pytest.mark.parametrize(
+    ('wrapper', 'options'),
+    [(RepeatDataset, dict(times=3)), (ClassBalancedDataset, dict(oversample_thr=0.9))],
+)
+def test_repeats_of_a_wrapper_are_the_same_images(wrapper, options):
+    dataset = wrapper(Listed(LABELS), **options)
+    assert len(dataset) > 9
+    assert num_images(dataset) == 9
+    assert image_labels(dataset).tolist() == LABELS
+    # Which is right because the ids that samples carry are those of the data set inside.
+    assert {dataset[i]['sample_idx'] for i in range(len(dataset))} == set(range(9))
+
+
+@pytest.mark.parametrize('labels', [[None, None], [-1, -1], [0, -1], [1, None]])
+def test_without_a_label_for_every_image_there_are_none(labels):
+    assert image_labels(Listed(labels)) is None
+
+
+@pytest.mark.parametrize('look', [num_images, image_labels])
+def test_joined_data_sets_are_refused(look):
+    joined = ConcatDataset([Listed(LABELS), Listed(LABELS)])
+    with pytest.raises(ValueError, match='numbers the images of each part from 0.*annotation file'):
+        look(joined)
+
+
+def test_an_empty_data_set_is_refused():
+    with pytest.raises(ValueError, match='Listed holds no image.*data_root, ann_file'):
+        num_images(Listed([]))
+
+
+def test_an_empty_annotation_file_is_named(images, tmp_path):
+    (tmp_path / 'none.txt').touch()
+    config = toy.loader(images, ann_file=str(tmp_path / 'none.txt'))
+    config['dataset']['type'] = 'mmcls.CustomDataset'
+    dataset = toy.build_dataset(config['dataset'])
+    with pytest.raises(ValueError, match=r'CustomDataset holds no image.*none\.txt'):
+        num_images(dataset)
+
+
+def test_labels_of_an_image_list(images):
+    labelled, bare = (
+        toy.build_dataset(toy.loader(images, ann_file=f'meta/{name}.txt')['dataset'])
+        for name in ('train', 'unlabelled')
+    )
+    assert num_images(labelled) == num_images(bare) == 24
+    assert image_labels(labelled).tolist() == [0, 1, 2] * 8
+    assert image_labels(bare) is None

@@ -1,0 +1,203 @@
+import gc
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from mmselfsup_invp.engine.hooks import KNNEvalHook, knn_eval_hook
+
+from .. import toy
+from .recording import Watch, log_text, scalars
+
+
+def hook_config(images, gallery=('bank', 'backbone'), **options):
+    return dict(
+        type='KNNEvalHook',
+        gallery=gallery,
+        query_dataloader=toy.loader(images, 'test', batch_size=5),
+        gallery_dataloader=toy.loader(images, 'train', batch_size=7),
+        **{'k': 7, 'temperature': 0.1, **options},
+    )
+
+
+def runner_of(images, work_dir, epochs=2, hook=None, **changes):
+    hooks = [
+        dict(type='EpochSeedHook'),
+        hook or hook_config(images),
+        dict(type='PropagationMemoryHook', ramp='constant'),
+    ]
+    return toy.build_runner(images, work_dir, epochs, custom_hooks=hooks, **changes)
+
+
+def knn_hook(runner):
+    (hook,) = (hook for hook in runner.hooks if type(hook) is KNNEvalHook)
+    return hook
+
+
+def features_of(model, images, split, embed):
+    """Features of a split's images, one at a time, in float64, with their labels."""
+    model.eval()
+    dataset = toy.build_dataset(toy.loader(images, split)['dataset'])
+    rows = []
+    for item in dataset:
+        image = (item['inputs'][0][[2, 1, 0]].float()[None] - 127.5) / 127.5
+        rows.append(embed(model, image)[0].detach().double())
+    labels = [int(dataset.get_data_info(i)['gt_label']) for i in range(len(dataset))]
+    return torch.stack(rows), labels
+
+
+def embedding(model, image):
+    return F.normalize(model.neck(model.backbone(image))[0])
+
+
+def pooled(model, image):
+    return F.normalize(model.backbone(image)[0].mean(dim=(2, 3)))
+
+
+def accuracy(query, truth, gallery, label, k, temperature):
+    """The weighted vote as loops; also how close the closest vote was."""
+    hits, margin = 0, 1.0
+    for one, own in zip(query, truth, strict=True):
+        similarity = [float(one @ other) for other in gallery]
+        nearest = sorted(range(len(gallery)), key=lambda i: -similarity[i])[:k]
+        votes = [0.0] * 3
+        for i in nearest:
+            votes[label[i]] += math.exp(similarity[i] / temperature)
+        ranked = sorted(votes)
+        margin = min(margin, 1 - ranked[-2] / ranked[-1])
+        hits += votes.index(ranked[-1]) == own
+    return 100 * hits / len(truth), margin
+
+
+def test_accuracy_of_both_galleries_equals_loops(images, tmp_path):
+    runner = runner_of(images, tmp_path)
+    runner.train()
+    figures = scalars(tmp_path, 'knn')
+    assert list(figures) == [1, 2]
+    bank = runner.model.memory.bank.double()
+    query, truth = features_of(runner.model, images, 'test', embedding)
+    labels = [i % 3 for i in range(24)]
+    expected, margin = accuracy(query, truth, bank, labels, 7, 0.1)
+    assert margin > 1e-5
+    assert figures[2]['knn/bank_k7_t0.1'] == pytest.approx(expected, abs=1e-4)
+
+    query, truth = features_of(runner.model, images, 'test', pooled)
+    gallery, labels = features_of(runner.model, images, 'train', pooled)
+    expected, margin = accuracy(query, truth, gallery, labels, 7, 0.1)
+    assert margin > 1e-5
+    assert figures[2]['knn/backbone_k7_t0.1'] == pytest.approx(expected, abs=1e-4)
+    assert len(figures[2]) == 2
+    assert 'Epoch(knn) [2]  bank_k7_t0.1: ' in log_text(tmp_path)
+
+
+def test_the_bank_of_the_whole_epoch_is_the_gallery(images, tmp_path, monkeypatch):
+    """Though the hook stands before the memory's in the config."""
+    galleries = []
+
+    def watched(query, query_label, gallery, *others):
+        galleries.append(gallery.clone())
+        return 0.0
+
+    monkeypatch.setattr(knn_eval_hook, 'knn_accuracy', watched)
+    config = hook_config(images, gallery='bank')
+    memory = dict(update='epoch')
+    runner = runner_of(images, tmp_path, epochs=1, hook=config, model=dict(memory=memory))
+    runner.train()
+    (gallery,) = galleries
+    assert torch.equal(gallery, runner.model.memory.bank)
+
+
+def test_k_is_lowered_to_the_gallery(images, tmp_path):
+    runner = runner_of(images, tmp_path, 1, hook_config(images, k=200, temperature=0.07))
+    runner.train()
+    assert set(scalars(tmp_path, 'knn')[1]) == {
+        'knn/bank_k24_t0.07',
+        'knn/backbone_k24_t0.07',
+    }
+
+
+@pytest.mark.parametrize(('interval', 'epochs'), [(1, [1, 2, 3]), (2, [2, 3]), (9, [3])])
+def test_the_last_epoch_is_always_evaluated(images, tmp_path, interval, epochs):
+    runner = runner_of(images, tmp_path, 3, hook_config(images, 'bank', interval=interval))
+    runner.train()
+    assert list(scalars(tmp_path, 'knn')) == epochs
+
+
+def test_modes_come_back(images, tmp_path):
+    runner = runner_of(images, tmp_path, model=dict(backbone=dict(norm_eval=True)))
+    modes = []
+
+    def watch(runner):
+        modes.append({name: m.training for name, m in runner.model.named_modules()})
+
+    runner.register_hook(Watch('after_train_epoch', watch, 'ABOVE_NORMAL'))
+    runner.register_hook(Watch('after_train_epoch', watch))
+    runner.train()
+    assert modes[0] == modes[1]
+    assert set(modes[0].values()) == {True, False}  # Norms in eval mode, the others not.
+
+
+def test_the_run_goes_on_as_without_it(images, tmp_path):
+    watched = runner_of(images, tmp_path / 'watched').train().state_dict()
+    bare = toy.build_runner(images, tmp_path / 'bare').train().state_dict()
+    assert all(torch.equal(watched[name], bare[name]) for name in bare)
+
+
+def test_nothing_is_left_behind(images, tmp_path):
+    runner = runner_of(images, tmp_path, epochs=1)
+    runner.train()
+    hook = knn_hook(runner)
+
+    def tensors():
+        gc.collect()
+        found = [item for item in gc.get_objects() if isinstance(item, torch.Tensor)]
+        return len(found), sum(item.numel() for item in found)
+
+    before = tensors()
+    for _ in range(2):
+        hook.evaluate(runner)
+    assert tensors() == before
+
+
+@pytest.mark.parametrize('unlabelled', ['gallery', 'queries'])
+def test_without_labels_it_says_so_once(images, tmp_path, unlabelled):
+    config = hook_config(images, 'bank')
+    changes = {}
+    if unlabelled == 'gallery':
+        changes['train_dataloader'] = toy.loader(
+            images, views=toy.VIEWS, ann_file='meta/unlabelled.txt'
+        )
+    else:
+        config['query_dataloader'] = toy.loader(images, 'train', ann_file='meta/unlabelled.txt')
+    runner_of(images, tmp_path, 3, config, **changes).train()
+    assert scalars(tmp_path, 'knn') == {}
+    assert log_text(tmp_path).count('kNN evaluation needs labels; the data set has none') == 1
+
+
+def test_a_queue_is_no_gallery(images, tmp_path):
+    runner = runner_of(
+        images,
+        tmp_path,
+        1,
+        hook_config(images, 'bank'),
+        model=toy.model_config('MomentumInvP', memory=dict(length=20)),
+        train_dataloader=toy.loader(images, views=toy.VIEWS, num_views=2),
+    )
+    with pytest.raises(ValueError, match="row for every image, PropagationQueue.*'backbone'"):
+        runner.train()
+
+
+@pytest.mark.parametrize(
+    ('option', 'message'),
+    [
+        (dict(gallery='neck'), "gallery = 'neck' is unknown; valid: 'bank', 'backbone'"),
+        (dict(gallery=['bank', 'neck']), "gallery = 'neck' is unknown"),
+        (dict(gallery='backbone'), "gallery='backbone' needs gallery_dataloader"),
+        (dict(k=0), 'k = 0 is outside'),
+        (dict(interval=0), 'interval = 0 is outside'),
+    ],
+)
+def test_wrong_options_are_named(option, message):
+    with pytest.raises(ValueError, match=message):
+        KNNEvalHook(query_dataloader={}, **option)

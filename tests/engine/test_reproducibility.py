@@ -1,0 +1,139 @@
+"""The same seed gives the same run, and a resumed run is the run that was never interrupted."""
+
+import pytest
+import torch
+
+from mmselfsup_invp.datasets import AugmentedViews
+
+from .. import toy
+from .recording import Watch, ids_of
+
+SAVE = dict(default_hooks=dict(checkpoint=dict(interval=1)))
+
+
+def run(images, work_dir, epochs=2, num_workers=0, batches=None, momentum=False, **changes):
+    """Train a model that draws in every way: views, dropout, positives, and keys in disorder."""
+    random = dict(neck=dict(dropout=0.3), head=dict(loss=dict(hard_pos='random', num_hard=1)))
+    model = toy.model_config('MomentumInvP', memory=dict(length=20)) if momentum else {}
+    loader = toy.loader(images, views=toy.VIEWS, num_views=1 + momentum, num_workers=num_workers)
+    hooks = [
+        dict(type='EpochSeedHook'),
+        dict(type='PropagationMemoryHook', ramp='gaussian', ramp_epochs=2),
+        dict(
+            type='KNNEvalHook',
+            gallery='backbone',
+            query_dataloader=toy.loader(images, 'test'),
+            gallery_dataloader=toy.loader(images, 'train'),
+        ),
+    ]
+    model = toy.merged(model or toy.model_config(), random)
+    runner = toy.build_runner(
+        images,
+        work_dir,
+        epochs,
+        **{'model': model, 'train_dataloader': loader, 'custom_hooks': hooks, **SAVE, **changes},
+    )
+    if batches is not None:
+        runner.register_hook(
+            Watch('before_train_iter', lambda r, data_batch, **_: batches.append(data_batch))
+        )
+    runner.train()
+    return runner
+
+
+def assert_same(one, other):
+    """Bit for bit: weights, statistics, bank, graph, and the optimiser's momentum."""
+    first, second = one.model.state_dict(), other.model.state_dict()
+    assert first.keys() == second.keys() and 'memory.bank' in first
+    for name, value in first.items():
+        assert torch.equal(value, second[name]), name
+    first, second = (runner.optim_wrapper.state_dict()['state'] for runner in (one, other))
+    assert len(first) > 10
+    for name, value in first.items():
+        if value['momentum_buffer'] is not None:
+            assert torch.equal(value['momentum_buffer'], second[name]['momentum_buffer'])
+
+
+def differ(one, other):
+    first, second = one.model.state_dict(), other.model.state_dict()
+    return not torch.equal(first['backbone.conv1.weight'], second['backbone.conv1.weight'])
+
+
+@pytest.mark.parametrize(('num_workers', 'momentum'), [(0, False), (2, False), (0, True)])
+def test_a_resumed_run_equals_the_uninterrupted_one(images, tmp_path, num_workers, momentum):
+    options = dict(num_workers=num_workers, momentum=momentum)
+    straight = run(images, tmp_path / 'straight', 4, **options)
+    half = run(images, tmp_path / 'resumed', 2, **options)
+    assert half.epoch == 2
+    resumed = run(images, tmp_path / 'resumed', 4, resume=True, **options)
+    assert resumed.epoch == 4 and resumed.iter == straight.iter == 12
+    assert differ(half, resumed)
+    assert_same(straight, resumed)
+
+
+def test_the_same_seed_gives_the_same_run_and_another_another(images, tmp_path):
+    runs = [
+        run(images, tmp_path / str(i), randomness=dict(seed=seed))
+        for i, seed in enumerate((5, 5, 6))
+    ]
+    assert_same(*runs[:2])
+    assert differ(runs[0], runs[2])
+
+
+def test_nothing_depends_on_the_number_of_workers(images, tmp_path):
+    runs, seen = [], []
+    for num_workers in (0, 1, 2):
+        batches = []
+        work_dir = tmp_path / str(num_workers)
+        runs.append(run(images, work_dir, num_workers=num_workers, batches=batches))
+        seen.append(batches)
+    assert_same(*runs[:2])
+    assert_same(*runs[1:])
+    assert len(seen[0]) == 6
+    for batches in seen[1:]:
+        for one, other in zip(seen[0], batches, strict=True):
+            assert torch.equal(ids_of(one), ids_of(other))
+            assert torch.equal(one['inputs'][0], other['inputs'][0])
+
+
+def test_views_differ_by_epoch_and_run(images, tmp_path):
+    def views(seed):
+        batches = []
+        run(images, tmp_path / str(seed), batches=batches, randomness=dict(seed=seed))
+        return [
+            {
+                int(i): image
+                for batch in batches[part]
+                for i, image in zip(ids_of(batch), batch['inputs'][0], strict=True)
+            }
+            for part in (slice(3), slice(3, 6))
+        ]
+
+    first, second = views(0)
+    other, _ = views(1)
+    assert len(first) == 24
+    for image in range(24):
+        assert not torch.equal(first[image], second[image])
+        assert not torch.equal(first[image], other[image])
+
+
+def test_without_the_seed_hook_resuming_would_differ(images, tmp_path):
+    """What the hook is for; else the tests above would prove nothing about it."""
+    hooks = [dict(type='PropagationMemoryHook', ramp='gaussian', ramp_epochs=2)]
+    straight = run(images, tmp_path / 'straight', 4, custom_hooks=hooks)
+    run(images, tmp_path / 'resumed', 2, custom_hooks=hooks)
+    resumed = run(images, tmp_path / 'resumed', 4, resume=True, custom_hooks=hooks)
+    assert differ(straight, resumed)
+
+
+def test_transforms_are_seeded_through_wrappers_and_nesting(images, tmp_path):
+    """Of a repeated data set, and inside the host's choice of transforms."""
+    loader = toy.loader(images, views=toy.VIEWS)
+    pipeline = loader['dataset']['pipeline']
+    pipeline[1] = dict(type='mmcv.RandomApply', transforms=[pipeline[1]], prob=1.0)
+    loader['dataset'] = dict(type='RepeatDataset', times=2, dataset=loader['dataset'])
+    runner = run(images, tmp_path, 2, train_dataloader=loader, randomness=dict(seed=5))
+    transform = runner.train_dataloader.dataset.dataset.pipeline.transforms[1]
+    (views,) = transform.transforms.transforms
+    assert type(views) is AugmentedViews
+    assert views.epoch_seed.tolist() == [5, 1]  # The seed, and the last epoch from 0.

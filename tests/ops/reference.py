@@ -1,0 +1,121 @@
+"""The definitions of the InvP paper and of its released code as slow loops in float64.
+
+Written from the formulas, with nothing shared with the package: sums of plain exponentials, sets
+as Python sets. Losses stay on the autograd graph, so that their gradients are references too.
+"""
+
+import torch
+from torch import Tensor
+
+
+def similarities(query: Tensor, bank: Tensor) -> Tensor:
+    """s_ij, one inner product at a time."""
+    query, bank = query.double(), bank.double()
+    return torch.stack([torch.stack([(row * other).sum() for other in bank]) for row in query])
+
+
+def top_m(query: Tensor, bank: Tensor, m: int) -> Tensor:
+    """The m highest similarities of each query, descending."""
+    return similarities(query, bank).sort(dim=1, descending=True).values[:, :m]
+
+
+def knn_graph(bank: Tensor, k: int) -> list[list[int]]:
+    """For each row the k nearest other rows by Euclidean distance, nearest first."""
+    rows = bank.double()
+    graph = []
+    for i, row in enumerate(rows):
+        others = [j for j in range(len(rows)) if j != i]
+        others.sort(key=lambda j, row=row: (row - rows[j]).norm().item())
+        graph.append(others[:k])
+    return graph
+
+
+def within(neighbours: list[list[int]], start: int, hops: int) -> set[int]:
+    """All rows other than ``start`` at a directed distance of 1 to ``hops``; -1 is no edge."""
+    distance = {start: 0}
+    queue = [start]
+    for node in queue:
+        if distance[node] == hops:
+            continue
+        for other in neighbours[node]:
+            if other >= 0 and other not in distance:
+                distance[other] = distance[node] + 1
+                queue.append(other)
+    return set(distance) - {start}
+
+
+def walks(neighbours: list[list[int]], start: int, hops: int) -> list[int]:
+    """End points of all walks of 1 to ``hops`` steps in the released code's order."""
+    ends = []
+    frontier = [start]
+    for _ in range(hops):
+        frontier = [other for node in frontier if node >= 0 for other in neighbours[node]]
+        ends += frontier
+    return [end for end in ends if end >= 0]
+
+
+def choose(similarity: list[float], num: int, hard: str) -> list[int]:
+    """Positions of the ``num`` positives that enter the loss."""
+    order = sorted(range(len(similarity)), key=lambda position: similarity[position])
+    if hard == 'all':
+        return order
+    return order[:num] if hard == 'hard' else order[::-1][:num]
+
+
+def instance_loss(
+    query: Tensor,
+    bank: Tensor,
+    anchor: int,
+    background: list[int] | None,
+    temperature: float,
+    mode: str,
+    eps: float,
+) -> Tensor:
+    """L_ins of one query."""
+    if background is None:
+        denominator = list(range(len(bank)))
+    elif mode == 'exact':
+        denominator = sorted(set(background) | {anchor})
+    else:
+        denominator = background
+    return -torch.log(
+        exps(query, bank, [anchor], temperature) / exps(query, bank, denominator, temperature) + eps
+    )
+
+
+def propagation_loss(
+    query: Tensor,
+    bank: Tensor,
+    anchor: int,
+    positive: list[int],
+    chosen: list[int],
+    background: list[int] | None,
+    temperature: float,
+    mode: str,
+    exclusive: bool,
+    eps: float,
+) -> Tensor:
+    """L_inv of one query: ``chosen`` are the bank rows of N^h(i), ``positive`` those of N(i)."""
+    if not positive:
+        return query.sum() * 0
+    own = exps(query, bank, [anchor], temperature)
+    if background is None:
+        denominator = exps(query, bank, list(range(len(bank))), temperature)
+    elif mode == 'exact':
+        # Positives chosen twice count twice above and below.
+        rest = set(background) - set(positive) - {anchor}
+        denominator = exps(query, bank, [*rest, *chosen], temperature)
+    elif mode == 'topm':
+        rest = [row for row in background if row != anchor or not exclusive]
+        denominator = exps(query, bank, rest, temperature)
+    else:
+        denominator = exps(query, bank, background, temperature) - own * exclusive
+    return -torch.log(exps(query, bank, chosen, temperature) / denominator + eps)
+
+
+def exps(query: Tensor, bank: Tensor, rows: list[int], temperature: float) -> Tensor:
+    """Sum of exp(s_ij / t) over the given rows of the bank."""
+    total = torch.zeros((), dtype=torch.float64)
+    for row in rows:
+        total = total + torch.exp((query * bank[row]).sum() / temperature)
+    return total

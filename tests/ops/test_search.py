@@ -1,0 +1,196 @@
+import pytest
+import torch
+
+from mmselfsup_invp.ops import search, top_m
+
+from . import reference
+from .tools import Allocations, unit_rows
+
+
+def assert_search(result, query, bank, m, hidden=None):
+    """Check a search: the right similarities, each that of its row, and no row twice."""
+    similarity, index = result
+    every = reference.similarities(query, bank)
+    if hidden is not None:
+        every[torch.arange(len(query)), hidden] = -torch.inf
+    expected = every.sort(dim=1, descending=True).values[:, :m].float()
+    assert similarity.dtype == torch.float32 and index.dtype == torch.int64
+    torch.testing.assert_close(similarity.sort(dim=1, descending=True).values, expected)
+    torch.testing.assert_close(similarity, every.gather(1, index).float())
+    assert all(len(set(row)) == m for row in index.tolist())
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize(
+    ('queries', 'rows', 'm'), [(1, 1, 1), (1, 40, 7), (5, 40, 1), (5, 40, 40), (70, 33, 20)]
+)
+def test_top_m_is_the_brute_force_result(queries, rows, m, dtype):
+    query, bank = unit_rows(queries, 6, seed=0), unit_rows(rows, 6, seed=1).to(dtype)
+    similarity, index = top_m(query, bank, m)
+    assert_search((similarity, index), query, bank, m)
+    assert torch.equal(similarity, similarity.sort(dim=1, descending=True).values)
+
+
+@pytest.mark.parametrize('max_elements', [1, 40, 333, 2**11, 2**13, 2**24])
+@pytest.mark.parametrize('exclude', [False, True])
+def test_block_size_does_not_change_the_result(max_elements, exclude):
+    query, bank = unit_rows(40, 5, seed=2), unit_rows(150, 5, seed=3)
+    hidden = torch.arange(40) * 3 if exclude else None
+    result = top_m(query, bank, 11, exclude=hidden, max_elements=max_elements)
+    assert_search(result, query, bank, 11, hidden)
+
+
+@pytest.mark.parametrize('max_elements', [1, None])
+def test_excluded_rows_are_never_found(max_elements):
+    bank = unit_rows(60, 4, seed=4)
+    anchor = torch.arange(60)
+    result = top_m(bank, bank, 59, exclude=anchor, max_elements=max_elements)
+    assert not (result[1] == anchor[:, None]).any()
+    assert_search(result, bank, bank, 59, anchor)
+
+
+@pytest.mark.parametrize('max_elements', [1, None])
+def test_ties_give_distinct_rows(max_elements):
+    bank = unit_rows(8, 4, seed=5).repeat(5, 1)
+    query = unit_rows(3, 4, seed=6)
+    assert_search(top_m(query, bank, 12, max_elements=max_elements), query, bank, 12)
+
+
+@pytest.mark.parametrize('m', [1, 9, 500])
+@pytest.mark.parametrize('max_elements', [1, None])
+def test_unsorted_is_the_same_set_with_the_least_similar_last(m, max_elements):
+    query, bank = unit_rows(4, 3, seed=7), unit_rows(4500, 3, seed=8)
+    similarity, index = top_m(query, bank, m, sort=False, max_elements=max_elements)
+    expected = top_m(query, bank, m, max_elements=max_elements)
+    assert torch.equal(similarity.sort(dim=1, descending=True).values, expected[0])
+    assert torch.equal(similarity[:, -1], expected[0][:, -1])
+    assert torch.equal(index.sort(dim=1).values, expected[1].sort(dim=1).values)
+    torch.testing.assert_close(similarity, (query @ bank.T).gather(1, index))
+
+
+def test_the_least_similar_is_last_however_the_rows_are_found(monkeypatch):
+    """As on devices whose topk gives the columns in another order than the CPU's."""
+    query, bank = unit_rows(4, 3, seed=7), unit_rows(40, 3, seed=8)
+    expected = top_m(query, bank, 9)
+
+    def backwards(scores, m):
+        return tuple(part.flip(1) for part in scores.topk(m, dim=1))
+
+    monkeypatch.setattr(search, '_highest', backwards)
+    similarity, index = top_m(query, bank, 9, sort=False)
+    assert torch.equal(similarity[:, -1], expected[0][:, -1])
+    assert torch.equal(similarity.sort(dim=1, descending=True).values, expected[0])
+    torch.testing.assert_close(similarity, (query @ bank.T).gather(1, index))
+
+
+# Scores of a row of 8192 whose 512 highest are looked for, as the sample of every 16th sees them.
+SCORES = {
+    'random': torch.randn(8192, generator=torch.Generator().manual_seed(9)),
+    'ascending': torch.linspace(-1, 1, 8192),
+    'all equal': torch.ones(8192),
+    'sample too high': (torch.arange(8192) % 16 == 0) + torch.linspace(0, 0.5, 8192),
+    'sample too low': (torch.arange(8192) % 16 != 0) + torch.linspace(0, 0.5, 8192),
+    'few values': torch.linspace(0, 3, 8192).floor(),
+}
+MISLEADING = ['all equal', 'sample too high', 'sample too low', 'few values']
+
+
+@pytest.mark.parametrize('kind', SCORES)
+def test_wide_searches_are_exact_whatever_the_sample_says(kind):
+    bank = SCORES[kind][:, None]
+    query = torch.tensor([[1.0], [-1.0], [0.5]])
+    similarity, index = top_m(query, bank, 512)
+    scores = query @ bank.T
+    assert torch.equal(similarity, scores.sort(dim=1, descending=True).values[:, :512])
+    assert torch.equal(similarity, scores.gather(1, index))
+    assert all(len(set(row)) == 512 for row in index.tolist())
+
+
+@pytest.mark.parametrize('kind', SCORES)
+def test_sifting_gives_up_only_where_the_sample_misleads(kind):
+    sifted = search._sift(SCORES[kind][None], 512)
+    assert (sifted is None) == (kind in MISLEADING)
+    if sifted is not None:
+        assert 512 <= sifted[0].size(1) < 1024
+
+
+def test_rows_of_different_widths_are_sifted_alike():
+    scores = torch.stack([SCORES['random'], SCORES['random'].flip(0) * 3, SCORES['ascending']])
+    kept, columns = search._sift(scores, 512)
+    real = kept > -torch.inf
+    assert not real.all()
+    torch.testing.assert_close(kept[real], scores.gather(1, columns)[real])
+    assert torch.equal(kept.topk(512)[0], scores.topk(512)[0])
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float16])
+@pytest.mark.parametrize('m', [4, 600])
+def test_memory_is_bounded_whatever_the_bank(m, dtype):
+    limit = 2**16
+    query, bank = unit_rows(70, 4, seed=10), unit_rows(40_000, 4, seed=11).to(dtype)
+    with Allocations() as allocations:
+        top_m(query, bank, m, max_elements=limit)
+    # Results of a batch, or two blocks of them being merged.
+    assert allocations.largest <= max(limit, 70 * m, search.ROW_GROUP * 2 * m)
+
+
+def test_a_whole_pass_takes_one_block_by_default():
+    query, bank = unit_rows(32, 4, seed=12), unit_rows(1000, 4, seed=13)
+    with Allocations() as allocations:
+        top_m(query, bank, 10)
+    assert allocations.largest == 32 * 1000
+
+
+def test_a_half_precision_bank_is_widened_in_parts():
+    query, bank = unit_rows(3, 4, seed=21), unit_rows(search.CAST_ROWS + 9, 4, seed=22).half()
+    with Allocations() as allocations:
+        similarity, index = top_m(query, bank, 50)
+    expected = query @ bank.float().T
+    torch.testing.assert_close(similarity, expected.topk(50)[0])
+    torch.testing.assert_close(similarity, expected.gather(1, index))
+    assert allocations.largest == search.CAST_ROWS * 4 < bank.numel()
+
+
+def test_no_gradient_flows_through_the_search():
+    query = unit_rows(3, 4, seed=14).requires_grad_()
+    bank = unit_rows(9, 4, seed=15).requires_grad_()
+    assert not top_m(query, bank, 2)[0].requires_grad
+
+
+def test_autocast_does_not_lower_the_precision():
+    query, bank = unit_rows(4, 32, seed=16), unit_rows(50, 32, seed=17)
+    with torch.autocast('cpu', torch.bfloat16):
+        similarity, index = top_m(query, bank, 5)
+    expected = top_m(query, bank, 5)
+    assert torch.equal(similarity, expected[0]) and torch.equal(index, expected[1])
+
+
+def test_an_empty_batch_finds_nothing():
+    similarity, index = top_m(torch.empty(0, 4), unit_rows(9, 4, seed=18), 3)
+    assert similarity.shape == index.shape == (0, 3)
+
+
+@pytest.mark.parametrize('m', [0, 6])
+def test_m_out_of_range_names_the_range(m):
+    bank = unit_rows(5, 4, seed=19)
+    with pytest.raises(ValueError, match=rf'm = {m} is outside the valid range 1 to 5'):
+        top_m(bank, bank, m)
+
+
+def test_an_excluded_row_narrows_the_range():
+    bank = unit_rows(5, 4, seed=20)
+    with pytest.raises(ValueError, match=r'm = 5 is outside the valid range 1 to 4'):
+        top_m(bank, bank, 5, exclude=torch.arange(5))
+
+
+@pytest.mark.parametrize(
+    ('query', 'bank', 'message'),
+    [
+        (torch.ones(2, 3), torch.ones(5, 4), r'query has 3 dimensions where 4 are needed'),
+        (torch.ones(2, 4), torch.ones(5, 4, dtype=torch.int64), r'bank must be a floating point'),
+        (torch.ones(4), torch.ones(5, 4), r'query must be .* found torch.float32 of shape \(4,\)'),
+    ],
+)
+def test_features_that_do_not_fit_are_refused(query, bank, message):
+    with pytest.raises(ValueError, match=message):
+        top_m(query, bank, 1)

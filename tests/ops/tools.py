@@ -1,0 +1,48 @@
+"""What the tests of several operations share."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+
+class Allocations(TorchDispatchMode):
+    """Notes the largest tensor, in elements, that any operation allocates while it is active."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.largest = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        result = func(*args, **kwargs)
+        known = {_storage(leaf) for leaf in tree_leaves((args, kwargs)) if _is_tensor(leaf)}
+        for leaf in tree_leaves(result):
+            if _is_tensor(leaf) and _storage(leaf) not in known:
+                self.largest = max(self.largest, leaf.numel())
+        return result
+
+
+def _is_tensor(leaf: object) -> bool:
+    return isinstance(leaf, Tensor)
+
+
+def _storage(tensor: Tensor) -> int:
+    return tensor.untyped_storage()._cdata
+
+
+def unit_rows(rows: int, dim: int, seed: int) -> Tensor:
+    return F.normalize(torch.randn(rows, dim, generator=torch.Generator().manual_seed(seed)))
+
+
+def on_circle(*degrees: float) -> Tensor:
+    """Unit vectors in the plane."""
+    angle = torch.tensor([math.radians(degree) for degree in degrees], dtype=torch.float64)
+    return torch.stack([angle.cos(), angle.sin()], dim=1).float()
+
+
+# The shared points X of METHODS, indices 0 to 5.
+POINTS = on_circle(0, 10, 25, 100, 104, 200)

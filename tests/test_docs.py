@@ -1,0 +1,112 @@
+"""The pages say what is there: links, paths, options and examples."""
+
+import importlib
+import inspect
+import re
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from mmengine.config import Config
+from mmselfsup.registry import HOOKS, MODELS, TRANSFORMS
+
+from mmselfsup_invp.datasets import PILGaussianBlur
+
+from . import toy
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [ROOT / 'README.md', ROOT / 'configs/invp/README.md', *sorted(ROOT.glob('docs/en/*.md'))]
+OPTIONS = (ROOT / 'docs/en/configuration.md').read_text()
+
+every_page = pytest.mark.parametrize('page', PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf'^```{language}\n(.*?)^```', page.read_text(), re.DOTALL | re.MULTILINE)
+
+
+def anchors(page: Path) -> set[str]:
+    """The names by which GitHub links the headings of a page."""
+    titles = re.findall(r'^#+ (.+)$', page.read_text(), re.MULTILINE)
+    return {re.sub(r'[^\w\- ]', '', title.lower()).replace(' ', '-') for title in titles}
+
+
+@every_page
+def test_links_lead_somewhere(page):
+    for link in re.findall(r'\]\(([^)]+)\)', page.read_text()):
+        if link.startswith('http'):
+            continue
+        path, _, anchor = link.partition('#')
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link
+
+
+@every_page
+def test_named_files_exist(page):
+    text = '\n'.join(blocks(page, 'shell'))
+    named = set(re.findall(r'(?<![\w/])((?:configs|tools)/[\w/.-]+\.(?:py|sh))', text))
+    assert not {name for name in named if not (ROOT / name).is_file()}
+
+
+@every_page
+def test_configs_that_inherit_load(page, tmp_path, monkeypatch):
+    for block in blocks(page, 'python'):
+        for module in re.findall(r"imports=\['mmselfsup_invp', '(\w+)'\]", block):
+            monkeypatch.setitem(sys.modules, module, ModuleType(module))
+        if "'mmselfsup_invp::" in block:
+            (tmp_path / 'mine.py').write_text(block)
+            assert Config.fromfile(tmp_path / 'mine.py').model.type == 'InvP'
+
+
+def options_of(name: str) -> dict[str, inspect.Parameter]:
+    """Options of a component, those that it hands on to its parents too."""
+    cls = MODELS.get(name) or HOOKS.get(name) or TRANSFORMS.get(name) or PILGaussianBlur
+    found: dict[str, inspect.Parameter] = {}
+    for parent in cls.__mro__:
+        own = inspect.signature(parent.__init__).parameters if '__init__' in vars(parent) else {}
+        kinds = {parameter.kind for parameter in own.values()}
+        named = [p for p in own.values() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+        for parameter in named[1:]:
+            found.setdefault(parameter.name, parameter)
+        if own and inspect.Parameter.VAR_KEYWORD not in kinds:
+            break
+    return found
+
+
+@pytest.mark.parametrize(
+    'name',
+    [
+        *('InvP', 'ProjectionNeck', 'InvPHead', 'HardSamplingLoss', 'PropagationMemory'),
+        *('PropagationMemoryHook', 'KNNEvalHook', 'AugmentedViews', 'PILGaussianBlur'),
+    ],
+)
+def test_every_option_is_listed_with_its_default(name):
+    (section,) = re.findall(rf'^## {name}\n(.*?)(?=^## |\Z)', OPTIONS, re.DOTALL | re.MULTILINE)
+    listed = dict(re.findall(r'^\| `(\w+)` \| ([^|]+?) \|', section, re.MULTILINE))
+    expected = {
+        key: 'required' if option.default is option.empty else f'`{option.default!r}`'
+        for key, option in options_of(name).items()
+    }
+    if name == 'ProjectionNeck':
+        expected['init_cfg'] = 'Xavier'
+    assert listed == expected
+
+
+def test_the_example_of_another_head_runs(images, tmp_path, monkeypatch):
+    module, config = blocks(ROOT / 'docs/en/extend.md', 'python')
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / 'close_head.py').write_text(module)
+    (tmp_path / 'mine.py').write_text(config)
+    head = Config.fromfile(tmp_path / 'mine.py').model.head
+    try:
+        importlib.import_module('close_head')
+        runner = toy.build_runner(
+            images, tmp_path, model=dict(head=dict(type=head.type, least=head.least))
+        )
+        runner.train()
+        assert type(runner.model.head).__name__ == 'CloseHead'
+    finally:
+        MODELS._module_dict.pop('CloseHead', None)
+        sys.modules.pop('close_head', None)
