@@ -159,18 +159,21 @@ def check(problem: Problem, args: argparse.Namespace) -> None:
         raise AssertionError('the refreshed rows of the graph differ')
 
 
-def time_alternately(problem: Problem, args: argparse.Namespace) -> dict[str, list[float]]:
-    """Seconds of each step, the formulations taking turns; the first turn only warms up."""
-    seconds: dict[str, list[float]] = {name: [] for name in STEPS}
+def time_alternately(
+    problem: Problem, args: argparse.Namespace
+) -> dict[str, list[tuple[float, float]]]:
+    """Wall and CPU seconds of each step, taking turns; the first turn only warms up."""
+    seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in STEPS}
     problems = {name: problem.copy() for name in STEPS}
     for turn in range(args.repeats + 1):
         for name, step in STEPS.items():
             wait(args.device)
-            start = time.perf_counter()
+            wall, cpu = time.perf_counter(), time.process_time()
             step(problems[name], args)
             wait(args.device)
             if turn:
-                seconds[name].append(time.perf_counter() - start)
+                spent = time.perf_counter() - wall, time.process_time() - cpu
+                seconds[name].append(spent)
     return seconds
 
 
@@ -210,17 +213,21 @@ def resident(key: str) -> int:
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(key))
 
 
-def report(seconds: dict[str, list[float]], memory: dict[str, int], console: Console) -> None:
-    table = Table('formulation', 'median step', 'speed', 'extra memory', 'share')
-    for name, times in seconds.items():
-        median = statistics.median(times)
-        table.add_row(
-            name,
-            f'{median * 1e3:.1f} ms',
-            f'{statistics.median(seconds["official"]) / median:.2f} x',
-            f'{memory[name] / MIB:.1f} MiB',
-            f'{memory[name] / memory["official"]:.3f}',
-        )
+def report(
+    seconds: dict[str, list[tuple[float, float]]], memory: dict[str, int], console: Console
+) -> None:
+    """Print medians; CPU time is what a step costs however busy the machine is."""
+    table = Table('formulation', 'step', 'speed', 'CPU time', 'speed', 'extra memory', 'share')
+    medians = {
+        name: [statistics.median(times) for times in zip(*pairs, strict=True)]
+        for name, pairs in seconds.items()
+    }
+    for name, times in medians.items():
+        cells = []
+        for spent, yardstick in zip(times, medians['official'], strict=True):
+            cells += [f'{spent * 1e3:.1f} ms', f'{yardstick / spent:.2f} x']
+        share = memory[name] / memory['official']
+        table.add_row(name, *cells, f'{memory[name] / MIB:.1f} MiB', f'{share:.3f}')
     console.print(table)
 
 

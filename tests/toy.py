@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset
+from mmengine.hooks import Hook
 from mmengine.registry import DATASETS, DefaultScope
 from mmengine.runner import Runner
 from mmengine.structures import InstanceData
@@ -172,7 +173,22 @@ def runner_config(root: Path, work_dir: Path, epochs: int = 2, **changes: Any) -
 
 def build_runner(root: Path, work_dir: Path, epochs: int = 2, **changes: Any) -> Runner:
     """The runner of :func:`runner_config`."""
-    return Runner.from_cfg(runner_config(root, work_dir, epochs, **changes))
+    runner = Runner.from_cfg(runner_config(root, work_dir, epochs, **changes))
+    runner.register_hook(StopWorkers())
+    return runner
+
+
+class StopWorkers(Hook):
+    """Ends persistent workers with the run."""
+
+    def after_run(self, runner: Runner) -> None:
+        stop_workers(runner.train_dataloader)
+
+
+def stop_workers(loader: DataLoader) -> None:
+    """End persistent workers; a garbage collector that comes by later waits 5 seconds for each."""
+    if loader.persistent_workers and loader._iterator is not None:
+        loader._iterator._shutdown_workers()
 
 
 def merged(config: dict, changes: dict) -> dict:

@@ -54,6 +54,7 @@ def test_the_message_comes_through_a_worker(tmp_path):
     loader = toy.build_loader(toy.loader(root, batch_size=2, num_workers=1))
     with pytest.raises(RuntimeError, match=r'Cannot read the image .*train/002\.png'):
         list(loader)
+    toy.stop_workers(loader)
 
 
 def assert_named(path, cause=''):
