@@ -238,8 +238,7 @@ def test_it_trains_where_it_is_inherited(project, tmp_path, monkeypatch):
     monkeypatch.chdir(project)
     mine = tmp_path / 'mine.py'
     mine.write_text(
-        f"_base_ = 'mmselfsup_invp::invp/{DIGITS}.py'\n"
-        'model = dict(head=dict(lambda_inv=0.3))\n'
+        f"_base_ = 'mmselfsup_invp::invp/{DIGITS}.py'\nmodel = dict(head=dict(lambda_inv=0.3))\n"
     )
     runner = quick_runner(Config.fromfile(mine), 'inherited', tmp_path)
     runner.train()

@@ -138,6 +138,11 @@ class TestAugmentedViews:
 
 
 class TestBuildTorchvision:
+    def test_the_scope_of_an_inherited_config_is_no_argument(self):
+        crop = dict(type='CenterCrop', size=8, _scope_='mmselfsup_invp')
+        apply = dict(type='RandomApply', transforms=[crop], p=1.0, _scope_='mmselfsup_invp')
+        assert build_torchvision(apply).transforms[0].size == (8, 8)
+
     def test_arguments_and_nesting(self):
         built = build_torchvision(
             [

@@ -323,6 +323,11 @@ class TestWrongData:
         with pytest.raises(TypeError, match='needs a model with a memory, InvP has none'):
             runner.train()
 
+    def test_a_loop_without_epochs_is_refused(self, images, tmp_path):
+        loop = dict(type='IterBasedTrainLoop', max_iters=4)
+        with pytest.raises(TypeError, match='counts epochs, which IterBasedTrainLoop does not'):
+            train(images, tmp_path, train_cfg=loop, param_scheduler=None)
+
     def test_another_length_than_the_data_set_is_refused(self, images, tmp_path):
         with pytest.raises(ValueError, match='bank has 25 rows, the data set 24 images'):
             train(images, tmp_path, model=dict(memory=dict(length=25)))

@@ -354,6 +354,13 @@ class TestState:
         other.load_state_dict(state, strict=False)
         assert torch.equal(other['neck'].weight, model['neck'].weight)
 
+    @pytest.mark.parametrize('length', [10, None])
+    def test_goes_on_with_another_update(self, length):
+        memory, other = memory_of(seed=1), memory_of(length=length, update='epoch')
+        other.load_state_dict(memory.state_dict())
+        other.end_epoch()
+        assert torch.equal(other.bank, memory.bank)
+
     def test_buffers_move(self):
         memory = memory_of(update='epoch').to('meta')
         names = {name for name, _ in memory.named_buffers()}

@@ -40,6 +40,7 @@ def build_torchvision(config: dict | list) -> object:
     if not isinstance(config, dict):
         return tv.Compose([build_torchvision(item) for item in config])
     arguments = dict(config)
+    arguments.pop('_scope_', None)  # MMEngine leaves it in what is inherited by package::name.
     name = arguments.pop('type')
     cls = PILGaussianBlur if name == 'PILGaussianBlur' else getattr(tv, name, None)
     if not isinstance(cls, type):

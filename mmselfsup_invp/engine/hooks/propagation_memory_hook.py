@@ -5,6 +5,7 @@ import torch
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.model import BaseModel
+from mmengine.runner import EpochBasedTrainLoop
 from mmselfsup.registry import HOOKS
 from torch import Tensor
 
@@ -88,6 +89,11 @@ class PropagationMemoryHook(Hook):
             raise TypeError(
                 f'PropagationMemoryHook needs a model with a memory, {type(model).__name__} has '
                 'none. Use it with InvP or MomentumInvP.'
+            )
+        if not isinstance(runner.train_loop, EpochBasedTrainLoop):
+            raise TypeError(
+                f'PropagationMemoryHook counts epochs, which {type(runner.train_loop).__name__} '
+                "does not. Use train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=...)."
             )
         images = num_images(runner.train_dataloader.dataset)
         model.memory.fit(images)

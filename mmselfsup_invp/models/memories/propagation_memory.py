@@ -146,3 +146,9 @@ class PropagationMemory(GraphMemory):
         """Let the rows gathered during the epoch take effect (``update='epoch'``)."""
         if self.update == 'epoch':
             self.bank.copy_(self.next_bank)
+
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args, **kwargs) -> None:
+        """Go on from the bank where the checkpoint was made with ``update='iteration'``."""
+        if self.update == 'epoch' and prefix + 'bank' in state_dict:
+            state_dict.setdefault(prefix + 'next_bank', state_dict[prefix + 'bank'])
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
