@@ -16,6 +16,7 @@ from packaging.version import Version
 
 from mmselfsup_invp import host
 
+ROOT = Path(__file__).resolve().parent.parent
 TESTED = {package: tested for package, (_, _, tested) in host.SUPPORTED.items()}
 
 
@@ -23,6 +24,16 @@ class TestVersions:
     def check(self, **changes):
         installed = {**TESTED, **changes}
         host.check_versions(installed.get)
+
+    def test_the_requirements_ask_for_the_same(self):
+        lines = (ROOT / 'requirements' / 'mim.txt').read_text().splitlines()
+        ranges = {
+            package: f'>={low},<{beyond}'
+            for package, (low, beyond, _) in host.SUPPORTED.items()
+            if package != 'torch'
+        }
+        asked = [line for line in lines if line and not line.startswith('#')]
+        assert sorted(asked) == sorted(name + span for name, span in ranges.items())
 
     def test_what_is_installed_here_is_supported(self):
         host.check_versions()
