@@ -1,20 +1,28 @@
 """Exact search: the rows of the bank most similar to each query."""
 
+import math
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from .checks import require_features, require_range
 
-# Similarities that one call holds at a time unless told otherwise: 8 MiB on the CPU, where a block
-# that stays in the caches is fastest, 64 MiB on accelerators.
+# Similarities that one call holds at a time unless told otherwise: 8 MiB on the CPU, 64 MiB on
+# accelerators.
 CPU_ELEMENTS = 2**21
 DEVICE_ELEMENTS = 2**24
 # Rows of a bank of 16-bit numbers that are widened at a time.
 CAST_ROWS = 2**13
 # Queries go in multiples of this, which the matrix product likes best.
 ROW_GROUP = 32
-# One in so many entries of a row is looked at to guess which of them can be among the highest m.
-SAMPLE_STRIDE = 16
+# The sieve of the CPU: similarities a block (they stay in the caches), columns that make a block
+# worth its overhead, rows of the bank for each that is sampled, and samples that must rank above
+# the threshold for it to be a fair guess.
+SIEVE_ELEMENTS = 2**19
+SIEVE_COLUMNS = 2**10
+SAMPLE_STRIDE = 24
+SAMPLE_RANK = 16
 
 
 def default_elements(device: torch.device) -> int:
@@ -66,17 +74,13 @@ def top_m(
     """
     require_features('bank', bank)
     require_features('query', query, bank.size(1))
-    found = len(bank) if exclude is None else len(bank) - 1
-    require_range('m', m, 1, found, f'each query has {found} rows of the bank to find')
+    others = len(bank) if exclude is None else len(bank) - 1
+    require_range('m', m, 1, others, f'each query has {others} rows of the bank to find')
     if exclude is None:
         exclude = query.new_full((len(query),), -1, dtype=torch.int64)
     limit = max_elements or default_elements(bank.device)
-    rows, columns = _block_shape(len(query), len(bank), m, limit)
-    similarity = query.new_empty((len(query), m), dtype=torch.float32)
-    index = torch.empty_like(similarity, dtype=torch.int64)
-    for start in range(0, len(query), rows):
-        part = slice(start, start + rows)
-        similarity[part], index[part] = _search_rows(query[part], exclude[part], bank, m, columns)
+    found = _sieve(query, exclude, bank, m, limit) if bank.device.type == 'cpu' else None
+    similarity, index = found or _search(query, exclude, bank, m, limit)
     if sort:
         similarity, order = similarity.sort(dim=1, descending=True)
         index = index.gather(1, order)
@@ -94,6 +98,19 @@ def _swap_with_last(values: Tensor, column: Tensor) -> None:
     values.scatter_(1, column, last)
 
 
+def _search(
+    query: Tensor, exclude: Tensor, bank: Tensor, m: int, limit: int
+) -> tuple[Tensor, Tensor]:
+    """Search block by block with ``topk``, in any order."""
+    rows, columns = _block_shape(len(query), len(bank), m, limit)
+    similarity = query.new_empty((len(query), m), dtype=torch.float32)
+    index = torch.empty_like(similarity, dtype=torch.int64)
+    for start in range(0, len(query), rows):
+        part = slice(start, start + rows)
+        similarity[part], index[part] = _search_rows(query[part], exclude[part], bank, m, columns)
+    return similarity, index
+
+
 def _search_rows(
     query: Tensor, exclude: Tensor, bank: Tensor, m: int, columns: int
 ) -> tuple[Tensor, Tensor]:
@@ -102,15 +119,62 @@ def _search_rows(
     for start in range(0, len(bank), columns):
         scores = similarities(query, bank[start : start + columns])
         _hide(scores, exclude[:, None] - start)
-        similarity, index = _highest(scores, min(m, scores.size(1)))
+        similarity, index = scores.topk(min(m, scores.size(1)), dim=1, sorted=False)
         index += start
         if best is not None:
             similarity = torch.cat([best, similarity], dim=1)
             index = torch.cat([best_index, index], dim=1)
-            similarity, kept = _highest(similarity, min(m, similarity.size(1)))
+            similarity, kept = similarity.topk(min(m, similarity.size(1)), dim=1, sorted=False)
             index = index.gather(1, kept)
         best, best_index = similarity, index
     return best, best_index
+
+
+def _sieve(
+    query: Tensor, exclude: Tensor, bank: Tensor, m: int, limit: int
+) -> tuple[Tensor, Tensor] | None:
+    """Search in one pass with a threshold for each query, in any order.
+
+    On the CPU ``topk`` spends its time on moving whole rows about. Here it gets only what passes
+    a threshold that, by a sample of the bank, ``m`` rows and four standard deviations more will
+    pass. Returns None where that is not worth it, or where the sample misled and fewer than ``m``
+    rows pass or more than there is room for; so the result is exact in any case.
+    """
+    stride = max(SAMPLE_STRIDE, math.ceil(len(bank) * len(query) / limit))
+    sampled = m / stride
+    fits = 0 < len(query) * SIEVE_COLUMNS <= min(SIEVE_ELEMENTS, limit)
+    if not fits or sampled < SAMPLE_RANK or len(bank) < 8 * m:
+        return None
+    rank = math.ceil(sampled + 4 * sampled**0.5)
+    sample = _cpu_similarities(query, bank[::stride])
+    threshold = sample.topk(rank, dim=1, sorted=False)[0].amin(dim=1, keepdim=True)
+
+    width = math.ceil(stride * (rank + 5 * rank**0.5))
+    similarity = query.new_full((len(query), width), -torch.inf, dtype=torch.float32)
+    index = torch.zeros_like(similarity, dtype=torch.int32)
+    room = torch.arange(len(query)) * width
+    passed = torch.zeros_like(room)
+    columns = min(SIEVE_ELEMENTS, limit) // len(query)
+    for start in range(0, len(bank), columns):
+        scores = _cpu_similarities(query, bank[start : start + columns])
+        _hide(scores, exclude[:, None] - start)
+        passing = (scores >= threshold).flatten().nonzero().squeeze(1)
+        first = torch.arange(len(query) + 1) * scores.size(1)
+        edge = torch.searchsorted(passing, first)
+        count = edge.diff()
+        # Where the entries of each query go: behind those that it has from earlier blocks.
+        place = (room + passed - edge[:-1]).repeat_interleave(count)
+        place += torch.arange(len(place))
+        passed += count
+        if passed.max() > width:
+            return None
+        similarity.view(-1).scatter_(0, place, scores.view(-1).index_select(0, passing))
+        passing -= (first[:-1] - start).repeat_interleave(count)
+        index.view(-1).scatter_(0, place, passing.int())
+    if passed.min() < m:
+        return None
+    similarity, kept = similarity[:, : passed.max()].topk(m, dim=1, sorted=False)
+    return similarity, index.gather(1, kept).long()
 
 
 def similarities(query: Tensor, bank: Tensor) -> Tensor:
@@ -124,49 +188,23 @@ def similarities(query: Tensor, bank: Tensor) -> Tensor:
     return out
 
 
+def _cpu_similarities(query: Tensor, bank: Tensor) -> Tensor:
+    """As :func:`similarities`, for blocks that may be copied.
+
+    oneDNN is much faster than the BLAS that ``mm`` calls on processors that are not Intel's.
+    """
+    if not torch.backends.mkldnn.is_available():
+        return similarities(query, bank)
+    with torch.autocast('cpu', enabled=False):
+        product = F.linear(query.float().to_mkldnn(), bank.float().to_mkldnn())
+    return product.to_dense()
+
+
 def _hide(scores: Tensor, column: Tensor) -> None:
     """Overwrite one entry a row by -inf; a column outside the block hides nothing."""
     inside = column.clamp(0, scores.size(1) - 1)
     value = scores.gather(1, inside).masked_fill_(inside == column, -torch.inf)
     scores.scatter_(1, inside, value)
-
-
-def _highest(scores: Tensor, m: int) -> tuple[Tensor, Tensor]:
-    """Find the ``m`` highest entries of each row, in any order."""
-    # On the CPU topk spends its time on moving whole rows about; sifting them first halves that
-    # where m is a small part of a row, but large enough to be guessed well from a sample.
-    if scores.device.type == 'cpu' and m >= 256 and 8 * m <= scores.size(1) <= 512 * m:
-        sifted = _sift(scores, m)
-        if sifted is not None:
-            candidates, columns = sifted
-            similarity, kept = candidates.topk(m, dim=1, sorted=False)
-            return similarity, columns.gather(1, kept)
-    return scores.topk(m, dim=1, sorted=False)
-
-
-def _sift(scores: Tensor, m: int) -> tuple[Tensor, Tensor] | None:
-    """Keep the entries of each row that can be among its ``m`` highest.
-
-    They are those above a threshold that, by a sample of the row, ``m`` and four standard
-    deviations more will pass. Returns them with their columns, padded by -inf to a common width;
-    or None where the sample misled and fewer than ``m`` pass, or so many that little is gained.
-    """
-    sampled = m / SAMPLE_STRIDE
-    rank = int(sampled + 4 * sampled**0.5) + 1
-    threshold = scores[:, ::SAMPLE_STRIDE].topk(rank, dim=1, sorted=False)[0].amin(1, keepdim=True)
-    passing = (scores >= threshold).flatten().nonzero().squeeze(1)
-
-    first = torch.arange(len(scores) + 1) * scores.size(1)
-    edge = torch.searchsorted(passing, first)
-    count = edge.diff()[:, None]
-    fewest, width = count.min().item(), count.max().item()
-    if fewest < m or width > 4 * m:
-        return None
-    place = torch.arange(width)
-    # Past its end a row repeats its last entry, so that the column stays a valid one.
-    ragged = torch.minimum(edge[:-1, None] + place, edge[1:, None] - 1)
-    columns = passing[None].expand(len(scores), -1).gather(1, ragged).sub_(first[:-1, None])
-    return scores.gather(1, columns).masked_fill_(place >= count, -torch.inf), columns
 
 
 def _block_shape(queries: int, bank_rows: int, m: int, max_elements: int) -> tuple[int, int]:

@@ -72,15 +72,32 @@ def test_the_least_similar_is_last_however_the_rows_are_found(monkeypatch):
     """As on devices whose topk gives the columns in another order than the CPU's."""
     query, bank = unit_rows(4, 3, seed=7), unit_rows(40, 3, seed=8)
     expected = top_m(query, bank, 9)
-
-    def backwards(scores, m):
-        return tuple(part.flip(1) for part in scores.topk(m, dim=1))
-
-    monkeypatch.setattr(search, '_highest', backwards)
+    flipped = tuple(part.flip(1) for part in expected)
+    monkeypatch.setattr(search, '_search', lambda *args: flipped)
     similarity, index = top_m(query, bank, 9, sort=False)
     assert torch.equal(similarity[:, -1], expected[0][:, -1])
     assert torch.equal(similarity.sort(dim=1, descending=True).values, expected[0])
     torch.testing.assert_close(similarity, (query @ bank.T).gather(1, index))
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize('exclude', [False, True])
+@pytest.mark.parametrize('max_elements', [2**15, None])
+def test_sieve_is_exact(max_elements, exclude, dtype):
+    query, bank = unit_rows(20, 6, seed=24), unit_rows(6000, 6, seed=25).to(dtype)
+    hidden = torch.arange(20) * 250
+    query[:] = bank[hidden].float()
+    arguments = query, hidden if exclude else hidden - 6000, bank, 700, max_elements or 2**21
+    assert search._sieve(*arguments) is not None, 'large enough for the sieve'
+    hidden = hidden if exclude else None
+    similarity, index = top_m(query, bank, 700, exclude=hidden, max_elements=max_elements)
+    every = query.double() @ bank.double().T
+    if exclude:
+        every[torch.arange(20), hidden] = -torch.inf
+    torch.testing.assert_close(similarity, every.topk(700)[0].float())
+    torch.testing.assert_close(similarity, every.gather(1, index).float())
+    assert index.dtype == torch.int64
+    assert all(len(set(row)) == 700 for row in index.tolist())
 
 
 # Scores of a row of 8192 whose 512 highest are looked for, as the sample of every 16th sees them.
@@ -91,36 +108,62 @@ SCORES = {
     'sample too high': (torch.arange(8192) % 16 == 0) + torch.linspace(0, 0.5, 8192),
     'sample too low': (torch.arange(8192) % 16 != 0) + torch.linspace(0, 0.5, 8192),
     'few values': torch.linspace(0, 3, 8192).floor(),
+    'not a number': torch.full((8192,), torch.nan),
 }
-MISLEADING = ['all equal', 'sample too high', 'sample too low', 'few values']
+MISLEADING = ['all equal', 'sample too high', 'sample too low', 'few values', 'not a number']
 
 
-@pytest.mark.parametrize('kind', SCORES)
-def test_wide_searches_are_exact_whatever_the_sample_says(kind):
+@pytest.mark.parametrize('max_elements', [2**13, None])
+@pytest.mark.parametrize('kind', [kind for kind in SCORES if kind != 'not a number'])
+def test_wide_searches_are_exact_whatever_the_sample_says(kind, max_elements):
     bank = SCORES[kind][:, None]
     query = torch.tensor([[1.0], [-1.0], [0.5]])
-    similarity, index = top_m(query, bank, 512)
+    similarity, index = top_m(query, bank, 512, max_elements=max_elements)
     scores = query @ bank.T
     assert torch.equal(similarity, scores.sort(dim=1, descending=True).values[:, :512])
     assert torch.equal(similarity, scores.gather(1, index))
     assert all(len(set(row)) == 512 for row in index.tolist())
 
 
+@pytest.mark.parametrize('max_elements', [2**11, 2**21])
 @pytest.mark.parametrize('kind', SCORES)
-def test_sifting_gives_up_only_where_the_sample_misleads(kind):
-    sifted = search._sift(SCORES[kind][None], 512)
-    assert (sifted is None) == (kind in MISLEADING)
-    if sifted is not None:
-        assert 512 <= sifted[0].size(1) < 1024
+def test_sieve_gives_up_only_where_the_sample_misleads(kind, max_elements):
+    found = search._sieve(
+        torch.ones(1, 1), torch.tensor([-1]), SCORES[kind][:, None], 512, max_elements
+    )
+    assert (found is None) == (kind in MISLEADING)
 
 
-def test_rows_of_different_widths_are_sifted_alike():
-    scores = torch.stack([SCORES['random'], SCORES['random'].flip(0) * 3, SCORES['ascending']])
-    kept, columns = search._sift(scores, 512)
-    real = kept > -torch.inf
-    assert not real.all()
-    torch.testing.assert_close(kept[real], scores.gather(1, columns)[real])
-    assert torch.equal(kept.topk(512)[0], scores.topk(512)[0])
+@pytest.mark.parametrize(
+    ('queries', 'rows', 'm', 'limit'),
+    [(0, 9000, 600, 2**21), (1, 9000, 9, 2**21), (1, 9000, 1200, 2**21), (9, 9000, 600, 2**13)],
+)
+def test_sieve_is_not_tried_where_it_is_not_worth_it(queries, rows, m, limit):
+    query, bank = unit_rows(queries, 3, seed=26), unit_rows(rows, 3, seed=27)
+    assert search._sieve(query, torch.full((queries,), -1), bank, m, limit) is None
+
+
+def test_memory_of_the_sieve_is_bounded():
+    query, bank = unit_rows(64, 4, seed=28), unit_rows(40_000, 4, seed=29)
+    with Allocations() as allocations:
+        top_m(query, bank, 600)
+    assert allocations.largest == search.SIEVE_ELEMENTS < 64 * 40_000 / 4
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason='needs oneDNN')
+def test_products_of_onednn_are_those_of_blas():
+    query, bank = unit_rows(9, 100, seed=30), unit_rows(70, 100, seed=31)
+    for rows in (bank, bank[::3], bank.half(), bank[:1]):
+        torch.testing.assert_close(
+            search._cpu_similarities(query, rows), search.similarities(query, rows)
+        )
+
+
+def test_sieve_without_onednn(monkeypatch):
+    query, bank = unit_rows(5, 4, seed=32), unit_rows(6000, 4, seed=33)
+    expected = top_m(query, bank, 500)
+    monkeypatch.setattr(torch.backends.mkldnn, 'is_available', lambda: False)
+    torch.testing.assert_close(top_m(query, bank, 500)[0], expected[0])
 
 
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float16])
@@ -157,11 +200,12 @@ def test_no_gradient_flows_through_the_search():
     assert not top_m(query, bank, 2)[0].requires_grad
 
 
-def test_autocast_does_not_lower_the_precision():
-    query, bank = unit_rows(4, 32, seed=16), unit_rows(50, 32, seed=17)
+@pytest.mark.parametrize(('rows', 'm'), [(50, 5), (4500, 500)])
+def test_autocast_does_not_lower_the_precision(rows, m):
+    query, bank = unit_rows(4, 32, seed=16), unit_rows(rows, 32, seed=17)
     with torch.autocast('cpu', torch.bfloat16):
-        similarity, index = top_m(query, bank, 5)
-    expected = top_m(query, bank, 5)
+        similarity, index = top_m(query, bank, m)
+    expected = top_m(query, bank, m)
     assert torch.equal(similarity, expected[0]) and torch.equal(index, expected[1])
 
 
