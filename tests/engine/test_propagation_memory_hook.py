@@ -8,7 +8,7 @@ from mmcv.transforms import BaseTransform
 from mmselfsup.registry import TRANSFORMS
 
 from mmselfsup_invp.engine.hooks import PropagationMemoryHook
-from mmselfsup_invp.engine.hooks.propagation_memory_hook import NonFiniteFeatures
+from mmselfsup_invp.engine.hooks.common import NonFiniteFeatures
 
 from .. import toy
 from .recording import Steps, Watch, ids_of, log_text, scalars
@@ -329,7 +329,9 @@ class TestWrongData:
             train(images, tmp_path, train_cfg=loop, param_scheduler=None)
 
     def test_another_length_than_the_data_set_is_refused(self, images, tmp_path):
-        with pytest.raises(ValueError, match='bank has 25 rows, the data set 24 images'):
+        with pytest.raises(
+            ValueError, match='PropagationMemory has 25 rows, the data set 24 images'
+        ):
             train(images, tmp_path, model=dict(memory=dict(length=25)))
 
 

@@ -1,8 +1,16 @@
 """What the hooks share."""
 
+from collections.abc import Sequence
+
 from mmengine.model import BaseModel, is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
+
+from ...models.memories import FeatureMemory
+
+
+class NonFiniteFeatures(RuntimeError):
+    """The network gave NaN or Inf."""
 
 
 def unwrap(model: nn.Module) -> BaseModel:
@@ -17,3 +25,28 @@ def log_figures(runner: Runner, group: str, figures: dict[str, float]) -> None:
     runner.logger.info(f'Epoch({group}) [{epoch}]  {text}')
     scalars = {f'{group}/{name}': value for name, value in figures.items()}
     runner.visualizer.add_scalars(scalars, step=epoch)
+
+
+def check_ids(data_samples: Sequence, num: int) -> None:
+    """Raise if an id is not a row of a memory of ``num`` images."""
+    for sample in data_samples:
+        if 'sample_idx' not in sample:
+            return  # The algorithm says what is missing.
+        index = int(sample.sample_idx.value)
+        if not 0 <= index < num:
+            raise ValueError(
+                f'sample_idx {index} is outside 0 to {num - 1}, the images of the training data '
+                'set. Ids must be positions in it: do not change them in the pipeline.'
+            )
+
+
+def check_faults(memory: FeatureMemory) -> None:
+    """Raise if features that are not finite came by since the last look."""
+    faults = [index for index in memory.faults.tolist() if index >= 0]
+    if faults:
+        raise NonFiniteFeatures(
+            f'Features became NaN or Inf in iteration {int(memory.fault_iteration)}, first for the '
+            f'samples {faults}. They did not enter the bank. Try a lower learning rate or '
+            'optim_wrapper.clip_grad, look at those images, and under --amp at the loss scale; '
+            'resume from the last checkpoint.'
+        )

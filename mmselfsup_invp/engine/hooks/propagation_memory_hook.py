@@ -1,5 +1,4 @@
 import logging
-from collections.abc import Sequence
 
 import torch
 from mmengine.hooks import Hook
@@ -14,11 +13,7 @@ from ...evaluation import graph_health, neighbour_purity
 from ...ops import ramp_weight
 from ...ops.checks import require_choice, require_range
 from ...ops.ramps import RAMPS
-from .common import log_figures, unwrap
-
-
-class NonFiniteFeatures(RuntimeError):
-    """The network gave NaN or Inf."""
+from .common import check_faults, check_ids, log_figures, unwrap
 
 
 @HOOKS.register_module()
@@ -119,7 +114,7 @@ class PropagationMemoryHook(Hook):
         """Check the ids while they are still on the host."""
         unwrap(runner.model).memory.iteration = runner.iter + 1
         if data_batch is not None:
-            _check_ids(data_batch['data_samples'], self._num_images)
+            check_ids(data_batch['data_samples'], self._num_images)
 
     def after_train_iter(
         self,
@@ -132,12 +127,12 @@ class PropagationMemoryHook(Hook):
         memory = unwrap(runner.model).memory
         memory.commit(link=self.refresh == 'iteration')
         if self.every_n_train_iters(runner, self.check_interval):
-            _check_faults(memory)
+            check_faults(memory)
 
     def after_train_epoch(self, runner) -> None:
         """Commit what waits for the end of the epoch, and look at the graph."""
         model = unwrap(runner.model)
-        _check_faults(model.memory)
+        check_faults(model.memory)
         model.memory.end_epoch()
         if self.every_n_epochs(runner, self.health_interval):
             self._log_health(runner, model)
@@ -183,26 +178,3 @@ def _warn_of_limits(model: BaseModel, images: int) -> None:
                 logger='current',
                 level=logging.WARNING,
             )
-
-
-def _check_ids(data_samples: Sequence, num: int) -> None:
-    for sample in data_samples:
-        if 'sample_idx' not in sample:
-            return  # The algorithm says what is missing.
-        index = int(sample.sample_idx.value)
-        if not 0 <= index < num:
-            raise ValueError(
-                f'sample_idx {index} is outside 0 to {num - 1}, the images of the training data '
-                'set. Ids must be positions in it: do not change them in the pipeline.'
-            )
-
-
-def _check_faults(memory) -> None:
-    faults = [index for index in memory.faults.tolist() if index >= 0]
-    if faults:
-        raise NonFiniteFeatures(
-            f'Features became NaN or Inf in iteration {int(memory.fault_iteration)}, first for the '
-            f'samples {faults}. They did not enter the bank. Try a lower learning rate or '
-            'optim_wrapper.clip_grad, look at those images, and under --amp at the loss scale; '
-            'resume from the last checkpoint.'
-        )

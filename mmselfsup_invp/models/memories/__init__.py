@@ -1,5 +1,13 @@
+from .feature_memory import FeatureMemory
 from .graph_memory import GraphMemory
 from .propagation_memory import PropagationMemory
 from .propagation_queue import PropagationQueue
+from .sized_memory import SizedMemory
 
-__all__ = ['GraphMemory', 'PropagationMemory', 'PropagationQueue']
+__all__ = [
+    'FeatureMemory',
+    'GraphMemory',
+    'PropagationMemory',
+    'PropagationQueue',
+    'SizedMemory',
+]

@@ -4,7 +4,8 @@ from mmselfsup.registry import MODELS
 from torch import Tensor
 
 from ...ops.checks import require_choice
-from .graph_memory import GraphMemory, first_of_equal, gather_ranks
+from .graph_memory import GraphMemory
+from .sized_memory import first_of_equal, gather_ranks
 
 
 @MODELS.register_module()
@@ -49,21 +50,8 @@ class PropagationMemory(GraphMemory):
         self.keyed = False  # Whether insert has given the images of this step their rows.
         super().__init__(**kwargs)
         if update == 'epoch':
+            self.row_buffers += ('next_bank',)
             self.register_buffer('next_bank', self.bank.clone())
-
-    def fit(self, num_images: int) -> None:
-        """Take the length of the data set.
-
-        Raises:
-            ValueError: If a length was configured and differs.
-        """
-        if not len(self):
-            self.resize(num_images)
-        elif len(self) != num_images:
-            raise ValueError(
-                f'The bank has {len(self)} rows, the data set {num_images} images. Leave out '
-                'memory.length: it is then taken from the data set.'
-            )
 
     def resize(self, length: int) -> None:
         super().resize(length)

@@ -7,7 +7,8 @@ from mmselfsup.registry import MODELS
 from torch import Tensor
 
 from ...ops.graph import UNFILLED
-from .graph_memory import GraphMemory, gather_ranks
+from .graph_memory import GraphMemory
+from .sized_memory import gather_ranks
 
 
 @MODELS.register_module()

@@ -1,0 +1,79 @@
+import torch
+from torch import Tensor
+
+from ...ops.checks import require_choice, require_range
+from .sized_memory import SizedMemory
+
+# How many ids of samples with NaN features are remembered for the error message.
+NUM_FAULTS = 8
+
+
+def unit_rows(length: int, dim: int, generator: torch.Generator) -> Tensor:
+    """Random unit vectors: the paper's initial bank."""
+    return torch.nn.functional.normalize(torch.randn(length, dim, generator=generator), dim=1)
+
+
+def uniform_rows(length: int, dim: int, generator: torch.Generator) -> Tensor:
+    """Entries from U(-a, a) with a = sqrt(3 / dim), rows of expected squared norm 1: the code's."""
+    return (torch.rand(length, dim, generator=generator) * 2 - 1) * (3 / dim) ** 0.5
+
+
+INITIAL_ROWS = {'unit': unit_rows, 'uniform': uniform_rows}
+
+
+class FeatureMemory(SizedMemory):
+    """Rows of features, and a watch that no NaN enters them.
+
+    ``bank`` (N, D), float32, holds one unit feature a row; see :class:`SizedMemory` for its size.
+
+    Args:
+        feat_dim (int): D, dimensions of the embedding. Defaults to 128.
+        init (str): Initial rows: ``'unit'`` random unit vectors (the InvP paper) or
+            ``'uniform'`` entries from U(-sqrt(3/D), sqrt(3/D)), not normalised (its official
+            code). Defaults to ``'unit'``.
+        seed (int): Of the initial rows, so that every rank starts alike. Defaults to 0.
+        init_cfg (dict, optional): Not used. Defaults to None.
+    """
+
+    row_buffers = ('bank',)
+
+    def __init__(
+        self,
+        feat_dim: int = 128,
+        init: str = 'unit',
+        seed: int = 0,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        require_choice('init', init, INITIAL_ROWS)
+        require_range('feat_dim', feat_dim, 1, 2**20, 'an embedding needs a dimension')
+        self.feat_dim = feat_dim
+        self.init = init
+        self.seed = seed
+        self.register_buffer('bank', torch.empty(0, feat_dim))
+        # Watched between two looks of the hook; not part of the state of a run.
+        self.register_buffer('faults', torch.full((NUM_FAULTS,), -1), persistent=False)
+        self.register_buffer('fault_iteration', torch.tensor(-1), persistent=False)
+        self.iteration = 0  # Told by the hook, for the messages.
+
+    def resize(self, length: int) -> None:
+        """Give the memory ``length`` new rows."""
+        generator = torch.Generator().manual_seed(self.seed)
+        self.bank = INITIAL_ROWS[self.init](length, self.feat_dim, generator).to(self.bank)
+
+    def _keep_finite(self, sample: Tensor, feature: Tensor) -> Tensor:
+        """Tell which features are finite, ``(B,)`` bool, and remember the first that are not.
+
+        Nothing is raised here, for a look at the values would make the device wait in every
+        step: such rows are left out, and the hook reads :attr:`faults` now and then.
+        """
+        finite = feature.isfinite().all(dim=1)
+        first = finite.to(torch.uint8).argsort(stable=True)[:NUM_FAULTS]
+        found = torch.full_like(self.faults, -1)
+        found[: len(first)] = torch.where(finite[first], -1, sample[first])
+        unseen = self.faults[0] < 0
+        self.fault_iteration.copy_(
+            torch.where(unseen & ~finite.all(), self.iteration, self.fault_iteration)
+        )
+        self.faults.copy_(torch.where(unseen, found, self.faults))
+        return finite
