@@ -277,6 +277,6 @@ def repair_small(
 def _halve(feature: Tensor, seed: int) -> tuple[Tensor, Tensor]:
     """Split features in two: which go to the second part, bool, and the mean of each part."""
     side, means = kmeans(feature, 2, seed=seed, backend='torch')
-    if torch.equal(*means):
+    if torch.allclose(*means):
         side = torch.arange(len(feature), device=feature.device) % 2
     return side == 1, means

@@ -329,9 +329,7 @@ class TestWrongData:
             train(images, tmp_path, train_cfg=loop, param_scheduler=None)
 
     def test_another_length_than_the_data_set_is_refused(self, images, tmp_path):
-        with pytest.raises(
-            ValueError, match='PropagationMemory has 25 rows, the data set 24 images'
-        ):
+        with pytest.raises(ValueError, match='has 25 rows, the data set 24 images'):
             train(images, tmp_path, model=dict(memory=dict(length=25)))
 
 

@@ -73,9 +73,7 @@ class TestSize:
         assert torch.equal(memory.bank, kept)
 
     def test_another_length_than_configured_is_refused(self):
-        with pytest.raises(
-            ValueError, match='PropagationMemory has 9 rows, the data set 7 images.*length'
-        ):
+        with pytest.raises(ValueError, match='has 9 rows, the data set 7 images.*length'):
             memory_of(length=9).fit(7)
 
     @pytest.mark.parametrize('length', [1, 3])
