@@ -3,30 +3,51 @@
 Everything here needs PyTorch and nothing else. Letters in the shapes: ``N`` images in the data
 set (rows of the bank), ``B`` queries in a batch, ``D`` dimensions of the embedding, ``k``
 neighbours a row of the graph, ``L`` positives found by walking it, ``M`` nearest rows taken as
-background.
+background, ``C`` clusters, ``K`` negatives drawn from other clusters.
 """
 
 from .checks import require_features, require_range
+from .clustering import (
+    assign,
+    cluster_health,
+    cluster_means,
+    cluster_sizes,
+    kmeans,
+    repair_small,
+    small_size,
+)
 from .graph import exclude_anchor, knn_graph, propagate
-from .losses import instance_loss, propagation_loss
+from .losses import instance_loss, margin_logit, margin_nce, propagation_loss
+from .negatives import sample_negatives, sample_positive
 from .ramps import ramp_weight
 from .sampling import contains, select_positives
 from .search import top_m
 from .similarity import bank_similarity, full_logsumexp, masked_logsumexp
 
 __all__ = [
+    'assign',
     'bank_similarity',
+    'cluster_health',
+    'cluster_means',
+    'cluster_sizes',
     'contains',
     'exclude_anchor',
     'full_logsumexp',
     'instance_loss',
+    'kmeans',
     'knn_graph',
+    'margin_logit',
+    'margin_nce',
     'masked_logsumexp',
     'propagate',
     'propagation_loss',
     'ramp_weight',
+    'repair_small',
     'require_features',
     'require_range',
+    'sample_negatives',
+    'sample_positive',
     'select_positives',
+    'small_size',
     'top_m',
 ]

@@ -1,9 +1,10 @@
-"""The two losses of Invariance Propagation (InvP, `arXiv:2010.11694`_), per sample.
+"""The losses of InvP (`arXiv:2010.11694`_) and InterCLR (`arXiv:2008.11702`_), per sample.
 
 ``s_ij`` is the inner product of query i with row j of the bank, ``e_ij = exp(s_ij / t)`` with
 temperature t. All arithmetic is float32 log-sum-exp; ratios exist only as differences of logs.
 
 .. _arXiv:2010.11694: https://arxiv.org/abs/2010.11694
+.. _arXiv:2008.11702: https://arxiv.org/abs/2008.11702
 """
 
 import math
@@ -18,6 +19,8 @@ from .similarity import bank_similarity, full_logsumexp, masked_logsumexp
 
 INSTANCE_BACKGROUNDS = ('exact', 'topm')
 PROPAGATION_BACKGROUNDS = ('exact', 'topm', 'official')
+# Sines below this count as this in the arc margin.
+SMALLEST_SINE = 1e-4
 
 
 def instance_loss(
@@ -177,6 +180,84 @@ def propagation_loss(
                 denominator = denominator + torch.log1p(-(own - denominator).exp())
             log_ratio = chosen_sum - denominator
     return torch.where(has_positive, _negative_log(log_ratio, eps), 0.0)
+
+
+def _cosine_margin(cosine: Tensor, margin: float) -> Tensor:
+    return cosine - margin
+
+
+def _arc_margin(cosine: Tensor, margin: float) -> Tensor:
+    # Clamped, for the slope of the square root is infinite at 1, where a query meets its own row.
+    sine = (1 - cosine.square()).clamp(min=SMALLEST_SINE**2).sqrt()
+    shifted = cosine * math.cos(margin) - sine * math.sin(margin)
+    # Beyond these angles the cosine of the sum would turn back.
+    if margin < 0:
+        return torch.where(cosine < math.cos(margin), shifted, cosine + margin * math.sin(margin))
+    edge = math.pi - margin
+    return torch.where(cosine > math.cos(edge), shifted, cosine - margin * math.sin(edge))
+
+
+MARGINS = {'cosine': _cosine_margin, 'arc': _arc_margin}
+
+
+def margin_logit(positive: Tensor, margin: float, kind: str = 'cosine') -> Tensor:
+    """Move the similarity of the positive away from (``margin`` > 0) or towards the query.
+
+    - ``'cosine'`` (InterCLR, section 3.4): ``cos - m``.
+    - ``'arc'`` (its code): ``cos(angle + m)`` while that falls with the angle. Beyond, a straight
+      line: ``cos + m sin m`` where ``m < 0`` and ``cos >= cos m``; ``cos - m sin(pi - m)`` where
+      ``m > 0`` and ``cos <= cos(pi - m)``. The pieces do not meet; the jump is the code's.
+
+    Args:
+        positive (Tensor): Float, any shape, cosines.
+        margin (float): m; radians for ``'arc'``, within -pi to pi.
+        kind (str): ``'cosine'`` or ``'arc'``. Defaults to ``'cosine'``.
+
+    Returns:
+        Tensor: float32, of the same shape.
+
+    Raises:
+        ValueError: If ``kind`` is unknown, or an arc margin is outside its range.
+    """
+    require_choice('kind', kind, MARGINS)
+    if kind == 'arc' and abs(margin) > math.pi:
+        raise ValueError(f'margin = {margin} is an angle for kind = {kind!r}: -pi to pi.')
+    positive = positive.float()
+    return MARGINS[kind](positive, margin) if margin else positive
+
+
+def margin_nce(
+    positive: Tensor,
+    negative: Tensor,
+    temperature: float,
+    margin: float = 0.0,
+    kind: str = 'cosine',
+) -> Tensor:
+    """MarginNCE of InterCLR (section 3.4): InfoNCE with a margin on the positive.
+
+    ``L = -log(exp(f(s_pos) / t) / (exp(f(s_pos) / t) + sum_k exp(s_k / t)))`` with f from
+    :func:`margin_logit`. A positive margin asks for more, a negative one for less; zero is InfoNCE.
+
+    Args:
+        positive (Tensor): Float, shape ``(B,)``, cosine of each query with its positive.
+        negative (Tensor): Float, shape ``(B, K)``, cosines with its negatives.
+        temperature (float): t, positive. The paper: 0.1.
+        margin (float): m. Defaults to 0.
+        kind (str): ``'cosine'`` or ``'arc'``. Defaults to ``'cosine'``.
+
+    Returns:
+        Tensor: float32, shape ``(B,)``.
+
+    Raises:
+        ValueError: See :func:`margin_logit`.
+
+    Example:
+        >>> negative = torch.tensor([[0.5, 0.1, -0.3]])
+        >>> margin_nce(torch.tensor([0.6]), negative, temperature=0.1, margin=0.35)
+        tensor([2.5960])
+    """
+    logit = margin_logit(positive, margin, kind) / temperature
+    return F.softplus(masked_logsumexp(negative.float(), None, temperature) - logit)
 
 
 def _log_share(part: Tensor, rest: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """Exact search: the rows of the bank most similar to each query."""
 
 import math
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -37,6 +38,8 @@ def top_m(
     m: int,
     *,
     exclude: Tensor | None = None,
+    bank_label: Tensor | None = None,
+    query_label: Tensor | None = None,
     sort: bool = True,
     max_elements: int | None = None,
 ) -> tuple[Tensor, Tensor]:
@@ -55,6 +58,10 @@ def top_m(
         m (int): Rows to find for each query, 1 to N, or to N - 1 with ``exclude``.
         exclude (Tensor, optional): int64, shape ``(B,)``, one row of the bank that each query
             must not find. Defaults to None, find any row.
+        bank_label (Tensor, optional): Integer, shape ``(N,)``, a label of each row: queries find
+            only rows of another label than ``query_label``. Where these are fewer than ``m``, the
+            rest of the result has the similarity -inf. Defaults to None, find any row.
+        query_label (Tensor, optional): Of the type of ``bank_label``, shape ``(B,)``.
         sort (bool): Whether to give them in descending order. If not, the order is arbitrary
             but for the least similar, which stands last; the losses need no more, and sorting
             thousands of columns costs about as much as finding them. Defaults to True.
@@ -76,11 +83,10 @@ def top_m(
     require_features('query', query, bank.size(1))
     others = len(bank) if exclude is None else len(bank) - 1
     require_range('m', m, 1, others, f'each query has {others} rows of the bank to find')
-    if exclude is None:
-        exclude = query.new_full((len(query),), -1, dtype=torch.int64)
+    hidden = _Hidden(exclude, bank_label, query_label)
     limit = max_elements or default_elements(bank.device)
-    found = _sieve(query, exclude, bank, m, limit) if bank.device.type == 'cpu' else None
-    similarity, index = found or _search(query, exclude, bank, m, limit)
+    found = _sieve(query, hidden, bank, m, limit) if bank.device.type == 'cpu' else None
+    similarity, index = found or _search(query, hidden, bank, m, limit)
     if sort:
         similarity, order = similarity.sort(dim=1, descending=True)
         index = index.gather(1, order)
@@ -98,8 +104,35 @@ def _swap_with_last(values: Tensor, column: Tensor) -> None:
     values.scatter_(1, column, last)
 
 
+@dataclass
+class _Hidden:
+    """What each query must not find."""
+
+    exclude: Tensor | None = None
+    bank_label: Tensor | None = None
+    query_label: Tensor | None = None
+
+    def of(self, queries: slice) -> '_Hidden':
+        """The same for some of the queries."""
+        exclude = None if self.exclude is None else self.exclude[queries]
+        label = None if self.query_label is None else self.query_label[queries]
+        return _Hidden(exclude, self.bank_label, label)
+
+    def mask(self, scores: Tensor, columns: slice) -> None:
+        """Overwrite hidden entries of the scores of some rows of the bank by -inf."""
+        if self.exclude is not None and columns.step is None:
+            # A row outside the block hides nothing.
+            column = self.exclude[:, None] - columns.start
+            inside = column.clamp(0, scores.size(1) - 1)
+            value = scores.gather(1, inside).masked_fill_(inside == column, -torch.inf)
+            scores.scatter_(1, inside, value)
+        if self.bank_label is not None:
+            label = self.bank_label[columns]
+            scores.masked_fill_(label == self.query_label[:, None], -torch.inf)
+
+
 def _search(
-    query: Tensor, exclude: Tensor, bank: Tensor, m: int, limit: int
+    query: Tensor, hidden: _Hidden, bank: Tensor, m: int, limit: int
 ) -> tuple[Tensor, Tensor]:
     """Search block by block with ``topk``, in any order."""
     rows, columns = _block_shape(len(query), len(bank), m, limit)
@@ -107,18 +140,19 @@ def _search(
     index = torch.empty_like(similarity, dtype=torch.int64)
     for start in range(0, len(query), rows):
         part = slice(start, start + rows)
-        similarity[part], index[part] = _search_rows(query[part], exclude[part], bank, m, columns)
+        similarity[part], index[part] = _search_rows(query[part], hidden.of(part), bank, m, columns)
     return similarity, index
 
 
 def _search_rows(
-    query: Tensor, exclude: Tensor, bank: Tensor, m: int, columns: int
+    query: Tensor, hidden: _Hidden, bank: Tensor, m: int, columns: int
 ) -> tuple[Tensor, Tensor]:
     """Search one block of queries, merging what each block of bank rows gives."""
     best = best_index = None
     for start in range(0, len(bank), columns):
-        scores = similarities(query, bank[start : start + columns])
-        _hide(scores, exclude[:, None] - start)
+        block = slice(start, start + columns)
+        scores = similarities(query, bank[block])
+        hidden.mask(scores, block)
         similarity, index = scores.topk(min(m, scores.size(1)), dim=1, sorted=False)
         index += start
         if best is not None:
@@ -131,7 +165,7 @@ def _search_rows(
 
 
 def _sieve(
-    query: Tensor, exclude: Tensor, bank: Tensor, m: int, limit: int
+    query: Tensor, hidden: _Hidden, bank: Tensor, m: int, limit: int
 ) -> tuple[Tensor, Tensor] | None:
     """Search in one pass with a threshold for each query, in any order.
 
@@ -147,6 +181,7 @@ def _sieve(
         return None
     rank = math.ceil(sampled + 4 * sampled**0.5)
     sample = _cpu_similarities(query, bank[::stride])
+    hidden.mask(sample, slice(0, None, stride))
     threshold = sample.topk(rank, dim=1, sorted=False)[0].amin(dim=1, keepdim=True)
 
     width = math.ceil(stride * (rank + 5 * rank**0.5))
@@ -156,8 +191,9 @@ def _sieve(
     passed = torch.zeros_like(room)
     columns = min(SIEVE_ELEMENTS, limit) // len(query)
     for start in range(0, len(bank), columns):
-        scores = _cpu_similarities(query, bank[start : start + columns])
-        _hide(scores, exclude[:, None] - start)
+        block = slice(start, start + columns)
+        scores = _cpu_similarities(query, bank[block])
+        hidden.mask(scores, block)
         passing = (scores >= threshold).flatten().nonzero().squeeze(1)
         first = torch.arange(len(query) + 1) * scores.size(1)
         edge = torch.searchsorted(passing, first)
@@ -198,13 +234,6 @@ def _cpu_similarities(query: Tensor, bank: Tensor) -> Tensor:
     with torch.autocast('cpu', enabled=False):
         product = F.linear(query.float().to_mkldnn(), bank.float().to_mkldnn())
     return product.to_dense()
-
-
-def _hide(scores: Tensor, column: Tensor) -> None:
-    """Overwrite one entry a row by -inf; a column outside the block hides nothing."""
-    inside = column.clamp(0, scores.size(1) - 1)
-    value = scores.gather(1, inside).masked_fill_(inside == column, -torch.inf)
-    scores.scatter_(1, inside, value)
 
 
 def _block_shape(queries: int, bank_rows: int, m: int, max_elements: int) -> tuple[int, int]:

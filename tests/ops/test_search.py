@@ -87,9 +87,9 @@ def test_sieve_is_exact(max_elements, exclude, dtype):
     query, bank = unit_rows(20, 6, seed=24), unit_rows(6000, 6, seed=25).to(dtype)
     hidden = torch.arange(20) * 250
     query[:] = bank[hidden].float()
-    arguments = query, hidden if exclude else hidden - 6000, bank, 700, max_elements or 2**21
-    assert search._sieve(*arguments) is not None, 'large enough for the sieve'
     hidden = hidden if exclude else None
+    arguments = query, search._Hidden(hidden), bank, 700, max_elements or 2**21
+    assert search._sieve(*arguments) is not None, 'large enough for the sieve'
     similarity, index = top_m(query, bank, 700, exclude=hidden, max_elements=max_elements)
     every = query.double() @ bank.double().T
     if exclude:
@@ -98,6 +98,27 @@ def test_sieve_is_exact(max_elements, exclude, dtype):
     torch.testing.assert_close(similarity, every.gather(1, index).float())
     assert index.dtype == torch.int64
     assert all(len(set(row)) == 700 for row in index.tolist())
+
+
+@pytest.mark.parametrize('max_elements', [2**13, 2**15, None])
+@pytest.mark.parametrize(('rows', 'm'), [(60, 9), (6000, 700)])
+def test_rows_of_the_same_label_are_not_found(rows, m, max_elements):
+    query, bank = unit_rows(20, 6, seed=34), unit_rows(rows, 6, seed=35)
+    label, own = torch.arange(rows) % 5, torch.arange(20) % 6
+    similarity, index = top_m(
+        query, bank, m, bank_label=label, query_label=own, max_elements=max_elements
+    )
+    every = (query @ bank.T).masked_fill(label == own[:, None], -torch.inf)
+    torch.testing.assert_close(similarity, every.topk(m)[0])
+    torch.testing.assert_close(similarity, every.gather(1, index))
+    assert (label[index] != own[:, None]).all()
+
+
+def test_too_few_rows_of_other_labels_end_in_minus_infinity():
+    bank, label = unit_rows(10, 3, seed=36), torch.tensor([0] * 6 + [1] * 4)
+    similarity, _ = top_m(bank[:2], bank, 6, bank_label=label, query_label=torch.tensor([0, 1]))
+    assert (similarity.isneginf().sum(dim=1) == torch.tensor([2, 0])).all()
+    assert similarity[0, :4].isfinite().all()
 
 
 # Scores of a row of 8192 whose 512 highest are looked for, as the sample of every 16th sees them.
@@ -129,7 +150,7 @@ def test_wide_searches_are_exact_whatever_the_sample_says(kind, max_elements):
 @pytest.mark.parametrize('kind', SCORES)
 def test_sieve_gives_up_only_where_the_sample_misleads(kind, max_elements):
     found = search._sieve(
-        torch.ones(1, 1), torch.tensor([-1]), SCORES[kind][:, None], 512, max_elements
+        torch.ones(1, 1), search._Hidden(), SCORES[kind][:, None], 512, max_elements
     )
     assert (found is None) == (kind in MISLEADING)
 
@@ -140,7 +161,7 @@ def test_sieve_gives_up_only_where_the_sample_misleads(kind, max_elements):
 )
 def test_sieve_is_not_tried_where_it_is_not_worth_it(queries, rows, m, limit):
     query, bank = unit_rows(queries, 3, seed=26), unit_rows(rows, 3, seed=27)
-    assert search._sieve(query, torch.full((queries,), -1), bank, m, limit) is None
+    assert search._sieve(query, search._Hidden(), bank, m, limit) is None
 
 
 def test_memory_of_the_sieve_is_bounded():

@@ -1,0 +1,193 @@
+"""Positives and negatives of InterCLR, drawn by the labels of clusters.
+
+Labels are int64 and name one of fewer clusters than there are rows in the bank.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .checks import require_choice, require_features, require_range
+from .clustering import cluster_sizes
+from .search import default_elements, top_m
+
+# Stands where a query has no negative at all: every row of the bank has its label.
+NO_NEGATIVE = -1
+
+
+@dataclass
+class _Candidates:
+    """The queries, and the bank of whose rows those with another label are candidates."""
+
+    query: Tensor
+    bank: Tensor
+    label: Tensor
+    own_label: Tensor
+
+    def nearest(self, width: int, _: torch.Generator | None) -> Tensor:
+        return self._search(self.query, width)
+
+    def farthest(self, width: int, _: torch.Generator | None) -> Tensor:
+        return self._search(-self.query, width)
+
+    def _search(self, query: Tensor, width: int) -> Tensor:
+        labels = dict(bank_label=self.label, query_label=self.own_label)
+        return top_m(query, self.bank, width, **labels)[1]
+
+    def shuffled(self, width: int, generator: torch.Generator | None) -> Tensor:
+        """A few queries at a time, lest a random number for each pair be held."""
+        rows = max(default_elements(self.label.device) // len(self.label), 1)
+        blocks = [
+            _random_keys(own[:, None] != self.label, generator).topk(width, dim=1).indices
+            for own in self.own_label.split(rows)
+        ]
+        return torch.cat(blocks)
+
+
+Order = Callable[[_Candidates, int, torch.Generator | None], Tensor]
+
+# In which order the candidates of a query enter the pool; the first ones do.
+ORDERS: dict[str, Order] = {
+    'hard': _Candidates.nearest,
+    'semi_hard': _Candidates.nearest,
+    'random': _Candidates.shuffled,
+    'semi_easy': _Candidates.farthest,
+}
+# Strategies that draw from a pool larger than what they need.
+POOLED = ('semi_hard', 'semi_easy')
+
+
+@torch.no_grad()
+def sample_negatives(
+    strategy: str,
+    query: Tensor,
+    bank: Tensor,
+    labels: Tensor,
+    anchor_label: Tensor,
+    num: int,
+    pool_ratio: float = 0.1,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Draw negatives of each query among the rows of another cluster: S^n of InterCLR.
+
+    Section 3.3 of `InterCLR <https://arxiv.org/abs/2008.11702>`_. The draw is without replacement
+    from a pool: for ``'hard'`` the ``num`` nearest rows, for ``'semi_hard'`` the nearest
+    ``pool_ratio`` of S^n, for ``'semi_easy'`` the farthest, for ``'random'`` all of S^n. A pool is
+    never smaller than ``num`` while S^n has so many. Where it has fewer, all of it is the pool and
+    the draw is with replacement.
+
+    Same-cluster rows are masked before the pool is made, so that its size is right and no draw has
+    to be repeated.
+
+    Args:
+        strategy (str): ``'hard'``, ``'semi_hard'``, ``'random'`` or ``'semi_easy'``.
+        query (Tensor): Float, unit rows, shape ``(B, D)``.
+        bank (Tensor): Float, unit rows, shape ``(N, D)``.
+        labels (Tensor): int64, shape ``(N,)``, clusters of the rows, 0 to N - 1.
+        anchor_label (Tensor): int64, shape ``(B,)``, clusters of the queries.
+        num (int): K, negatives of each query.
+        pool_ratio (float): Share of S^n in the pool of the semi strategies, above 0, at most 1.
+            Defaults to 0.1 (the paper).
+        generator (torch.Generator, optional): On the device of ``query``. Defaults to None, the
+            global generator.
+
+    Returns:
+        Tensor: int64, shape ``(B, K)``. A query all of whose rows share its label has
+        :data:`NO_NEGATIVE` everywhere.
+
+    Raises:
+        ValueError: If the strategy is unknown, or ``num`` or ``pool_ratio`` outside its range.
+
+    Example:
+        >>> bank, labels = torch.eye(4), torch.tensor([0, 0, 1, 1])
+        >>> query = torch.tensor([[0.8, 0.0, 0.6, 0.0]])
+        >>> sample_negatives('hard', query, bank, labels, torch.tensor([0]), num=1)
+        tensor([[2]])
+    """
+    require_choice('strategy', strategy, ORDERS)
+    require_features('bank', bank)
+    require_features('query', query, bank.size(1))
+    require_range('num', num, 1, 2**31, 'the loss needs a negative')
+    if not 0 < pool_ratio <= 1:
+        raise ValueError(f'pool_ratio = {pool_ratio} must be above 0 and at most 1.')
+    # There are no more clusters than rows, and to look up how many would make the device wait.
+    size = cluster_sizes(labels, len(labels))[anchor_label]
+    count = len(bank) - size[:, None]
+    share = pool_ratio if strategy in POOLED else 0.0
+    pool = torch.maximum(count.clamp(max=num), _rounded_up(count * share))
+    width = min(max(num, math.ceil(len(bank) * share)), len(bank))
+    ordered = ORDERS[strategy](_Candidates(query, bank, labels, anchor_label), width, generator)
+    column = _below(pool, generator, num)
+    if width >= num:
+        distinct = _distinct_columns(pool, width, num, generator, pooled=share > 0)
+        column = torch.where(count >= num, distinct, column)
+    return ordered.gather(1, column).masked_fill_(count == 0, NO_NEGATIVE)
+
+
+def _rounded_up(share: Tensor) -> Tensor:
+    # 0.1 * 70 is a hair above 7.
+    return (share.double() - 1e-6).ceil().long()
+
+
+def _distinct_columns(
+    pool: Tensor, width: int, num: int, generator: torch.Generator | None, *, pooled: bool
+) -> Tensor:
+    """``num`` different columns among the first ``pool`` of each row."""
+    column = torch.arange(width, device=pool.device)
+    if not pooled:
+        return column[:num].expand(len(pool), num)
+    return _random_keys(column < pool, generator).topk(num, dim=1, sorted=False).indices
+
+
+def _random_keys(allowed: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Uniform random numbers; -1 where they are not allowed, so that these rank last."""
+    key = torch.rand(allowed.shape, generator=generator, device=allowed.device)
+    return key.masked_fill_(~allowed, -1)
+
+
+@torch.no_grad()
+def sample_positive(
+    labels: Tensor,
+    anchor_label: Tensor,
+    anchor: Tensor | None = None,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Draw one row of the bank from each query's cluster: S^p of InterCLR (section 3.3).
+
+    Args:
+        labels (Tensor): int64, shape ``(N,)``, clusters of the rows, 0 to N - 1.
+        anchor_label (Tensor): int64, shape ``(B,)``, clusters of the queries.
+        anchor (Tensor, optional): int64, shape ``(B,)``, rows of the queries themselves, not to
+            be drawn unless they are alone in their cluster. Defaults to None: they may be, as
+            in the paper.
+        generator (torch.Generator, optional): On the device of ``labels``.
+
+    Returns:
+        Tensor: int64, shape ``(B,)``. A query of an empty cluster gets any row.
+
+    Example:
+        >>> labels = torch.tensor([0, 1, 1])
+        >>> sample_positive(labels, torch.tensor([1]), anchor=torch.tensor([1]))
+        tensor([2])
+    """
+    ordered, row = labels.sort(stable=True)
+    first = torch.searchsorted(ordered, anchor_label)
+    last = torch.searchsorted(ordered, anchor_label, right=True) - 1
+    places = (last - first + (anchor is None)).clamp(min=1)
+    place = first + _below(places, generator)
+    drawn = row[place.clamp(max=len(row) - 1)]
+    if anchor is None:
+        return drawn
+    # The last of the cluster was left out of the draw; it stands in for the own row.
+    return torch.where(drawn == anchor, row[last.clamp(min=0)], drawn)
+
+
+def _below(limit: Tensor, generator: torch.Generator | None, num: int | None = None) -> Tensor:
+    """Uniform random integers from 0 to below each ``limit``, int64."""
+    shape = limit.shape if num is None else (len(limit), num)
+    draw = torch.rand(shape, generator=generator, device=limit.device)
+    # Rounding can lead up to the limit itself.
+    return torch.minimum((draw * limit).long(), limit - 1).clamp_(min=0)
