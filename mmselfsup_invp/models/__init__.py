@@ -1,15 +1,24 @@
-from .algorithms import InvP, MomentumInvP
-from .heads import InvPHead
-from .losses import HardSamplingLoss
-from .memories import PropagationMemory, PropagationQueue
+from .algorithms import InterCLR, InvP, MomentumInterCLR, MomentumInvP
+from .branches import OnlineClusterBranch
+from .heads import BankMarginHead, InvPHead, QueueMarginHead
+from .losses import HardSamplingLoss, MarginNCELoss
+from .memories import ClusterMemory, KeyQueue, PropagationMemory, PropagationQueue
 from .necks import ProjectionNeck
 
 __all__ = [
+    'BankMarginHead',
+    'ClusterMemory',
     'HardSamplingLoss',
+    'InterCLR',
     'InvP',
     'InvPHead',
+    'KeyQueue',
+    'MarginNCELoss',
+    'MomentumInterCLR',
     'MomentumInvP',
+    'OnlineClusterBranch',
     'ProjectionNeck',
     'PropagationMemory',
     'PropagationQueue',
+    'QueueMarginHead',
 ]

@@ -18,13 +18,14 @@ from .clustering import (
 )
 from .graph import exclude_anchor, knn_graph, propagate
 from .losses import instance_loss, margin_logit, margin_nce, propagation_loss
-from .negatives import sample_negatives, sample_positive
+from .negatives import NO_NEGATIVE, sample_negatives, sample_others, sample_positive
 from .ramps import ramp_weight
 from .sampling import contains, select_positives
 from .search import top_m
 from .similarity import bank_similarity, full_logsumexp, masked_logsumexp
 
 __all__ = [
+    'NO_NEGATIVE',
     'assign',
     'bank_similarity',
     'cluster_health',
@@ -46,6 +47,7 @@ __all__ = [
     'require_features',
     'require_range',
     'sample_negatives',
+    'sample_others',
     'sample_positive',
     'select_positives',
     'small_size',

@@ -185,6 +185,36 @@ def sample_positive(
     return torch.where(drawn == anchor, row[last.clamp(min=0)], drawn)
 
 
+@torch.no_grad()
+def sample_others(
+    anchor: Tensor, length: int, num: int, generator: torch.Generator | None = None
+) -> Tensor:
+    """Draw rows of a bank other than each query's own, uniformly and with replacement.
+
+    The negatives of the intra-image branch of InterCLR (section 3.1), as NPID draws them.
+
+    Args:
+        anchor (Tensor): int64, shape ``(B,)``, own rows.
+        length (int): N, rows of the bank, at least 2.
+        num (int): K, rows to draw for each query.
+        generator (torch.Generator, optional): On the device of ``anchor``.
+
+    Returns:
+        Tensor: int64, shape ``(B, K)``.
+
+    Raises:
+        ValueError: If there is no other row.
+
+    Example:
+        >>> sample_others(torch.tensor([0, 1]), length=2, num=3)
+        tensor([[1, 1, 1],
+                [0, 0, 0]])
+    """
+    require_range('length', length, 2, 2**62, 'the bank needs another row to tell an image from')
+    drawn = _below(torch.full_like(anchor, length - 1)[:, None], generator, num)
+    return drawn + (drawn >= anchor[:, None])
+
+
 def _below(limit: Tensor, generator: torch.Generator | None, num: int | None = None) -> Tensor:
     """Uniform random integers from 0 to below each ``limit``, int64."""
     shape = limit.shape if num is None else (len(limit), num)

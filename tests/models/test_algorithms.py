@@ -165,7 +165,7 @@ class TestMomentumInvP:
 
     def encoders(self, model):
         key = dict(model.key_encoder.module.named_parameters())
-        query = dict(model._encoder().named_parameters())
+        query = dict(model.encoder().named_parameters())
         assert key.keys() == query.keys() and len(key) > 10
         return key, query
 

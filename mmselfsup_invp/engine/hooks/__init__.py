@@ -1,5 +1,6 @@
 from .epoch_seed_hook import EpochSeedHook
 from .knn_eval_hook import KNNEvalHook
+from .online_cluster_hook import OnlineClusterHook
 from .propagation_memory_hook import PropagationMemoryHook
 
-__all__ = ['EpochSeedHook', 'KNNEvalHook', 'PropagationMemoryHook']
+__all__ = ['EpochSeedHook', 'KNNEvalHook', 'OnlineClusterHook', 'PropagationMemoryHook']

@@ -1,4 +1,14 @@
-from .invp import InvP, sample_ids
+from .embedding_model import EmbeddingModel, sample_ids
+from .interclr import InterCLR
+from .invp import InvP
+from .momentum_interclr import MomentumInterCLR
 from .momentum_invp import MomentumInvP
 
-__all__ = ['InvP', 'MomentumInvP', 'sample_ids']
+__all__ = [
+    'EmbeddingModel',
+    'InterCLR',
+    'InvP',
+    'MomentumInterCLR',
+    'MomentumInvP',
+    'sample_ids',
+]

@@ -1,13 +1,12 @@
-import torch
-import torch.nn.functional as F
-from mmselfsup.models import BaseModel
 from mmselfsup.registry import MODELS
 from mmselfsup.structures import SelfSupDataSample
 from torch import Tensor
 
+from .embedding_model import EmbeddingModel, sample_ids
+
 
 @MODELS.register_module()
-class InvP(BaseModel):
+class InvP(EmbeddingModel):
     """Invariance Propagation.
 
     `Unsupervised Representation Learning by Invariance Propagation
@@ -20,6 +19,9 @@ class InvP(BaseModel):
         neck (dict): Config of the neck, whose first output is the embedding, ``(B, D)``.
         head (dict): Config of the head, :class:`InvPHead`.
         memory (dict): Config of the memory, :class:`PropagationMemory`.
+        branch (dict, optional): Config of a further loss on the same query,
+            :class:`OnlineClusterBranch`, which needs ``OnlineClusterHook`` too. Defaults to None.
+        branch_weight (float): Weight of that loss. Defaults to 0.25.
         pretrained (str, optional): Path of a checkpoint to start from. Defaults to None.
         data_preprocessor (dict, optional): Config of the data preprocessor. Defaults to None,
             MMSelfSup's ``SelfSupDataPreprocessor``.
@@ -32,6 +34,8 @@ class InvP(BaseModel):
         neck: dict,
         head: dict,
         memory: dict,
+        branch: dict | None = None,
+        branch_weight: float = 0.25,
         pretrained: str | None = None,
         data_preprocessor: dict | None = None,
         init_cfg: dict | list[dict] | None = None,
@@ -44,15 +48,11 @@ class InvP(BaseModel):
             data_preprocessor=data_preprocessor,
             init_cfg=init_cfg,
         )
+        if branch_weight < 0:
+            raise ValueError(f'branch_weight = {branch_weight} must not be negative.')
         self.memory = MODELS.build(memory)
-
-    def extract_feat(self, inputs: list[Tensor], **kwargs) -> tuple[Tensor, ...]:
-        """Feature maps of the backbone for the first view, ``(B, 3, H, W)``."""
-        return self.backbone(inputs[0])
-
-    def embed(self, image: Tensor) -> Tensor:
-        """Unit embedding of the images, float32, shape ``(B, D)``."""
-        return F.normalize(self.neck(self.backbone(image))[0].float(), dim=1)
+        self.branch = None if branch is None else MODELS.build(branch)
+        self.branch_weight = branch_weight
 
     def loss(
         self, inputs: list[Tensor], data_samples: list[SelfSupDataSample], **kwargs
@@ -64,21 +64,11 @@ class InvP(BaseModel):
             data_samples (list[SelfSupDataSample]): With ``sample_idx``.
 
         Returns:
-            dict[str, Tensor]: See :meth:`InvPHead.forward`.
+            dict[str, Tensor]: See :meth:`InvPHead.forward` and, with a branch,
+            :meth:`OnlineClusterBranch.forward`.
         """
-        query = self.embed(inputs[0])
-        return self.head(query, sample_ids(data_samples), self.memory)
-
-
-def sample_ids(data_samples: list[SelfSupDataSample]) -> Tensor:
-    """Collect ``sample_idx`` of a batch, int64, shape ``(B,)``.
-
-    Raises:
-        ValueError: If the samples carry none.
-    """
-    if 'sample_idx' not in data_samples[0]:
-        raise ValueError(
-            'The samples carry no sample_idx. End the training pipeline with '
-            "dict(type='PackSelfSupInputs', algorithm_keys=['sample_idx'], ...)."
-        )
-    return torch.cat([sample.sample_idx.value for sample in data_samples]).long()
+        query, sample = self.embed(inputs[0]), sample_ids(data_samples)
+        losses = self.head(query, sample, self.memory)
+        if self.branch is not None:
+            losses |= self.branch(query, sample, weight=self.branch_weight)
+        return losses

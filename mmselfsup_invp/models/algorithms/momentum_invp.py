@@ -1,12 +1,10 @@
-import torch
-import torch.nn.functional as F
-from mmengine.model import ExponentialMovingAverage
 from mmselfsup.registry import MODELS
 from mmselfsup.structures import SelfSupDataSample
-from mmselfsup.utils import batch_shuffle_ddp, batch_unshuffle_ddp
-from torch import Tensor, nn
+from torch import Tensor
 
-from .invp import InvP, sample_ids
+from .embedding_model import sample_ids
+from .invp import InvP
+from .momentum_encoder import MomentumEncoder
 
 
 @MODELS.register_module()
@@ -29,12 +27,7 @@ class MomentumInvP(InvP):
 
     def __init__(self, *, encoder_momentum: float = 0.999, **kwargs) -> None:
         super().__init__(**kwargs)
-        if not 0 < encoder_momentum < 1:
-            raise ValueError(f'encoder_momentum = {encoder_momentum} must be between 0 and 1.')
-        self.key_encoder = ExponentialMovingAverage(self._encoder(), 1 - encoder_momentum)
-
-    def _encoder(self) -> nn.Sequential:
-        return nn.Sequential(self.backbone, self.neck)
+        self.key_encoder = MomentumEncoder(self.encoder(), encoder_momentum)
 
     def loss(
         self, inputs: list[Tensor], data_samples: list[SelfSupDataSample], **kwargs
@@ -51,23 +44,10 @@ class MomentumInvP(InvP):
         Raises:
             ValueError: If there is only one view.
         """
-        if len(inputs) < 2:
-            raise ValueError(
-                'MomentumInvP needs two views of an image, the pipeline gives one: '
-                "dict(type='AugmentedViews', num_views=2, ...)."
-            )
-        query = self.embed(inputs[0])
-        anchor = self.memory.insert(self.embed_key(inputs[1]), sample_ids(data_samples))
-        return self.head(query, anchor, self.memory)
-
-    @torch.no_grad()
-    def embed_key(self, image: Tensor) -> Tensor:
-        """Unit embedding by the slow encoder, updated first; float32, shape ``(B, D)``.
-
-        The batch is shuffled over the processes, lest batch statistics tell query and key
-        belong together (MoCo, section 3.3).
-        """
-        self.key_encoder.update_parameters(self._encoder())
-        image, order = batch_shuffle_ddp(image)
-        key = F.normalize(self.key_encoder(image)[0].float(), dim=1)
-        return batch_unshuffle_ddp(key, order)
+        query, sample = self.embed(inputs[0]), sample_ids(data_samples)
+        key = self.key_encoder.embed(inputs, self.encoder())
+        anchor = self.memory.insert(key, sample)
+        losses = self.head(query, anchor, self.memory)
+        if self.branch is not None:
+            losses |= self.branch(query, sample, key=key, weight=self.branch_weight)
+        return losses

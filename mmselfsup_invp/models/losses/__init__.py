@@ -1,3 +1,4 @@
 from .hard_sampling_loss import HardSamplingLoss
+from .margin_nce_loss import MarginNCELoss
 
-__all__ = ['HardSamplingLoss']
+__all__ = ['HardSamplingLoss', 'MarginNCELoss']

@@ -1,13 +1,19 @@
+from .cluster_memory import ClusterMemory
 from .feature_memory import FeatureMemory
 from .graph_memory import GraphMemory
+from .key_queue import KeyQueue
 from .propagation_memory import PropagationMemory
 from .propagation_queue import PropagationQueue
+from .ring_memory import RingMemory
 from .sized_memory import SizedMemory
 
 __all__ = [
+    'ClusterMemory',
     'FeatureMemory',
     'GraphMemory',
+    'KeyQueue',
     'PropagationMemory',
     'PropagationQueue',
+    'RingMemory',
     'SizedMemory',
 ]

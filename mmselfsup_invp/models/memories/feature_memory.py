@@ -1,4 +1,5 @@
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ...ops.checks import require_choice, require_range
@@ -10,12 +11,20 @@ NUM_FAULTS = 8
 
 def unit_rows(length: int, dim: int, generator: torch.Generator) -> Tensor:
     """Random unit vectors: the paper's initial bank."""
-    return torch.nn.functional.normalize(torch.randn(length, dim, generator=generator), dim=1)
+    return F.normalize(torch.randn(length, dim, generator=generator), dim=1)
 
 
 def uniform_rows(length: int, dim: int, generator: torch.Generator) -> Tensor:
     """Entries from U(-a, a) with a = sqrt(3 / dim), rows of expected squared norm 1: the code's."""
     return (torch.rand(length, dim, generator=generator) * 2 - 1) * (3 / dim) ** 0.5
+
+
+def require_momentum(momentum: float) -> None:
+    """Raise ``ValueError`` unless it can weigh the old row of a bank."""
+    if not 0 <= momentum <= 1:
+        raise ValueError(
+            f'momentum = {momentum} must be within 0 to 1; it weighs the old row of the bank.'
+        )
 
 
 INITIAL_ROWS = {'unit': unit_rows, 'uniform': uniform_rows}
@@ -60,6 +69,21 @@ class FeatureMemory(SizedMemory):
         """Give the memory ``length`` new rows."""
         generator = torch.Generator().manual_seed(self.seed)
         self.bank = INITIAL_ROWS[self.init](length, self.feat_dim, generator).to(self.bank)
+
+    def _average(
+        self, sample: Tensor, feature: Tensor, momentum: float, bank: Tensor | None = None
+    ) -> Tensor:
+        """Average features into their rows; features that are not finite change nothing.
+
+        ``new <- normalize(m * old + (1 - m) * feature)``, written to ``bank`` if given, else in
+        place. Equal samples must have equal features. Returns which are finite, bool, ``(B,)``.
+        """
+        bank = self.bank if bank is None else bank
+        finite = self._keep_finite(sample, feature)
+        old = self.bank[sample]
+        new = F.normalize(momentum * old + (1 - momentum) * feature.to(old), dim=1)
+        bank[sample] = torch.where(finite[:, None], new, bank[sample])
+        return finite
 
     def _keep_finite(self, sample: Tensor, feature: Tensor) -> Tensor:
         """Tell which features are finite, ``(B,)`` bool, and remember the first that are not.

@@ -1,9 +1,9 @@
 import torch
-import torch.nn.functional as F
 from mmselfsup.registry import MODELS
 from torch import Tensor
 
 from ...ops.checks import require_choice
+from .feature_memory import require_momentum
 from .graph_memory import GraphMemory
 from .sized_memory import first_of_equal, gather_ranks
 
@@ -40,10 +40,7 @@ class PropagationMemory(GraphMemory):
 
     def __init__(self, momentum: float = 0.5, update: str = 'iteration', **kwargs) -> None:
         require_choice('update', update, ('iteration', 'epoch'))
-        if not 0 <= momentum <= 1:
-            raise ValueError(
-                f'momentum = {momentum} must be within 0 to 1; it weighs the old row of the bank.'
-            )
+        require_momentum(momentum)
         self.momentum = momentum
         self.update = update
         self.staged: tuple[Tensor, Tensor, Tensor] | None = None
@@ -107,12 +104,8 @@ class PropagationMemory(GraphMemory):
         Returns:
             Tensor: bool, shape ``(B,)``, which features were finite.
         """
-        finite = self._keep_finite(sample, feature)
-        old = self.bank[sample]
-        new = self.momentum * old + (1 - self.momentum) * feature.to(old)
-        bank = self.next_bank if self.update == 'epoch' else self.bank
-        bank[sample] = torch.where(finite[:, None], F.normalize(new, dim=1), bank[sample])
-        return finite
+        bank = self.next_bank if self.update == 'epoch' else None
+        return self._average(sample, feature, self.momentum, bank)
 
     @torch.no_grad()
     def insert(self, key: Tensor, sample: Tensor) -> Tensor:

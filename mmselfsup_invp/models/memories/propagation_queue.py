@@ -1,18 +1,16 @@
-import logging
-
 import torch
 from mmengine import dist
-from mmengine.logging import print_log
 from mmselfsup.registry import MODELS
 from torch import Tensor
 
 from ...ops.graph import UNFILLED
 from .graph_memory import GraphMemory
+from .ring_memory import RingMemory
 from .sized_memory import gather_ranks
 
 
 @MODELS.register_module()
-class PropagationQueue(GraphMemory):
+class PropagationQueue(RingMemory, GraphMemory):
     """The latest keys of a momentum encoder and the graph over them.
 
     The alternative to a bank that `InvP <https://arxiv.org/abs/2010.11694>`_ suggests for large
@@ -24,25 +22,11 @@ class PropagationQueue(GraphMemory):
     entries lose their neighbours that way until they leave the queue themselves.
 
     Args:
-        length (int): Slots; lowered to the size of the data set, for a second key of an image
-            would be a false negative of the first. Defaults to 65536, as in MoCo.
-        **kwargs: See :class:`GraphMemory`: feat_dim, num_neighbours, init, seed.
+        **kwargs: See :class:`RingMemory`, length (a second key of an image would be a false
+            negative of the first), and :class:`GraphMemory`: feat_dim, num_neighbours, init, seed.
     """
 
-    def __init__(self, length: int = 65536, **kwargs) -> None:
-        super().__init__(length=length, **kwargs)
-        self.register_buffer('pointer', torch.tensor(0))
-        self.samples: Tensor | None = None  # Of the keys queued last, for messages.
-
-    def fit(self, num_images: int) -> None:
-        """Lower the length to the data set's, with a warning."""
-        if len(self) > num_images:
-            print_log(
-                f'The queue of {len(self)} is lowered to the {num_images} images of the data set.',
-                logger='current',
-                level=logging.WARNING,
-            )
-            self.resize(num_images)
+    samples: Tensor | None = None  # Of the keys queued last, for messages.
 
     @torch.no_grad()
     def insert(self, key: Tensor, sample: Tensor) -> Tensor:
@@ -60,16 +44,8 @@ class PropagationQueue(GraphMemory):
             ValueError: If the batch of all ranks is longer than the queue.
         """
         keys, self.samples = gather_ranks(key, sample)
-        if len(keys) > len(self):
-            raise ValueError(
-                f'A batch of {len(keys)} (all processes) does not fit into a queue of '
-                f'{len(self)}: lower train_dataloader.batch_size or raise memory.length.'
-            )
-        slots = (self.pointer + torch.arange(len(keys), device=keys.device)) % len(self)
-        finite = self._keep_finite(self.samples, keys)
-        self.bank[slots] = torch.where(finite[:, None], keys.to(self.bank), self.bank[slots])
+        slots = self.write(self.samples, keys)
         self._forget(slots)
-        self.pointer.copy_((self.pointer + len(keys)) % len(self))
         start = dist.get_rank() * len(key)
         return slots[start : start + len(key)]
 

@@ -1,0 +1,51 @@
+from mmselfsup.registry import MODELS
+from mmselfsup.structures import SelfSupDataSample
+from torch import Tensor
+
+from .embedding_model import sample_ids
+from .interclr import InterCLR
+from .momentum_encoder import MomentumEncoder
+
+
+@MODELS.register_module()
+class MomentumInterCLR(InterCLR):
+    """InterCLR on a momentum encoder with a queue.
+
+    The variant of the later version of `InterCLR <https://arxiv.org/abs/2008.11702>`_, which
+    MMSelfSup 0.x had as ``InterCLRMoCo``. The first view is the query, the second, through the
+    slow encoder, the key. The intra branch is MoCo's: the key against a queue of keys. The bank
+    of the inter branch takes the key.
+
+    Args:
+        queue (dict): Config of the queue, :class:`KeyQueue`.
+        encoder_momentum (float): Weight of the old parameters in the slow encoder, below 1:
+            ``key <- m * key + (1 - m) * query``. Defaults to 0.999.
+        **kwargs: See :class:`InterCLR`; the head is :class:`QueueMarginHead`.
+    """
+
+    def __init__(self, *, queue: dict, encoder_momentum: float = 0.999, **kwargs) -> None:
+        super().__init__(**kwargs)
+        self.queue = MODELS.build(queue)
+        self.key_encoder = MomentumEncoder(self.encoder(), encoder_momentum)
+
+    def loss(
+        self, inputs: list[Tensor], data_samples: list[SelfSupDataSample], **kwargs
+    ) -> dict[str, Tensor]:
+        """Compute the losses of a batch of two views.
+
+        Args:
+            inputs (list[Tensor]): Two views, ``(B, 3, H, W)`` each: query and key.
+            data_samples (list[SelfSupDataSample]): With ``sample_idx``.
+
+        Returns:
+            dict[str, Tensor]: See :meth:`InterCLR.loss`.
+
+        Raises:
+            ValueError: If there is only one view.
+        """
+        query, sample = self.embed(inputs[0]), sample_ids(data_samples)
+        key = self.key_encoder.embed(inputs, self.encoder())
+        losses = self.branch(query, sample, key=key, weight=1 - self.intra_weight)
+        intra = self.head(query, key, self.queue.bank)
+        self.queue.stage(sample, key)
+        return dict(loss_intra=self._intra_share() * intra, **losses)

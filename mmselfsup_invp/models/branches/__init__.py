@@ -1,0 +1,3 @@
+from .online_cluster_branch import OnlineClusterBranch
+
+__all__ = ['OnlineClusterBranch']

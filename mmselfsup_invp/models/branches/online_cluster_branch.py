@@ -1,0 +1,121 @@
+import torch
+from mmengine.model import BaseModule
+from mmselfsup.registry import MODELS
+from torch import Tensor
+
+from ... import ops
+from ...ops.checks import require_choice, require_range
+from ...ops.negatives import ORDERS
+from ..memories import ClusterMemory
+
+
+@MODELS.register_module()
+class OnlineClusterBranch(BaseModule):
+    """Pull each image to one of its cluster and away from those of others: ``L_inter``.
+
+    The inter-image branch of InterCLR (`arXiv:2008.11702 <https://arxiv.org/abs/2008.11702>`_,
+    section 3). Any algorithm with a query embedding and ``sample_idx`` can carry it; it needs
+    ``OnlineClusterHook``. The labels are those before this step's update.
+
+    Args:
+        memory (dict): Config of the memory, :class:`ClusterMemory`.
+        num_negatives (int): K, negatives of each image. Defaults to 16384 (the paper; 4096 in
+            its studies).
+        negatives (str): ``'hard'``, ``'semi_hard'``, ``'random'`` or ``'semi_easy'``; see
+            :func:`~mmselfsup_invp.ops.sample_negatives`. Defaults to ``'semi_hard'`` (the paper).
+        pool_ratio (float): Share of the candidates in the pool of the semi strategies.
+            Defaults to 0.1 (the paper).
+        loss (dict, optional): Config of the loss, :class:`MarginNCELoss`. Defaults to None:
+            temperature 0.1 and cosine margin -0.5 (the paper; its later code has 0.2).
+        exclude_self (bool): Whether an image's own row is no positive of it, unless it is alone
+            in its cluster. Defaults to False (the paper and its code).
+        init_cfg (dict, optional): Not used. Defaults to None.
+
+    Attributes:
+        ramp (float): Factor of the loss, set by the hook at the start of every epoch: 0 during
+            the warm-up. 1 until it is set.
+
+    Raises:
+        ValueError: If an option is outside its valid values.
+    """
+
+    def __init__(
+        self,
+        memory: dict,
+        num_negatives: int = 16384,
+        negatives: str = 'semi_hard',
+        pool_ratio: float = 0.1,
+        loss: dict | None = None,
+        exclude_self: bool = False,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        require_range('num_negatives', num_negatives, 1, 2**31, 'the loss needs a negative')
+        require_choice('negatives', negatives, ORDERS)
+        if not 0 < pool_ratio <= 1:
+            raise ValueError(f'pool_ratio = {pool_ratio} must be above 0 and at most 1.')
+        self.memory: ClusterMemory = MODELS.build(memory)
+        self.num_negatives = num_negatives
+        self.negatives = negatives
+        self.pool_ratio = pool_ratio
+        self.loss = MODELS.build(
+            loss or dict(type='mmselfsup.MarginNCELoss', temperature=0.1, margin=-0.5)
+        )
+        self.exclude_self = exclude_self
+        self.ramp = 1.0
+
+    def forward(
+        self, query: Tensor, sample: Tensor, key: Tensor | None = None, weight: float = 1.0
+    ) -> dict[str, Tensor]:
+        """Compute the loss of a batch and hand the batch to the memory.
+
+        Args:
+            query (Tensor): Float32, unit rows, shape ``(B, D)``.
+            sample (Tensor): int64, shape ``(B,)``, ``sample_idx`` of the images.
+            key (Tensor, optional): Float, unit rows, shape ``(B, D)``: what enters the memory.
+                Defaults to None, the query.
+            weight (float): Factor of the loss, beside :attr:`ramp`. 0 saves its cost.
+
+        Returns:
+            dict[str, Tensor]: ``loss_inter``, weighted, and, to be logged, ``short_pools``: the
+            share of images with fewer than K candidates, whose negatives repeat.
+
+        Raises:
+            RuntimeError: If the memory has not been clustered.
+        """
+        if not len(self.memory):
+            raise RuntimeError(
+                'The memory of the branch is empty. Add default_hooks = dict(clusters=dict('
+                "type='OnlineClusterHook', ...)) to the config: it sizes and clusters the memory."
+            )
+        self.memory.stage(sample, query if key is None else key)
+        weight = weight * self.ramp
+        if not weight:
+            zero = query.new_zeros(())
+            return dict(loss_inter=zero, short_pools=zero)
+        loss, short = self._contrast(query, sample)
+        return dict(loss_inter=weight * loss, short_pools=short)
+
+    def _contrast(self, query: Tensor, sample: Tensor) -> tuple[Tensor, Tensor]:
+        memory = self.memory
+        label = memory.labels[sample]
+        positive = ops.sample_positive(
+            memory.labels, label, anchor=sample if self.exclude_self else None
+        )
+        negative = ops.sample_negatives(
+            self.negatives,
+            query.detach(),
+            memory.bank,
+            memory.labels,
+            label,
+            self.num_negatives,
+            self.pool_ratio,
+        )
+        # An image whose cluster holds all has no negative, and no part in the mean.
+        lonely = negative[:, 0] == ops.NO_NEGATIVE
+        index = torch.cat([positive[:, None], negative.clamp(min=0)], dim=1)
+        similarity = ops.bank_similarity(query, memory.bank, index)
+        loss = self.loss(similarity[:, 0], similarity[:, 1:])
+        mean = loss.masked_fill(lonely, 0).sum() / (~lonely).sum().clamp(min=1)
+        candidates = len(memory) - ops.cluster_sizes(memory.labels, memory.num_clusters)[label]
+        return mean, (candidates < self.num_negatives).float().mean()
