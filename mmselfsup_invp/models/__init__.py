@@ -2,7 +2,13 @@ from .algorithms import InterCLR, InvP, MomentumInterCLR, MomentumInvP
 from .branches import OnlineClusterBranch
 from .heads import BankMarginHead, InvPHead, QueueMarginHead
 from .losses import HardSamplingLoss, MarginNCELoss
-from .memories import ClusterMemory, KeyQueue, PropagationMemory, PropagationQueue
+from .memories import (
+    ClusterMemory,
+    KeyQueue,
+    ODCClusterMemory,
+    PropagationMemory,
+    PropagationQueue,
+)
 from .necks import ProjectionNeck
 
 __all__ = [
@@ -16,6 +22,7 @@ __all__ = [
     'MarginNCELoss',
     'MomentumInterCLR',
     'MomentumInvP',
+    'ODCClusterMemory',
     'OnlineClusterBranch',
     'ProjectionNeck',
     'PropagationMemory',

@@ -209,7 +209,7 @@ class TestMomentumInvP:
 
         slots = torch.arange(3, 9)
         query = reference.embed(inputs[0])
-        encoder = copy.deepcopy(reference._encoder())
+        encoder = copy.deepcopy(reference.encoder())
         key = F.normalize(encoder(inputs[1])[0])
         bank = reference.memory.bank.clone()
         bank[slots] = key
@@ -232,7 +232,7 @@ class TestMomentumInvP:
         model.memory.commit()
 
         query = reference.embed(inputs[0])
-        key = F.normalize(copy.deepcopy(reference._encoder())(inputs[1])[0])
+        key = F.normalize(copy.deepcopy(reference.encoder())(inputs[1])[0])
         bank = reference.memory.bank.clone()
         bank[ids] = F.normalize(0.5 * bank[ids] + 0.5 * key)
         torch.testing.assert_close(model.memory.bank, bank)

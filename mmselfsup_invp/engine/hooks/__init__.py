@@ -1,6 +1,13 @@
 from .epoch_seed_hook import EpochSeedHook
 from .knn_eval_hook import KNNEvalHook
+from .odc_reweight_hook import ODCReweightHook
 from .online_cluster_hook import OnlineClusterHook
 from .propagation_memory_hook import PropagationMemoryHook
 
-__all__ = ['EpochSeedHook', 'KNNEvalHook', 'OnlineClusterHook', 'PropagationMemoryHook']
+__all__ = [
+    'EpochSeedHook',
+    'KNNEvalHook',
+    'ODCReweightHook',
+    'OnlineClusterHook',
+    'PropagationMemoryHook',
+]

@@ -87,34 +87,30 @@ class OnlineClusterHook(Hook):
         self._truth: Tensor | None = None
         self._repaired = 0
         model = unwrap(runner.model)
-        if getattr(model, 'branch', None) is None:
-            raise TypeError(
-                f'OnlineClusterHook needs a model with a branch, {type(model).__name__} has none. '
-                'Use it with InterCLR, MomentumInterCLR, or InvP(branch=...).'
-            )
+        memory = cluster_memory(model)
         if not isinstance(runner.train_loop, EpochBasedTrainLoop):
             raise TypeError(
                 f'OnlineClusterHook counts epochs, which {type(runner.train_loop).__name__} does '
                 "not. Use train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=...)."
             )
         self._num_images = num_images(runner.train_dataloader.dataset)
-        model.branch.memory.fit(self._num_images)
+        memory.fit(self._num_images)
         if hasattr(model, 'queue'):
             model.queue.fit(self._num_images)
         _warn_of_limits(model, self._num_images)
 
     def before_train(self, runner: Runner) -> None:
         """Cluster all images, unless a checkpoint brought labels."""
-        model = unwrap(runner.model)
-        if not model.branch.memory.clustered:
+        if not cluster_memory(unwrap(runner.model)).clustered:
             self._cluster(runner, keep_bank=False)
         if self.health_interval:
             self._truth = image_labels(runner.train_dataloader.dataset)
 
     def before_train_epoch(self, runner: Runner) -> None:
         """Turn the branch on after the warm-up; cluster anew if that is the policy."""
-        model = unwrap(runner.model)
-        model.branch.ramp = float(runner.epoch >= self.warmup_epochs)
+        branch = getattr(unwrap(runner.model), 'branch', None)
+        if branch is not None:
+            branch.ramp = float(runner.epoch >= self.warmup_epochs)
         interval = self.offline_interval
         if interval and runner.epoch and runner.epoch % interval == 0:
             self._cluster(runner, keep_bank=True)
@@ -123,7 +119,7 @@ class OnlineClusterHook(Hook):
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None
     ) -> None:
         """Check the ids while they are still on the host."""
-        unwrap(runner.model).branch.memory.iteration = runner.iter + 1
+        cluster_memory(unwrap(runner.model)).iteration = runner.iter + 1
         if data_batch is not None:
             check_ids(data_batch['data_samples'], self._num_images)
 
@@ -136,7 +132,7 @@ class OnlineClusterHook(Hook):
     ) -> None:
         """Write the batch into the memory; renew centroids and repair clusters in their turn."""
         model = unwrap(runner.model)
-        memory = model.branch.memory
+        memory = cluster_memory(model)
         online = self.offline_interval == 0
         memory.commit(relabel=online)
         if hasattr(model, 'queue'):
@@ -150,7 +146,7 @@ class OnlineClusterHook(Hook):
 
     def after_train_epoch(self, runner: Runner) -> None:
         """Look at the clusters."""
-        memory = unwrap(runner.model).branch.memory
+        memory = cluster_memory(unwrap(runner.model))
         check_faults(memory)
         if self.every_n_epochs(runner, self.health_interval):
             log_figures(runner, 'clusters', self._health(memory))
@@ -171,7 +167,7 @@ class OnlineClusterHook(Hook):
                 self.extract_dataloader, seed=runner.seed
             )
         model = unwrap(runner.model)
-        memory = model.branch.memory
+        memory = cluster_memory(model)
         runner.logger.info(
             f'Clustering {self._num_images} images into {memory.num_clusters} clusters: '
             'extracting their features.'
@@ -186,13 +182,33 @@ class OnlineClusterHook(Hook):
         )
 
 
+def cluster_memory(model: BaseModel) -> ClusterMemory:
+    """The memory of the branch, or that of the host's ODC.
+
+    Raises:
+        TypeError: If the model has neither.
+    """
+    branch = getattr(model, 'branch', None)
+    memory = getattr(model, 'memory_bank', None) if branch is None else branch.memory
+    if not isinstance(memory, ClusterMemory):
+        raise TypeError(
+            f'OnlineClusterHook needs a model with clusters, {type(model).__name__} has none. Use '
+            'it with InterCLR, MomentumInterCLR, InvP(branch=...), or ODC(memory_bank=dict('
+            "type='ODCClusterMemory', ...))."
+        )
+    return memory
+
+
 def _embed(model: BaseModel, inputs: list[Tensor]) -> Tensor:
-    return model.embed(inputs[0])
+    """Embeddings, ``(B, D)``; the host's algorithms have no ``embed``."""
+    if hasattr(model, 'embed'):
+        return model.embed(inputs[0])
+    return model.neck(model.extract_feat(inputs))[0].flatten(1)
 
 
 def _warn_of_limits(model: BaseModel, images: int) -> None:
     """Say where the data set is smaller than what the branches draw from it."""
-    for part in (model.branch, model.head):
+    for part in (getattr(model, 'branch', None), model.head):
         num = getattr(part, 'num_negatives', 0)
         if num >= images:
             print_log(

@@ -2,6 +2,7 @@ from .cluster_memory import ClusterMemory
 from .feature_memory import FeatureMemory
 from .graph_memory import GraphMemory
 from .key_queue import KeyQueue
+from .odc_cluster_memory import ODCClusterMemory
 from .propagation_memory import PropagationMemory
 from .propagation_queue import PropagationQueue
 from .ring_memory import RingMemory
@@ -12,6 +13,7 @@ __all__ = [
     'FeatureMemory',
     'GraphMemory',
     'KeyQueue',
+    'ODCClusterMemory',
     'PropagationMemory',
     'PropagationQueue',
     'RingMemory',

@@ -1,0 +1,7 @@
+# What every run of InterCLR needs. A config names the loader of the training images without
+# augmentation: clusters=dict(extract_dataloader=_base_.gallery_dataloader).
+_base_ = 'default_runtime.py'
+
+default_hooks = dict(
+    clusters=dict(type='OnlineClusterHook', centroid_interval=10, repair_interval=10)
+)

@@ -1,0 +1,23 @@
+# InterCLR on a momentum encoder with a queue, 200 epochs: the config of MMSelfSup 0.x, which 1.x
+# lost. Two views by MoCo v2's recipe.
+_base_ = [
+    '../_base_/models/interclr-moco_resnet50.py',
+    '../_base_/datasets/imagenet_invp.py',
+    '../_base_/schedules/sgd_coslr-800e.py',
+    '../_base_/interclr_runtime.py',
+]
+
+train_pipeline = [
+    _base_.load_image,
+    dict(type='AugmentedViews', transforms=_base_.train_views, num_views=2),
+    _base_.pack_inputs,
+]
+# drop_last: the batches of all processes have one size, which shuffling them asks for.
+train_dataloader = dict(
+    batch_size=32, num_workers=4, drop_last=True, dataset=dict(pipeline=train_pipeline)
+)
+
+param_scheduler = [dict(type='CosineAnnealingLR', T_max=200, by_epoch=True, begin=0, end=200)]
+train_cfg = dict(max_epochs=200)
+
+default_hooks = dict(clusters=dict(extract_dataloader=_base_.gallery_dataloader))

@@ -1,0 +1,15 @@
+# The study of the paper (section 5.2): 100 epochs, 4096 negatives, both branches alike. This is its
+# starting point, online labels with random negatives and no margin; the other studies change one
+# thing each.
+_base_ = 'interclr-npid_resnet50-mlp_8xb32-coslr-200e_in1k.py'
+
+model = dict(
+    intra_weight=0.5,
+    head=dict(num_negatives=4096),
+    branch=dict(num_negatives=4096, negatives='random', loss=dict(margin=0)),
+)
+
+param_scheduler = [
+    dict(type='CosineAnnealingLR', T_max=100, eta_min=3e-5, by_epoch=True, begin=0, end=100)
+]
+train_cfg = dict(max_epochs=100)

@@ -1,0 +1,4 @@
+# Study of the sampling: from the nearest tenth of the images of other clusters, the best one.
+_base_ = 'interclr-npid-study-random_resnet50-mlp_8xb32-coslr-100e_in1k.py'
+
+model = dict(branch=dict(negatives='semi_hard'))
