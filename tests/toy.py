@@ -88,6 +88,32 @@ def model_config(name: str = 'InvP', **changes: Any) -> dict:
     return merged(config, changes)
 
 
+def branch_config(**changes: Any) -> dict:
+    """An inter-image branch for the images of these tests; changes are merged."""
+    config = dict(
+        type='OnlineClusterBranch',
+        num_negatives=6,
+        loss=dict(type='MarginNCELoss', temperature=0.2, margin=-0.5),
+        memory=dict(type='ClusterMemory', num_clusters=4, feat_dim=DIM),
+    )
+    return merged(config, changes)
+
+
+def interclr_config(name: str = 'InterCLR', **changes: Any) -> dict:
+    """InterCLR in the image of the real configs; changes are merged."""
+    config = model_config()
+    del config['memory']
+    loss = dict(type='MarginNCELoss', temperature=0.2)
+    heads = dict(
+        InterCLR=dict(type='BankMarginHead', num_negatives=8, loss=loss),
+        MomentumInterCLR=dict(type='QueueMarginHead', loss=loss),
+    )
+    config.update(type=name, head=heads[name], branch=branch_config())
+    if name == 'MomentumInterCLR':
+        config['queue'] = dict(type='KeyQueue', length=20, feat_dim=DIM)
+    return merged(config, changes)
+
+
 def build_model(config: dict) -> BaseModel:
     """The model of a :func:`model_config`, its weights drawn."""
     model = MODELS.build(copy.deepcopy(config))
@@ -147,7 +173,10 @@ def build_loader(config: dict) -> DataLoader:
 
 
 def runner_config(root: Path, work_dir: Path, epochs: int = 2, **changes: Any) -> Config:
-    """A whole run: InvP on the image folder, with the seed and memory hooks; changes are merged."""
+    """A whole run: InvP on the image folder, with the seed and memory hooks; changes are merged.
+
+    A model given by its type replaces InvP.
+    """
     config = dict(
         default_scope='mmselfsup',
         model=model_config(),

@@ -17,10 +17,11 @@ model = dict(
         base_channels=16,
         num_stages=4,
         out_indices=(3,),
+        zero_init_residual=False,
     ),
-    neck=dict(in_channels=128, hid_channels=128, out_channels=64),
-    head=dict(in_channels=64, num_classes=num_classes),
-    memory_bank=dict(feat_dim=64, num_classes=num_classes),
+    neck=dict(in_channels=128),
+    head=dict(num_classes=num_classes),
+    memory_bank=dict(num_classes=num_classes),
 )
 
 optim_wrapper = dict(optimizer=dict(lr=0.03))

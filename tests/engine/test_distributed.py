@@ -13,7 +13,7 @@ from mmselfsup_invp import ops
 from mmselfsup_invp.evaluation import extract_features
 
 from .. import toy
-from .recording import Steps, Watch, snapshot
+from .recording import Steps, Watch, ids_of, snapshot
 
 RANKS = 2
 WRAPPER = dict(type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False)
@@ -88,6 +88,39 @@ def train(images: Path, work_dir: Path, batch_size: int, momentum: bool = False,
     )
 
 
+def train_clusters(images: Path, work_dir: Path, **changes) -> dict:
+    """Train InterCLR with a queue; give its state after every step, and the batches."""
+    hook = dict(
+        type='OnlineClusterHook',
+        extract_dataloader=toy.loader(images, batch_size=5),
+        centroid_interval=2,
+        repair_interval=2,
+    )
+    runner = toy.build_runner(
+        images,
+        work_dir,
+        model=toy.interclr_config('MomentumInterCLR'),
+        train_dataloader=toy.loader(images, views=toy.VIEWS, num_views=2, batch_size=4),
+        custom_hooks=[dict(type='EpochSeedHook'), hook],
+        **changes,
+    )
+    steps = []
+
+    def staged(runner, data_batch, **_):
+        memory = runner.model.module.branch.memory
+        steps.append(dict(ids=ids_of(data_batch), key=memory.staged[1].clone()))
+
+    def written(runner, **_):
+        model = runner.model.module
+        steps[-1]['branch'] = {k: v.clone() for k, v in model.branch.state_dict().items()}
+        steps[-1]['queue'] = {k: v.clone() for k, v in model.queue.state_dict().items()}
+
+    runner.register_hook(Watch('after_train_iter', staged, priority='VERY_HIGH'))
+    runner.register_hook(Watch('after_train_iter', written))
+    runner.train()
+    return steps
+
+
 def features(images: Path) -> torch.Tensor:
     """Features of 21 images by a network of which all processes have the same."""
     torch.manual_seed(0)
@@ -117,6 +150,7 @@ def process(rank: int, images: Path, odd: Path, folder: Path) -> None:
         odd=train(odd, folder / 'odd', 4, **options),
         queue=train(odd, folder / 'queue', 4, momentum=True, **options),
         features=features(images),
+        clusters=train_clusters(odd, folder / 'clusters', **options),
     )
     torch.save(results, folder / f'{rank}.pth')
     distributed.destroy_process_group()
@@ -230,3 +264,29 @@ def test_neighbours_in_the_queue_are_those_of_every_ranks_queries(ranks):
         anchor, query = run['inserted'][-1]['anchor'], run['query'][-1]
         expected = ops.top_m(query, bank, 2, exclude=anchor)[1]
         assert torch.equal(neighbours[anchor].sort(1)[0], expected.sort(1)[0])
+
+
+def test_clusters_are_the_same_on_every_rank(ranks):
+    first, second = (rank['clusters'] for rank in ranks)
+    assert len(first) == len(second) == 6
+    for one, other in zip(first, second, strict=True):
+        assert not torch.equal(one['ids'], other['ids'])
+        for part in ('branch', 'queue'):
+            for name, value in one[part].items():
+                assert torch.equal(value, other[part][name]), name
+
+
+def test_clusters_and_queue_take_the_keys_of_every_rank(ranks):
+    runs = [rank['clusters'] for rank in ranks]
+    pointer = 0
+    for before, *after in zip(runs[0], *(run[1:] for run in runs), strict=False):
+        ids = torch.cat([step['ids'] for step in after])
+        key = torch.cat([step['key'] for step in after])
+        bank = before['branch']['memory.bank'].clone()
+        for row, one in reversed(list(zip(ids, key, strict=True))):
+            bank[row] = F.normalize(0.5 * before['branch']['memory.bank'][row] + 0.5 * one, dim=0)
+        torch.testing.assert_close(after[0]['branch']['memory.bank'], bank)
+        pointer = int(before['queue']['pointer'])
+        slots = (pointer + torch.arange(len(key))) % 20
+        assert torch.equal(after[0]['queue']['bank'][slots], key)
+    assert pointer

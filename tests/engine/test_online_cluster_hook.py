@@ -1,0 +1,297 @@
+import re
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from mmselfsup_invp import ops
+from mmselfsup_invp.engine.hooks.common import NonFiniteFeatures
+from mmselfsup_invp.engine.hooks.odc_reweight_hook import cluster_weights
+from mmselfsup_invp.models import ClusterMemory
+
+from .. import toy
+from .recording import Watch, ids_of, log_text, scalars
+
+SAVE = dict(checkpoint=dict(interval=1))
+
+
+def config_of(images, name='InterCLR', *, num_workers=0, **hook):
+    """Changes to a run that make it one of InterCLR."""
+    extract = toy.loader(images, batch_size=5)
+    views = 1 + name.startswith('Momentum')
+    return dict(
+        model=toy.interclr_config(name),
+        train_dataloader=toy.loader(
+            images, views=toy.VIEWS, num_views=views, num_workers=num_workers
+        ),
+        custom_hooks=[
+            dict(type='EpochSeedHook'),
+            dict(type='OnlineClusterHook', **{'extract_dataloader': extract, **hook}),
+        ],
+    )
+
+
+def train(images, work_dir, *watches, epochs=2, changes=None, **hook):
+    config = toy.merged(config_of(images, **hook), changes or {})
+    runner = toy.build_runner(images, work_dir, epochs, **config)
+    for watch in watches:
+        runner.register_hook(watch)
+    runner.train()
+    return runner
+
+
+class Steps:
+    """Keeps the state of the clusters before and after every step, and what was staged."""
+
+    def __init__(self):
+        self.ids, self.before, self.after, self.feature = [], [], [], []
+
+    @property
+    def watches(self):
+        return [
+            Watch('before_train_iter', self._before),
+            Watch('after_train_iter', self._staged, priority='VERY_HIGH'),
+            Watch('after_train_iter', lambda r, **_: self.after.append(snapshot(r.model))),
+        ]
+
+    def _before(self, runner, data_batch, **_):
+        self.ids.append(ids_of(data_batch))
+        self.before.append(snapshot(runner.model))
+
+    def _staged(self, runner, **_):
+        self.feature.append(runner.model.branch.memory.staged[1].clone())
+
+
+def snapshot(model):
+    return {name: value.clone() for name, value in model.branch.memory.state_dict().items()}
+
+
+class TestStart:
+    def test_all_images_are_clustered_once_without_augmentation(self, images, tmp_path):
+        first = []
+        runner = train(
+            images,
+            tmp_path,
+            Watch('before_train_epoch', lambda r: first.append(snapshot(r.model))),
+            epochs=1,
+            changes=dict(optim_wrapper=dict(optimizer=dict(lr=0.0))),
+            seed=3,
+        )
+        start = first[0]
+        runner.model.eval()
+        loader = toy.build_loader(toy.loader(images, batch_size=24))
+        (batch,) = loader
+        inputs, _ = runner.model.data_preprocessor(batch, False)
+        # Statistics have moved since, but those of the start are what a new network has.
+        fresh = toy.build_runner(images, tmp_path / 'fresh', **config_of(images)).model
+        fresh.load_state_dict({**runner.model.state_dict(), **_statistics(fresh)})
+        feature = fresh.eval().embed(inputs[0]).detach()
+        torch.testing.assert_close(start['bank'], feature)
+        labels, centroids = ops.kmeans(feature, 4, seed=3)
+        assert torch.equal(start['labels'], labels)
+        torch.testing.assert_close(start['centroids'], centroids)
+
+    def test_labels_from_a_checkpoint_are_kept(self, images, tmp_path, monkeypatch):
+        changes = dict(default_hooks=SAVE)
+        train(images, tmp_path, epochs=1, changes=changes)
+        monkeypatch.setattr(ClusterMemory, 'cluster', None)
+        resumed = train(images, tmp_path, epochs=2, changes=dict(changes, resume=True))
+        assert resumed.epoch == 2
+
+    def test_the_queue_is_lowered_to_the_data_set(self, images, tmp_path):
+        runner = train(
+            images,
+            tmp_path,
+            name='MomentumInterCLR',
+            changes=dict(model=dict(queue=dict(length=50))),
+        )
+        assert len(runner.model.queue) == 24
+        assert runner.model.queue.pointer == 0  # 48 keys later.
+        assert 'queue of 50 is lowered to the 24 images' in log_text(tmp_path)
+
+    def test_more_negatives_than_images_are_told(self, images, tmp_path):
+        model = dict(head=dict(num_negatives=9), branch=dict(num_negatives=30))
+        train(images, tmp_path, epochs=1, changes=dict(model=model))
+        text = log_text(tmp_path)
+        assert 'num_negatives = 30 of OnlineClusterBranch is more than 24 images' in text
+        assert 'of BankMarginHead' not in text
+
+    def test_more_clusters_than_images_are_refused(self, images, tmp_path):
+        model = dict(branch=dict(memory=dict(num_clusters=25)))
+        with pytest.raises(ValueError, match='24 images cannot fill 25 clusters'):
+            train(images, tmp_path, changes=dict(model=model))
+
+    def test_a_model_without_clusters_is_named(self, images, tmp_path):
+        changes = config_of(images)
+        changes['model'] = toy.model_config()
+        with pytest.raises(TypeError, match='needs a model with clusters, InvP has none'):
+            toy.build_runner(images, tmp_path, **changes).train()
+
+    def test_a_loop_without_epochs_is_refused(self, images, tmp_path):
+        loop = dict(train_cfg=dict(type='IterBasedTrainLoop', max_iters=4), param_scheduler=None)
+        with pytest.raises(TypeError, match='counts epochs, which IterBasedTrainLoop does not'):
+            train(images, tmp_path, changes=loop)
+
+
+def _statistics(model):
+    return {name: value for name, value in model.state_dict().items() if 'running' in name}
+
+
+class TestStep:
+    def test_labels_and_centroids_equal_a_hand_computation(self, images, tmp_path):
+        steps = Steps()
+        train(images, tmp_path, *steps.watches, centroid_interval=2, repair_interval=1000)
+        assert len(steps.after) == 6
+        moved = 0
+        rounds = zip(steps.ids, steps.feature, steps.before, steps.after, strict=True)
+        for number, (ids, feature, before, after) in enumerate(rounds):
+            bank, labels = before['bank'].clone(), before['labels'].clone()
+            bank[ids] = F.normalize(0.5 * bank[ids] + 0.5 * feature)
+            labels[ids] = torch.cdist(bank[ids], before['centroids']).argmin(dim=1)
+            centroids = before['centroids'].clone()
+            if number % 2:
+                for cluster in labels.unique():
+                    centroids[cluster] = bank[labels == cluster].mean(dim=0)
+            torch.testing.assert_close(after['bank'], bank)
+            assert torch.equal(after['labels'], labels)
+            torch.testing.assert_close(after['centroids'], centroids)
+            moved += int((labels != before['labels']).sum())
+        assert moved  # There was something to compare.
+
+    def test_small_clusters_are_repaired_in_their_turn(self, images, tmp_path):
+        steps = Steps()
+
+        def empty(runner):
+            runner.model.branch.memory.labels.fill_(0)
+            runner.model.branch.memory.centroids[1:] = 9.0
+
+        train(
+            images, tmp_path, Watch('before_train_epoch', empty), *steps.watches, epochs=1,
+            repair_interval=3, centroid_interval=1000,
+        )  # fmt: skip
+        sizes = [ops.cluster_sizes(after['labels'], 4) for after in steps.after]
+        assert [int((size == 0).sum()) for size in sizes] == [3, 3, 0]
+        assert scalars(tmp_path, 'clusters')[1]['clusters/repaired'] == 3
+
+    def test_offline_labels_change_between_epochs_alone(self, images, tmp_path):
+        steps = Steps()
+        train(images, tmp_path, *steps.watches, epochs=4, offline_interval=2)
+        for before, after in zip(steps.before, steps.after, strict=True):
+            assert torch.equal(before['labels'], after['labels'])
+            assert torch.equal(before['centroids'], after['centroids'])
+            assert not torch.equal(before['bank'], after['bank'])
+        starts = [before['labels'] for before in steps.before[::3]]
+        assert torch.equal(starts[0], starts[1]) and torch.equal(starts[2], starts[3])
+        assert not torch.equal(steps.before[5]['centroids'], steps.before[6]['centroids'])
+        assert torch.equal(steps.after[5]['bank'], steps.before[6]['bank'])
+
+    def test_warm_up(self, images, tmp_path):
+        losses = []
+        watch = Watch('after_train_iter', lambda r, outputs, **_: losses.append(outputs))
+        train(images, tmp_path, watch, epochs=3, warmup_epochs=2)
+        assert [bool(step['loss_inter'] > 0) for step in losses] == [False] * 6 + [True] * 3
+
+    def test_features_that_are_not_finite_stop_the_run(self, images, tmp_path):
+        def spoil(runner):
+            if runner.epoch == 1:
+                runner.model.neck.output.bias.data.fill_(torch.nan)
+
+        with pytest.raises(NonFiniteFeatures, match='iteration 4'):
+            train(images, tmp_path, Watch('before_train_epoch', spoil), check_interval=1)
+
+    def test_invp_with_the_branch(self, images, tmp_path):
+        changes = config_of(images)
+        changes['model'] = toy.model_config(branch=toy.branch_config())
+        changes['custom_hooks'].append(dict(type='PropagationMemoryHook', ramp='constant'))
+        runner = toy.build_runner(images, tmp_path, **changes)
+        runner.train()
+        branch, memory = runner.model.branch.memory, runner.model.memory
+        assert branch.staged is None and memory.staged is None
+        assert branch.clustered and (memory.neighbours >= 0).all()
+
+
+class TestHealth:
+    def test_figures_are_logged_every_epoch(self, images, tmp_path):
+        steps = Steps()
+        memory = train(images, tmp_path, *steps.watches).model.branch.memory
+        figures = scalars(tmp_path, 'clusters')
+        sizes = ops.cluster_sizes(memory.labels, 4)
+        for name, value in ops.cluster_health(sizes).items():
+            assert figures[2][f'clusters/{name}'] == pytest.approx(value)
+        for epoch in (1, 2):
+            changed = sum(
+                int((after['labels'] != before['labels'])[ids].sum())
+                for ids, before, after in list(
+                    zip(steps.ids, steps.before, steps.after, strict=True)
+                )[3 * epoch - 3 : 3 * epoch]
+            )
+            assert figures[epoch]['clusters/change_ratio'] == pytest.approx(changed / 24)
+        assert re.search(r'Epoch\(clusters\) \[2\]  empty: 0 ', log_text(tmp_path))
+
+    @pytest.mark.parametrize(('interval', 'epochs'), [(0, []), (2, [2])])
+    def test_interval(self, images, tmp_path, interval, epochs):
+        train(images, tmp_path, epochs=3, health_interval=interval)
+        assert list(scalars(tmp_path, 'clusters')) == epochs
+
+
+@pytest.mark.parametrize('name', ['InterCLR', 'MomentumInterCLR'])
+@pytest.mark.parametrize('num_workers', [0, 2])
+def test_a_resumed_run_equals_the_uninterrupted_one(images, tmp_path, name, num_workers):
+    options = dict(name=name, num_workers=num_workers, centroid_interval=2, repair_interval=2)
+    changes = dict(default_hooks=SAVE)
+    straight = train(images, tmp_path / 'straight', epochs=4, changes=changes, **options)
+    train(images, tmp_path / 'half', epochs=2, changes=changes, **options)
+    resumed = train(
+        images, tmp_path / 'half', epochs=4, changes=dict(changes, resume=True), **options
+    )
+    assert resumed.epoch == 4
+    for key, value in straight.model.state_dict().items():
+        assert torch.equal(value, resumed.model.state_dict()[key]), key
+
+
+class TestODC:
+    def changes(self, images):
+        changes = config_of(images)
+        changes['custom_hooks'].append(dict(type='ODCReweightHook', interval=1))
+        changes['model'] = dict(
+            type='ODC',
+            data_preprocessor=dict(mean=[127.5] * 3, std=[127.5] * 3),
+            backbone=toy.model_config()['backbone'],
+            neck=dict(
+                type='ODCNeck', in_channels=16, hid_channels=16, out_channels=toy.DIM,
+                norm_cfg=dict(type='BN1d'),
+            ),
+            head=dict(
+                type='ClsHead', in_channels=toy.DIM, num_classes=4,
+                loss=dict(type='mmcls.CrossEntropyLoss'),
+            ),
+            memory_bank=dict(type='ODCClusterMemory', num_classes=4, feat_dim=toy.DIM),
+        )  # fmt: skip
+        return changes
+
+    def test_the_hosts_algorithm_trains_in_one_process(self, images, tmp_path):
+        losses = []
+        runner = toy.build_runner(images, tmp_path, **self.changes(images))
+        runner.register_hook(
+            Watch('after_train_iter', lambda r, outputs, **_: losses.append(outputs))
+        )
+        runner.train()
+        memory = runner.model.memory_bank
+        assert memory.clustered and memory.staged is None
+        assert all(0 <= step['change_ratio'] <= 1 and step['loss'] > 0.1 for step in losses)
+        size = ops.cluster_sizes(memory.labels, 4)
+        assert torch.equal(runner.model.head.loss.class_weight, cluster_weights(size, 0.5))
+        assert scalars(tmp_path, 'clusters')[2]['clusters/change_ratio'] >= 0
+
+    def test_weights_fall_with_the_size_and_average_to_one(self):
+        size = torch.tensor([16, 4, 0, 1])
+        weight = cluster_weights(size, 0.5)
+        torch.testing.assert_close(weight / weight[3], torch.tensor([0.25, 0.5, 0.0, 1.0]))
+        torch.testing.assert_close((weight * size).sum() / 21, torch.tensor(1.0))
+        assert torch.equal(cluster_weights(torch.tensor([3, 5]), 0.0), torch.ones(2))
+
+    def test_another_model_is_named(self, images, tmp_path):
+        changes = config_of(images)
+        changes['custom_hooks'].append(dict(type='ODCReweightHook'))
+        with pytest.raises(TypeError, match='needs ODC with an ODCClusterMemory, not InterCLR'):
+            toy.build_runner(images, tmp_path, **changes).train()
