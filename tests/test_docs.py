@@ -57,7 +57,7 @@ def test_configs_that_inherit_load(page, tmp_path, monkeypatch):
             monkeypatch.setitem(sys.modules, module, ModuleType(module))
         if "'mmselfsup_invp::" in block:
             (tmp_path / 'mine.py').write_text(block)
-            assert Config.fromfile(tmp_path / 'mine.py').model.type == 'InvP'
+            assert MODELS.get(Config.fromfile(tmp_path / 'mine.py').model.type)
 
 
 def options_of(name: str) -> dict[str, inspect.Parameter]:
@@ -80,6 +80,8 @@ def options_of(name: str) -> dict[str, inspect.Parameter]:
     [
         *('InvP', 'ProjectionNeck', 'InvPHead', 'HardSamplingLoss', 'PropagationMemory'),
         *('PropagationMemoryHook', 'KNNEvalHook', 'AugmentedViews', 'PILGaussianBlur'),
+        *('InterCLR', 'BankMarginHead', 'QueueMarginHead', 'OnlineClusterBranch'),
+        *('MarginNCELoss', 'OnlineClusterHook', 'ODCReweightHook'),
     ],
 )
 def test_every_option_is_listed_with_its_default(name):
@@ -95,7 +97,7 @@ def test_every_option_is_listed_with_its_default(name):
 
 
 def test_the_example_of_another_head_runs(images, tmp_path, monkeypatch):
-    module, config = blocks(ROOT / 'docs/en/extend.md', 'python')
+    module, config, _ = blocks(ROOT / 'docs/en/extend.md', 'python')
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / 'close_head.py').write_text(module)
     (tmp_path / 'mine.py').write_text(config)
@@ -110,3 +112,39 @@ def test_the_example_of_another_head_runs(images, tmp_path, monkeypatch):
     finally:
         MODELS._module_dict.pop('CloseHead', None)
         sys.modules.pop('close_head', None)
+
+
+def test_the_example_of_a_branch_on_another_algorithm_runs(images, tmp_path):
+    *_, module = blocks(ROOT / 'docs/en/extend.md', 'python')
+    norm = dict(type='BN1d')
+    model = dict(
+        type='ClusteredSimSiam',
+        backbone=toy.model_config()['backbone'],
+        neck=dict(
+            type='NonLinearNeck', in_channels=16, hid_channels=16, out_channels=toy.DIM,
+            with_avg_pool=True, norm_cfg=norm,
+        ),
+        head=dict(
+            type='LatentPredictHead',
+            loss=dict(type='CosineSimilarityLoss'),
+            predictor=dict(
+                type='NonLinearNeck', in_channels=toy.DIM, hid_channels=16, out_channels=toy.DIM,
+                with_avg_pool=False, norm_cfg=norm,
+            ),
+        ),
+        branch=toy.branch_config(),
+    )  # fmt: skip
+    hooks = [dict(type='OnlineClusterHook', extract_dataloader=toy.loader(images))]
+    try:
+        exec(module, {})
+        runner = toy.build_runner(
+            images,
+            tmp_path,
+            model=model,
+            train_dataloader=toy.loader(images, views=toy.VIEWS, num_views=2),
+            custom_hooks=hooks,
+        )
+        runner.train()
+        assert runner.model.branch.memory.clustered
+    finally:
+        MODELS._module_dict.pop('ClusteredSimSiam', None)
