@@ -14,6 +14,7 @@ from .clustering import (
     cluster_sizes,
     kmeans,
     repair_small,
+    scores,
     small_size,
 )
 from .graph import exclude_anchor, knn_graph, propagate
@@ -49,6 +50,7 @@ __all__ = [
     'sample_negatives',
     'sample_others',
     'sample_positive',
+    'scores',
     'select_positives',
     'small_size',
     'top_m',

@@ -6,6 +6,7 @@ centroids are float32 of shape ``(C, D)``. One core for all methods that cluster
 
 import importlib.util
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -21,7 +22,9 @@ SMALL_SHARE = 20 / 128
 
 
 @torch.no_grad()
-def assign(feature: Tensor, centroids: Tensor, metric: str = 'euclidean') -> Tensor:
+def assign(
+    feature: Tensor, centroids: Tensor, metric: str = 'euclidean', offset: Tensor | None = None
+) -> Tensor:
     """Find the nearest centroid of each feature, block by block.
 
     Args:
@@ -31,6 +34,8 @@ def assign(feature: Tensor, centroids: Tensor, metric: str = 'euclidean') -> Ten
             <https://arxiv.org/abs/2008.11702>`_, section 3.3), or ``'dot'``, the largest inner
             product with the centroids as they are (its code and that of ODC). They differ where
             the norms of the centroids do. Defaults to ``'euclidean'``.
+        offset (Tensor, optional): float32, shape ``(C,)``, added to the scores of the clusters
+            (see :func:`scores`), to favour those that would stay small. Defaults to None.
 
     Returns:
         Tensor: int64, shape ``(N,)``.
@@ -42,18 +47,41 @@ def assign(feature: Tensor, centroids: Tensor, metric: str = 'euclidean') -> Ten
         >>> assign(torch.tensor([[0.8, 0.6]]), centroids, metric='dot')
         tensor([0])
     """
-    return _nearest(feature, centroids, metric)[1]
+    return _nearest(feature, centroids, metric, offset)[1]
 
 
-def _nearest(feature: Tensor, centroids: Tensor, metric: str) -> tuple[Tensor, Tensor]:
-    """Score and index of the best centroid of each feature, both ``(N,)``."""
+@torch.no_grad()
+def scores(feature: Tensor, centroids: Tensor, metric: str = 'euclidean') -> Iterator[Tensor]:
+    """Give, block by block, how near each feature is to each centroid; higher is nearer.
+
+    ``x.c`` for ``'dot'``, ``x.c - |c|^2 / 2`` for ``'euclidean'``: half the squared distance,
+    negated, but for ``|x|^2``, which is the same for every cluster.
+
+    Args:
+        feature (Tensor): Float, shape ``(N, D)``.
+        centroids (Tensor): Float, shape ``(C, D)``.
+        metric (str): ``'euclidean'`` or ``'dot'``. Defaults to ``'euclidean'``.
+
+    Yields:
+        Tensor: float32, some rows of the matrix of shape ``(N, C)``.
+    """
     require_choice('metric', metric, METRICS)
     require_features('centroids', centroids)
     require_features('feature', feature, centroids.size(1))
-    # |x - c|^2 = |x|^2 - 2 (x.c - |c|^2 / 2), and |x|^2 is the same for every c.
-    offset = centroids.float().square().sum(dim=1) / 2 if metric == 'euclidean' else 0.0
+    constant = centroids.float().square().sum(dim=1) / 2 if metric == 'euclidean' else 0.0
     rows = max(default_elements(feature.device) // len(centroids), 1)
-    best = [(similarities(part, centroids) - offset).max(dim=1) for part in feature.split(rows)]
+    for part in feature.split(rows):
+        yield similarities(part, centroids).sub_(constant)
+
+
+def _nearest(
+    feature: Tensor, centroids: Tensor, metric: str, offset: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Score and index of the best centroid of each feature, both ``(N,)``."""
+    best = [
+        (block if offset is None else block.add_(offset)).max(dim=1)
+        for block in scores(feature, centroids, metric)
+    ]
     score, index = zip(*best, strict=True)
     return torch.cat(score), torch.cat(index)
 

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from mmselfsup_invp import ops
 from mmselfsup_invp.engine.hooks.common import NonFiniteFeatures
 from mmselfsup_invp.engine.hooks.odc_reweight_hook import cluster_weights
+from mmselfsup_invp.evaluation import cluster_agreement
 from mmselfsup_invp.models import ClusterMemory
 
 from .. import toy
@@ -228,7 +229,21 @@ class TestHealth:
             assert figures[epoch]['clusters/change_ratio'] == pytest.approx(changed / 24)
         assert re.search(r'Epoch\(clusters\) \[2\]  empty: 0 ', log_text(tmp_path))
 
-    @pytest.mark.parametrize(('interval', 'epochs'), [(0, []), (2, [2])])
+    def test_agreement_with_the_true_classes(self, images, tmp_path):
+        steps = Steps()
+        memory = train(images, tmp_path, *steps.watches).model.branch.memory
+        figures, truth = scalars(tmp_path, 'clusters'), torch.arange(24) % 3
+        for epoch, labels in ((0, steps.before[0]['labels']), (2, memory.labels)):
+            for name, value in cluster_agreement(labels, truth).items():
+                assert figures[epoch][f'clusters/{name}'] == pytest.approx(value)
+
+    def test_without_labels_there_is_no_agreement(self, images, tmp_path):
+        loader = toy.loader(images, views=toy.VIEWS, ann_file='meta/unlabelled.txt')
+        train(images, tmp_path, epochs=1, changes=dict(train_dataloader=loader))
+        figures = scalars(tmp_path, 'clusters')
+        assert list(figures) == [1] and 'clusters/nmi' not in figures[1]
+
+    @pytest.mark.parametrize(('interval', 'epochs'), [(0, []), (2, [0, 2])])
     def test_interval(self, images, tmp_path, interval, epochs):
         train(images, tmp_path, epochs=3, health_interval=interval)
         assert list(scalars(tmp_path, 'clusters')) == epochs

@@ -179,6 +179,55 @@ class TestUpkeep:
             assert memory.repair() == (size < small)
 
 
+class TestEqualClusters:
+    """The rule of SeLa as the assigner of the branch."""
+
+    @pytest.fixture
+    def memory(self):
+        """Two thirds of the images lie close together, so plain k-means is uneven."""
+        memory = memory_of(length=240, assigner='equal')
+        feature = toy.rows(240, 6, seed=1)
+        feature[:160] = feature[0] + 0.1 * feature[:160]
+        memory.cluster(feature)
+        return memory
+
+    def test_all_clusters_start_alike(self, memory):
+        uneven = memory_of(length=240)
+        uneven.cluster(memory.bank)
+        spread = [ops.cluster_sizes(m.labels, 4).max().item() for m in (memory, uneven)]
+        assert spread[0] <= 70 and spread[1] > 90
+        for cluster in range(4):
+            mean = memory.bank[memory.labels == cluster].mean(dim=0)
+            torch.testing.assert_close(memory.centroids[cluster], mean)
+
+    def test_new_labels_are_the_best_with_the_offset(self, memory):
+        feature = toy.rows(5, 6, seed=2)
+        memory.momentum = 0.0
+        commit(memory, [0, 1, 2, 3, 4], feature)
+        score = feature @ memory.centroids.T - memory.centroids.square().sum(1) / 2
+        assert torch.equal(memory.labels[:5], (score + memory.offset).argmax(dim=1))
+        assert memory.offset.abs().max() > 0
+
+    def test_repair_lets_the_offsets_follow(self, memory):
+        """From anywhere, also where one cluster takes all."""
+        memory.offset.zero_()
+        memory.offset[0] = 0.5
+        torch.manual_seed(0)
+        largest = []
+        for _ in range(60):
+            assert memory.repair() == 0
+            largest.append(ops.cluster_sizes(memory._assign(memory.bank), 4).max().item())
+        assert largest[0] > 200
+        # From samples with repeats, so not quite equal.
+        assert max(largest[-5:]) < 90
+
+    def test_wrong_options_are_named(self):
+        with pytest.raises(ValueError, match="assigner = 'sinkhorn' is unknown"):
+            memory_of(assigner='sinkhorn')
+        with pytest.raises(ValueError, match='strength = 0 must be positive'):
+            memory_of(strength=0)
+
+
 class TestODC:
     def test_a_batch_is_taken_at_once(self):
         memory = ODCClusterMemory(num_classes=4, feat_dim=6, length=24)

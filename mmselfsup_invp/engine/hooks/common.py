@@ -18,9 +18,11 @@ def unwrap(model: nn.Module) -> BaseModel:
     return model.module if is_model_wrapper(model) else model
 
 
-def log_figures(runner: Runner, group: str, figures: dict[str, float]) -> None:
-    """Write figures of the finished epoch to the log and to every visualisation backend."""
-    epoch = runner.epoch + 1
+def log_figures(
+    runner: Runner, group: str, figures: dict[str, float], epoch: int | None = None
+) -> None:
+    """Write figures to the log and to every visualisation backend; by default of this epoch."""
+    epoch = runner.epoch + 1 if epoch is None else epoch
     text = '  '.join(f'{name}: {value:.4g}' for name, value in figures.items())
     runner.logger.info(f'Epoch({group}) [{epoch}]  {text}')
     scalars = {f'{group}/{name}': value for name, value in figures.items()}

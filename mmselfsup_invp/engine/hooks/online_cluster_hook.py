@@ -10,11 +10,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ...datasets import image_labels, num_images
-from ...evaluation import extract_features
+from ...evaluation import cluster_agreement, extract_features
 from ...models.memories import ClusterMemory
 from ...ops import cluster_health, cluster_sizes
 from ...ops.checks import require_range
 from .common import check_faults, check_ids, log_figures, unwrap
+
+# With more clusters, the adjustment of NMI for chance takes longer than it is worth.
+MOST_ADJUSTED = 1000
 
 
 @HOOKS.register_module()
@@ -29,7 +32,9 @@ class OnlineClusterHook(Hook):
     Logged every ``health_interval`` epochs, under ``clusters/``: the figures of
     :func:`~mmselfsup_invp.ops.cluster_health`; ``change_ratio``, the share of the labels given
     since the last time that differ from the one before; ``repaired``, clusters that were small
-    since then.
+    since then; and, where the data set has labels, those of
+    :func:`~mmselfsup_invp.evaluation.cluster_agreement` (also once for the clusters of the
+    untrained network, as epoch 0).
 
     Args:
         extract_dataloader (dict): Config of a loader of the training images with a pipeline
@@ -101,10 +106,13 @@ class OnlineClusterHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Cluster all images, unless a checkpoint brought labels."""
-        if not cluster_memory(unwrap(runner.model)).clustered:
-            self._cluster(runner, keep_bank=False)
         if self.health_interval:
             self._truth = image_labels(runner.train_dataloader.dataset)
+        memory = cluster_memory(unwrap(runner.model))
+        if not memory.clustered:
+            self._cluster(runner, keep_bank=False)
+            if self._truth is not None:
+                log_figures(runner, 'clusters', self._agreement(memory), epoch=0)
 
     def before_train_epoch(self, runner: Runner) -> None:
         """Turn the branch on after the warm-up; cluster anew if that is the policy."""
@@ -149,7 +157,8 @@ class OnlineClusterHook(Hook):
         memory = cluster_memory(unwrap(runner.model))
         check_faults(memory)
         if self.every_n_epochs(runner, self.health_interval):
-            log_figures(runner, 'clusters', self._health(memory))
+            figures = self._health(memory) | self._agreement(memory)
+            log_figures(runner, 'clusters', figures)
 
     def _health(self, memory: ClusterMemory) -> dict[str, float]:
         figures = cluster_health(cluster_sizes(memory.labels, memory.num_clusters))
@@ -160,6 +169,12 @@ class OnlineClusterHook(Hook):
         figures['repaired'] = float(self._repaired)
         self._repaired = 0
         return figures
+
+    def _agreement(self, memory: ClusterMemory) -> dict[str, float]:
+        if self._truth is None:
+            return {}
+        adjusted = memory.num_clusters <= MOST_ADJUSTED
+        return cluster_agreement(memory.labels, self._truth, adjusted)
 
     def _cluster(self, runner: Runner, keep_bank: bool) -> None:
         if not isinstance(self.extract_dataloader, DataLoader):

@@ -1,3 +1,5 @@
+import functools
+
 import torch
 from mmengine import dist
 from mmselfsup.registry import MODELS
@@ -6,9 +8,15 @@ from torch import Tensor
 from ... import ops
 from ...ops.checks import require_choice, require_range
 from ...ops.clustering import METRICS
+from ...ops.sinkhorn import scale_classes
 from .feature_memory import FeatureMemory, require_momentum
 from .sized_memory import first_of_equal, gather_ranks
 
+ASSIGNERS = ('nearest', 'equal')
+# Rows of the bank whose clusters are counted when offsets follow, and the share of its due that a
+# cluster without any of them counts as.
+FOLLOW_ROWS = 2**14
+SMALLEST_SHARE = 1e-3
 # A row that has not been clustered yet.
 UNCLUSTERED = -1
 
@@ -27,6 +35,7 @@ class ClusterMemory(FeatureMemory):
     - ``bank`` (N, D), float32: one unit feature an image.
     - ``labels`` (N,), int64: its cluster; -1 before the first clustering.
     - ``centroids`` (C, D), float32: means of the clusters, not normalised.
+    - ``offset`` (C,), float32: added to the scores of the clusters; zero unless they are equal.
 
     The branch calls :meth:`stage` in its forward pass and the hook :meth:`commit` after the
     optimiser step, since backward still reads the rows.
@@ -37,8 +46,15 @@ class ClusterMemory(FeatureMemory):
             weighs the new one).
         metric (str): How a feature finds its centroid: ``'euclidean'`` (the paper) or ``'dot'``
             (the code); see :func:`~mmselfsup_invp.ops.assign`. Defaults to ``'euclidean'``.
-        min_size (int, optional): Members below which a cluster is small; 0 repairs none.
-            Defaults to None: 20 at N / C = 128, as on ImageNet, scaled to N / C.
+        assigner (str): ``'nearest'``: a feature joins the nearest centroid, and :meth:`repair`
+            refills small clusters (ODC). ``'equal'``: the rule of SeLa (`arXiv:1911.05371
+            <https://arxiv.org/abs/1911.05371>`_), clusters of equal size: each has an offset,
+            found by Sinkhorn-Knopp, that is added to its scores, and :meth:`repair` lets the
+            offsets follow by a pass over a sample of the bank. Defaults to ``'nearest'``.
+        strength (float): lambda of Sinkhorn-Knopp, on scores of unit features. Defaults to 100
+            (SeLa has 25, on log-probabilities, which are larger).
+        min_size (int, optional): With ``'nearest'``, members below which a cluster is small; 0
+            repairs none. Defaults to None: 20 at N / C = 128, as on ImageNet, scaled to N / C.
         length (int, optional): N; None to let :meth:`fit` decide. Defaults to None.
         **kwargs: See :class:`FeatureMemory`: feat_dim, init, seed.
 
@@ -57,6 +73,8 @@ class ClusterMemory(FeatureMemory):
         num_clusters: int = 10000,
         momentum: float = 0.5,
         metric: str = 'euclidean',
+        assigner: str = 'nearest',
+        strength: float = 100.0,
         min_size: int | None = None,
         length: int | None = None,
         **kwargs,
@@ -65,13 +83,20 @@ class ClusterMemory(FeatureMemory):
         require_range('num_clusters', num_clusters, 2, 2**31, 'negatives are of other clusters')
         require_momentum(momentum)
         require_choice('metric', metric, METRICS)
+        require_choice('assigner', assigner, ASSIGNERS)
+        if strength <= 0:
+            raise ValueError(f'strength = {strength} must be positive.')
         self.num_clusters = num_clusters
         self.momentum = momentum
         self.metric = metric
+        self.assigner = assigner
+        self.strength = strength
         self.min_size = min_size
         self.staged: tuple[Tensor, Tensor] | None = None
         self.register_buffer('labels', torch.empty(0, dtype=torch.int64))
         self.register_buffer('centroids', torch.zeros(num_clusters, self.feat_dim))
+        # Added to the scores of the clusters; zero unless they are to be equal.
+        self.register_buffer('offset', torch.zeros(num_clusters))
         # Labels changed and labels given since the hook last looked; not part of the state.
         self.register_buffer('label_changes', torch.zeros(2, dtype=torch.int64), persistent=False)
         if length is not None:
@@ -114,6 +139,10 @@ class ClusterMemory(FeatureMemory):
             labels, centroids = ops.kmeans(feature, self.num_clusters, seed=seed)
             self.labels.copy_(labels)
             self.centroids.copy_(centroids)
+            if self.assigner == 'equal':
+                self._equalise(feature)
+                self.labels.copy_(self._assign(feature))
+                self.centroids.copy_(ops.cluster_means(feature, self.labels, self.centroids))
         self._broadcast()
         self._count_changes(before[before != UNCLUSTERED], self.labels[before != UNCLUSTERED])
 
@@ -147,7 +176,7 @@ class ClusterMemory(FeatureMemory):
         self.staged = None
         self._average(sample, feature[first_of_equal(sample)], self.momentum)
         if relabel:
-            labels = ops.assign(self.bank[sample], self.centroids, self.metric)
+            labels = self._assign(self.bank[sample])
             self._count_changes(self.labels[sample], labels)
             self.labels[sample] = labels
 
@@ -159,11 +188,15 @@ class ClusterMemory(FeatureMemory):
 
     @torch.no_grad()
     def repair(self) -> int:
-        """Refill small clusters from the largest; see :func:`~mmselfsup_invp.ops.repair_small`.
+        """Keep clusters from running empty, each assigner its way; see the class.
 
         Returns:
-            int: How many were small.
+            int: How many clusters were small (:func:`~mmselfsup_invp.ops.repair_small`).
         """
+        if self.assigner == 'equal':
+            self._follow()
+            dist.broadcast(self.offset)
+            return 0
         limit = self.min_size
         if limit is None:
             limit = ops.small_size(len(self), self.num_clusters)
@@ -172,8 +205,27 @@ class ClusterMemory(FeatureMemory):
             self._broadcast()
         return len(repaired)
 
+    def _assign(self, feature: Tensor) -> Tensor:
+        offset = self.offset if self.assigner == 'equal' else None
+        return ops.assign(feature, self.centroids, self.metric, offset)
+
+    def _equalise(self, feature: Tensor) -> None:
+        """Find the offsets with which the features spread evenly over the clusters."""
+        blocks = functools.partial(ops.scores, feature, self.centroids, self.metric)
+        scaling = scale_classes(blocks, self.strength, tol=0.01, max_iter=100, criterion='relative')
+        self.offset.copy_(scaling.log_class / self.strength)
+
+    def _follow(self) -> None:
+        """Go on with Sinkhorn-Knopp by one pass, from the offsets as they are."""
+        rows = torch.randint(len(self), (min(len(self), FOLLOW_ROWS),), device=self.bank.device)
+        total = torch.zeros_like(self.offset)
+        for block in ops.scores(self.bank[rows], self.centroids, self.metric):
+            total += block.add_(self.offset).mul_(self.strength).softmax(dim=1).sum(dim=0)
+        share = total * (self.num_clusters / len(rows))
+        self.offset -= share.clamp(min=SMALLEST_SHARE).log() / self.strength
+
     def _broadcast(self) -> None:
-        for buffer in (self.labels, self.centroids):
+        for buffer in (self.labels, self.centroids, self.offset):
             dist.broadcast(buffer)
 
     def _count_changes(self, old: Tensor, new: Tensor) -> None:
