@@ -64,6 +64,10 @@ def scores(feature: Tensor, centroids: Tensor, metric: str = 'euclidean') -> Ite
 
     Yields:
         Tensor: float32, some rows of the matrix of shape ``(N, C)``.
+
+    Example:
+        >>> next(scores(torch.tensor([[1.0, 0.0]]), torch.eye(2)))
+        tensor([[ 0.5000, -0.5000]])
     """
     require_choice('metric', metric, METRICS)
     require_features('centroids', centroids)
@@ -107,6 +111,12 @@ def cluster_means(feature: Tensor, label: Tensor, centroids: Tensor) -> Tensor:
 
     Returns:
         Tensor: float32, shape ``(C, D)``.
+
+    Example:
+        >>> feature, label = torch.tensor([[1.0], [3.0]]), torch.tensor([0, 0])
+        >>> cluster_means(feature, label, centroids=torch.zeros(2, 1))
+        tensor([[2.],
+                [0.]])
     """
     size = cluster_sizes(label, len(centroids))[:, None]
     total = torch.zeros_like(centroids).index_add_(0, label, feature.to(centroids))

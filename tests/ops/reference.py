@@ -119,3 +119,45 @@ def exps(query: Tensor, bank: Tensor, rows: list[int], temperature: float) -> Te
     for row in rows:
         total = total + torch.exp((query * bank[row]).sum() / temperature)
     return total
+
+
+# ---- clusters, by InterCLR and ODC ----
+
+
+def assign(feature: Tensor, centroids: Tensor, metric: str) -> list[int]:
+    """The nearest centroid of each feature, the first of equal ones."""
+    found = []
+    for row in feature.double():
+        if metric == 'dot':
+            away = [-(row * centroid).sum().item() for centroid in centroids.double()]
+        else:
+            away = [(row - centroid).norm().item() for centroid in centroids.double()]
+        found.append(away.index(min(away)))
+    return found
+
+
+def cluster_means(feature: Tensor, label: list[int], centroids: Tensor) -> Tensor:
+    """Mean of the members of each cluster; the old centroid where there are none."""
+    means = centroids.double().clone()
+    for cluster in range(len(centroids)):
+        members = [row for row, own in enumerate(label) if own == cluster]
+        if members:
+            means[cluster] = sum(feature[row].double() for row in members) / len(members)
+    return means
+
+
+def negative_pool(
+    strategy: str, query: Tensor, bank: Tensor, label: list[int], own: int, num: int, ratio: float
+) -> set[int]:
+    """The rows from which the negatives of one query are drawn."""
+    candidates = [row for row in range(len(bank)) if label[row] != own]
+    similarity = similarities(query[None], bank)[0].tolist()
+    nearest = sorted(candidates, key=lambda row: -similarity[row])
+    size = max(min(num, len(candidates)), -(-round(ratio * 1000) * len(candidates) // 1000))
+    pools = {
+        'hard': nearest[:num],
+        'semi_hard': nearest[:size],
+        'random': candidates,
+        'semi_easy': nearest[::-1][:size],
+    }
+    return set(pools[strategy])

@@ -62,5 +62,5 @@ def test_examples_in_docstrings(name):
 def test_every_public_operation_has_an_example():
     finder = doctest.DocTestFinder(recurse=False)
     for name in ops.__all__:
-        if name != 'require_features':
+        if name != 'require_features' and callable(getattr(ops, name)):
             assert any(test.examples for test in finder.find(getattr(ops, name))), name
