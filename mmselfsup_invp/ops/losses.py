@@ -218,6 +218,10 @@ def margin_logit(positive: Tensor, margin: float, kind: str = 'cosine') -> Tenso
 
     Raises:
         ValueError: If ``kind`` is unknown, or an arc margin is outside its range.
+
+    Example:
+        >>> margin_logit(torch.tensor([0.6]), margin=0.35)
+        tensor([0.2500])
     """
     require_choice('kind', kind, MARGINS)
     if kind == 'arc' and abs(margin) > math.pi:
