@@ -286,6 +286,14 @@ def repair_small(
 
     Raises:
         ValueError: If all clusters are small.
+
+    Example:
+        >>> feature = torch.tensor([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0], [0.1, 0.9]])
+        >>> label, centroids = torch.zeros(4, dtype=torch.int64), torch.zeros(2, 2)
+        >>> repair_small(feature, label, centroids, min_size=1)
+        tensor([1])
+        >>> bool(label[0] == label[1] != label[2] == label[3])
+        True
     """
     size = cluster_sizes(label, len(centroids))
     is_small = size < min_size
