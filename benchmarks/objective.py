@@ -9,31 +9,25 @@ first it is checked that they agree where they should, then they take turns.
 """
 
 import argparse
-import os
-import statistics
-import subprocess
+import functools
 import sys
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor
 
 ROOT = Path(__file__).resolve().parent
 sys.path[:0] = [str(ROOT), str(ROOT.parent)]
 
+import common  # noqa: E402
 import official  # noqa: E402
 
 from mmselfsup_invp import ops  # noqa: E402
 
 WEIGHT = 0.6
 CLUSTER = 100
-MIB = 2**20
 
 
 @dataclass
@@ -56,9 +50,6 @@ class Outcome:
     instance: Tensor
     propagation: Tensor
     grad: Tensor
-
-
-Step = Callable[[Problem, argparse.Namespace], Outcome]
 
 
 def make_problem(args: argparse.Namespace) -> Problem:
@@ -137,9 +128,6 @@ def official_step(problem: Problem, args: argparse.Namespace) -> Outcome:
     return Outcome(instance, propagation, grad)
 
 
-STEPS: dict[str, Step] = {'ours': our_step, 'official': official_step}
-
-
 def gradient(instance: Tensor, propagation: Tensor, feature: Tensor) -> Tensor:
     total = instance.mean() + WEIGHT * propagation.mean()
     return torch.autograd.grad(total, feature)[0]
@@ -159,76 +147,13 @@ def check(problem: Problem, args: argparse.Namespace) -> None:
         raise AssertionError('the refreshed rows of the graph differ')
 
 
-def time_alternately(
-    problem: Problem, args: argparse.Namespace
-) -> dict[str, list[tuple[float, float]]]:
-    """Wall and CPU seconds of each step, taking turns; the first turn only warms up."""
-    seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in STEPS}
-    problems = {name: problem.copy() for name in STEPS}
-    for turn in range(args.repeats + 1):
-        for name, step in STEPS.items():
-            wait(args.device)
-            wall, cpu = time.perf_counter(), time.process_time()
-            step(problems[name], args)
-            wait(args.device)
-            if turn:
-                spent = time.perf_counter() - wall, time.process_time() - cpu
-                seconds[name].append(spent)
-    return seconds
-
-
-def wait(device: str) -> None:
-    if device != 'cpu':
-        torch.cuda.synchronize(device)
-
-
-def peak_memory(name: str, args: argparse.Namespace) -> int:
-    """Bytes that a second step holds at its peak on top of what stood before it."""
-    if args.device == 'cpu':
-        command = [sys.executable, __file__, *sys.argv[1:], '--worker', name]
-        # Every block of 64 KiB or more is given back when freed, so that the resident size says
-        # what is in use.
-        environment = {**os.environ, 'MALLOC_MMAP_THRESHOLD_': str(2**16)}
-        return int(subprocess.check_output(command, env=environment))
+def steps(args: argparse.Namespace) -> dict[str, common.Step]:
+    """Both formulations, each with a state of its own, which its steps change."""
     problem = make_problem(args)
-    STEPS[name](problem, args)
-    torch.cuda.reset_peak_memory_stats(args.device)
-    before = torch.cuda.memory_allocated(args.device)
-    STEPS[name](problem, args)
-    return torch.cuda.max_memory_allocated(args.device) - before
-
-
-def resident_growth(step: Step, args: argparse.Namespace) -> int:
-    """Growth of this process's peak resident size over a step (Linux)."""
-    problem = make_problem(args)
-    step(problem, args)
-    Path('/proc/self/clear_refs').write_text('5')
-    before = resident('VmHWM')
-    step(problem, args)
-    return resident('VmHWM') - before
-
-
-def resident(key: str) -> int:
-    lines = Path('/proc/self/status').read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(key))
-
-
-def report(
-    seconds: dict[str, list[tuple[float, float]]], memory: dict[str, int], console: Console
-) -> None:
-    """Print medians; CPU time is what a step costs however busy the machine is."""
-    table = Table('formulation', 'step', 'speed', 'CPU time', 'speed', 'extra memory', 'share')
-    medians = {
-        name: [statistics.median(times) for times in zip(*pairs, strict=True)]
-        for name, pairs in seconds.items()
-    }
-    for name, times in medians.items():
-        cells = []
-        for spent, yardstick in zip(times, medians['official'], strict=True):
-            cells += [f'{spent * 1e3:.1f} ms', f'{yardstick / spent:.2f} x']
-        share = memory[name] / memory['official']
-        table.add_row(name, *cells, f'{memory[name] / MIB:.1f} MiB', f'{share:.3f}')
-    console.print(table)
+    return dict(
+        ours=functools.partial(our_step, problem.copy(), args),
+        official=functools.partial(official_step, problem.copy(), args),
+    )
 
 
 def parse_args() -> argparse.Namespace:
@@ -241,31 +166,20 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--hops', type=int, default=3)
     parser.add_argument('--num-hard', type=int, default=50)
     parser.add_argument('--temperature', type=float, default=0.07)
-    parser.add_argument('--device', default='cpu')
     parser.add_argument('--dtype', default='float32', choices=('float32', 'float16', 'bfloat16'))
-    parser.add_argument('--threads', type=int, help='CPU threads; as PyTorch chooses if not given')
-    parser.add_argument('--repeats', type=int, default=15, help='timed steps of each')
-    parser.add_argument('--worker', choices=STEPS, help=argparse.SUPPRESS)
+    common.add_arguments(parser)
     return parser.parse_args()
 
 
 def main() -> None:
     args = parse_args()
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    if args.worker:
-        print(resident_growth(STEPS[args.worker], args))
-        return
-    problem = make_problem(args)
-    check(problem, args)
-    console = Console()
-    console.print(
-        f'N = {args.num}, D = {args.dim}, B = {args.batch}, M = {args.m}, {args.dtype} bank, '
-        f'{args.device}, torch {torch.__version__}, {torch.get_num_threads()} threads: '
-        'losses, gradient and state agree.'
+    if not args.worker:
+        check(make_problem(args), args)
+    title = (
+        f'Losses, gradient and state agree. N = {args.num}, D = {args.dim}, B = {args.batch}, '
+        f'M = {args.m}, {args.dtype} bank'
     )
-    memory = {name: peak_memory(name, args) for name in STEPS}
-    report(time_alternately(problem, args), memory, console)
+    common.run(steps, args, title)
 
 
 if __name__ == '__main__':

@@ -19,7 +19,7 @@ from .clustering import (
 )
 from .graph import exclude_anchor, knn_graph, propagate
 from .losses import instance_loss, margin_logit, margin_nce, propagation_loss
-from .negatives import NO_NEGATIVE, sample_negatives, sample_others, sample_positive
+from .negatives import NO_NEGATIVE, draw_negatives, sample_negatives, sample_others, sample_positive
 from .ramps import ramp_weight
 from .sampling import contains, select_positives
 from .search import top_m
@@ -33,6 +33,7 @@ __all__ = [
     'cluster_means',
     'cluster_sizes',
     'contains',
+    'draw_negatives',
     'exclude_anchor',
     'full_logsumexp',
     'instance_loss',

@@ -18,6 +18,10 @@ from .search import default_elements, top_m
 NO_NEGATIVE = -1
 
 
+# Similarities, where they are known, and rows of the bank in order, ``(B, width)`` each.
+Ordered = tuple[Tensor | None, Tensor]
+
+
 @dataclass
 class _Candidates:
     """The queries, and the bank of whose rows those with another label are candidates."""
@@ -27,27 +31,26 @@ class _Candidates:
     label: Tensor
     own_label: Tensor
 
-    def nearest(self, width: int, _: torch.Generator | None) -> Tensor:
-        return self._search(self.query, width)
-
-    def farthest(self, width: int, _: torch.Generator | None) -> Tensor:
-        return self._search(-self.query, width)
-
-    def _search(self, query: Tensor, width: int) -> Tensor:
+    def nearest(self, width: int, _: torch.Generator | None) -> Ordered:
         labels = dict(bank_label=self.label, query_label=self.own_label)
-        return top_m(query, self.bank, width, **labels)[1]
+        return top_m(self.query, self.bank, width, **labels)
 
-    def shuffled(self, width: int, generator: torch.Generator | None) -> Tensor:
+    def farthest(self, width: int, _: torch.Generator | None) -> Ordered:
+        labels = dict(bank_label=self.label, query_label=self.own_label)
+        opposite, index = top_m(-self.query, self.bank, width, **labels)
+        return opposite.neg_(), index
+
+    def shuffled(self, width: int, generator: torch.Generator | None) -> Ordered:
         """A few queries at a time, lest a random number for each pair be held."""
         rows = max(default_elements(self.label.device) // len(self.label), 1)
         blocks = [
             _random_keys(own[:, None] != self.label, generator).topk(width, dim=1).indices
             for own in self.own_label.split(rows)
         ]
-        return torch.cat(blocks)
+        return None, torch.cat(blocks)
 
 
-Order = Callable[[_Candidates, int, torch.Generator | None], Tensor]
+Order = Callable[[_Candidates, int, torch.Generator | None], Ordered]
 
 # In which order the candidates of a query enter the pool; the first ones do.
 ORDERS: dict[str, Order] = {
@@ -107,6 +110,35 @@ def sample_negatives(
         >>> sample_negatives('hard', query, bank, labels, torch.tensor([0]), num=1)
         tensor([[2]])
     """
+    return draw_negatives(strategy, query, bank, labels, anchor_label, num, pool_ratio, generator)[
+        0
+    ]
+
+
+@torch.no_grad()
+def draw_negatives(
+    strategy: str,
+    query: Tensor,
+    bank: Tensor,
+    labels: Tensor,
+    anchor_label: Tensor,
+    num: int,
+    pool_ratio: float = 0.1,
+    generator: torch.Generator | None = None,
+) -> tuple[Tensor, Tensor | None]:
+    """Do as :func:`sample_negatives`, and tell the similarities that the search came by.
+
+    Returns:
+        tuple[Tensor, Tensor | None]: The rows, int64, and the similarities of the queries with
+        them, float32, both ``(B, K)``; None for ``'random'``, which does not search. They save
+        :func:`bank_similarity` from reading the rows again.
+
+    Example:
+        >>> bank, labels = torch.eye(4), torch.tensor([0, 0, 1, 1])
+        >>> query = torch.tensor([[0.8, 0.0, 0.6, 0.0]])
+        >>> draw_negatives('hard', query, bank, labels, torch.tensor([0]), num=1)
+        (tensor([[2]]), tensor([[0.6000]]))
+    """
     require_choice('strategy', strategy, ORDERS)
     require_features('bank', bank)
     require_features('query', query, bank.size(1))
@@ -119,12 +151,13 @@ def sample_negatives(
     share = pool_ratio if strategy in POOLED else 0.0
     pool = torch.maximum(count.clamp(max=num), _rounded_up(count * share))
     width = min(max(num, math.ceil(len(bank) * share)), len(bank))
-    ordered = ORDERS[strategy](_Candidates(query, bank, labels, anchor_label), width, generator)
-    column = _below(pool, generator, num)
-    if width >= num:
-        distinct = _distinct_columns(pool, width, num, generator, pooled=share > 0)
-        column = torch.where(count >= num, distinct, column)
-    return ordered.gather(1, column).masked_fill_(count == 0, NO_NEGATIVE)
+    candidates = _Candidates(query, bank, labels, anchor_label)
+    similarity, index = ORDERS[strategy](candidates, width, generator)
+    column = _draw_columns(pool, count >= num, width, num, generator, pooled=share > 0)
+    index = index.gather(1, column).masked_fill_(count == 0, NO_NEGATIVE)
+    if similarity is not None:
+        similarity = similarity.gather(1, column).masked_fill_(count == 0, 0)
+    return index, similarity
 
 
 def _rounded_up(share: Tensor) -> Tensor:
@@ -132,14 +165,20 @@ def _rounded_up(share: Tensor) -> Tensor:
     return (share.double() - 1e-6).ceil().long()
 
 
-def _distinct_columns(
-    pool: Tensor, width: int, num: int, generator: torch.Generator | None, *, pooled: bool
-) -> Tensor:
-    """``num`` different columns among the first ``pool`` of each row."""
-    column = torch.arange(width, device=pool.device)
-    if not pooled:
-        return column[:num].expand(len(pool), num)
-    return _random_keys(column < pool, generator).topk(num, dim=1, sorted=False).indices
+def _draw_columns(
+    pool: Tensor, enough: Tensor, width: int, num: int, generator: torch.Generator | None,
+    *, pooled: bool,
+) -> Tensor:  # fmt: skip
+    """``num`` of the first ``pool`` columns of each row: different ones where there are enough."""
+    key = torch.rand((len(pool), max(width, num)), generator=generator, device=pool.device)
+    repeated = _scaled(key[:, :num], pool)
+    if width < num:
+        return repeated
+    distinct = torch.arange(width, device=pool.device)
+    if pooled:
+        key.masked_fill_(distinct >= pool, -1)
+        distinct = key.topk(num, dim=1, sorted=False).indices
+    return torch.where(enough, distinct[..., :num], repeated)
 
 
 def _random_keys(allowed: Tensor, generator: torch.Generator | None) -> Tensor:
@@ -218,6 +257,9 @@ def sample_others(
 def _below(limit: Tensor, generator: torch.Generator | None, num: int | None = None) -> Tensor:
     """Uniform random integers from 0 to below each ``limit``, int64."""
     shape = limit.shape if num is None else (len(limit), num)
-    draw = torch.rand(shape, generator=generator, device=limit.device)
-    # Rounding can lead up to the limit itself.
+    return _scaled(torch.rand(shape, generator=generator, device=limit.device), limit)
+
+
+def _scaled(draw: Tensor, limit: Tensor) -> Tensor:
+    """Integers below ``limit`` from numbers in [0, 1); rounding can lead up to the limit itself."""
     return torch.minimum((draw * limit).long(), limit - 1).clamp_(min=0)

@@ -67,7 +67,7 @@ def test_a_key_enters_the_memory_in_place_of_the_query():
 def test_without_weight_nothing_is_searched_but_the_memory_goes_on(weight, ramp, monkeypatch):
     branch = branch_of()
     branch.ramp = ramp
-    monkeypatch.setattr(ops, 'sample_negatives', None)
+    monkeypatch.setattr(ops, 'draw_negatives', None)
     losses = branch(*batch(), weight=weight)
     assert losses['loss_inter'] == 0 and losses['short_pools'] == 0
     branch.memory.commit()

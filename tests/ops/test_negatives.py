@@ -3,6 +3,7 @@ import torch
 
 from mmselfsup_invp.ops import (
     NO_NEGATIVE,
+    draw_negatives,
     negatives,
     sample_negatives,
     sample_others,
@@ -95,6 +96,19 @@ def test_draws_come_from_the_pool_of_a_plain_loop(strategy, num, ratio, seed):
         if strategy == 'hard':
             expected = sorted(similarity[row, list(pool)].tolist())
             assert sorted(similarity[row, chosen].tolist()) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize('strategy', STRATEGIES)
+@pytest.mark.parametrize('num', [5, 100])
+def test_similarities_of_the_search_are_told(strategy, num):
+    query, bank, label, own = problem(30)
+    arguments = strategy, query, bank, label, own, num, 0.3
+    index, known = draw_negatives(*arguments, generator=generator(4))
+    assert torch.equal(index, sample_negatives(*arguments, generator=generator(4)))
+    if strategy == 'random':
+        assert known is None
+    else:
+        torch.testing.assert_close(known, (query @ bank.T).gather(1, index))
 
 
 @pytest.mark.parametrize(('candidates', 'size'), [(70, 7), (71, 8), (69, 7), (10, 1)])

@@ -1,4 +1,3 @@
-import torch
 from mmengine.model import BaseModule
 from mmselfsup.registry import MODELS
 from torch import Tensor
@@ -102,7 +101,7 @@ class OnlineClusterBranch(BaseModule):
         positive = ops.sample_positive(
             memory.labels, label, anchor=sample if self.exclude_self else None
         )
-        negative = ops.sample_negatives(
+        negative, known = ops.draw_negatives(
             self.negatives,
             query.detach(),
             memory.bank,
@@ -113,9 +112,10 @@ class OnlineClusterBranch(BaseModule):
         )
         # An image whose cluster holds all has no negative, and no part in the mean.
         lonely = negative[:, 0] == ops.NO_NEGATIVE
-        index = torch.cat([positive[:, None], negative.clamp(min=0)], dim=1)
-        similarity = ops.bank_similarity(query, memory.bank, index)
-        loss = self.loss(similarity[:, 0], similarity[:, 1:])
+        loss = self.loss(
+            ops.bank_similarity(query, memory.bank, positive[:, None]).squeeze(1),
+            ops.bank_similarity(query, memory.bank, negative.clamp(min=0), known),
+        )
         mean = loss.masked_fill(lonely, 0).sum() / (~lonely).sum().clamp(min=1)
         candidates = len(memory) - ops.cluster_sizes(memory.labels, memory.num_clusters)[label]
         return mean, (candidates < self.num_negatives).float().mean()
