@@ -1,9 +1,9 @@
-/* The search of search.py for CPUs, without a matrix of similarities that is written and read.
+/* The steps of the CPU search (search.py) that spend its time.
 
-   setup.py compiles this file once for each instruction set, and native.py, which says what the
-   arguments are, calls the build that fits the processor. Nothing of Python or PyTorch is needed.
-   A product of a few rows of the bank with a group of queries stays in the registers, where it
-   meets the thresholds; only what passes is written, about m numbers a query. */
+   A few rows of the bank meet a group of queries in the registers, where their products are held
+   against the thresholds; only what passes is written, not much more than m numbers a query.
+   setup.py compiles this file once for each instruction set, and native.py calls the build that
+   fits the processor. No header of Python or PyTorch is needed. */
 
 #include <stdint.h>
 #include <string.h>
@@ -30,7 +30,11 @@ typedef __m256 Vector;
 typedef float Vector __attribute__((vector_size(16)));
 #endif
 
+#if defined(__clang__)
+#define UNROLL _Pragma("unroll")
+#else
 #define UNROLL _Pragma("GCC unroll 24")
+#endif
 #define INLINE static inline __attribute__((always_inline))
 /* Numbers of the bank that stay in the cache while the groups of queries pass by. */
 #define PANEL (1 << 16)
@@ -39,6 +43,7 @@ typedef float Vector __attribute__((vector_size(16)));
 
 const int64_t lanes = LANES;
 const int64_t most_vectors = REGISTERS / 6;
+/* Tells native.py which version of this file was compiled. */
 const int64_t source = SOURCE;
 
 typedef struct {
@@ -103,7 +108,7 @@ INLINE void sift_all(const int vectors, const float *bank, int64_t rows, int64_t
                      int64_t dim, int64_t first, int64_t width, int64_t groups, Group all) {
     const int step = REGISTERS / vectors < MOST_ROWS ? REGISTERS / vectors : MOST_ROWS;
     const int64_t queries = vectors * LANES;
-    const int64_t panel = PANEL / dim / step * step + step;
+    const int64_t panel = PANEL / (dim + 1) / step * step + step;
     for (int64_t start = 0; start < rows; start += panel) {
         const int64_t end = start + panel < rows ? start + panel : rows;
         for (int64_t g = 0; g < groups; g++) {
@@ -153,10 +158,10 @@ static int64_t count_from(const float *value, int64_t count, float low) {
     return found;
 }
 
-/* Move the m highest of a row to its front, the lowest of them last.
+/* Move the m highest of a row to its front.
 
-   Halving the range of the threshold counts again and again, but counting is what a processor
-   does fastest. */
+   Halving the range of the threshold means counting again and again, but counting is what a
+   processor does fastest. */
 static void select_row(float *value, int32_t *index, int64_t count, int64_t m) {
     int32_t lowest = INT32_MAX, top = INT32_MIN;
     for (int64_t i = 0; i < count; i++) {
@@ -188,13 +193,6 @@ static void select_row(float *value, int32_t *index, int64_t count, int64_t m) {
         spare -= keep & !high;
         kept += keep;
     }
-    int64_t least = 0;
-    for (int64_t i = 1; i < m; i++)
-        if (value[i] < value[least]) least = i;
-    const float last_value = value[m - 1];
-    const int32_t last_index = index[m - 1];
-    value[m - 1] = value[least], index[m - 1] = index[least];
-    value[least] = last_value, index[least] = last_index;
 }
 
 void select_highest(int64_t rows, int64_t width, int64_t m, float *value, int32_t *index,

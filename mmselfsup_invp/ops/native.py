@@ -6,7 +6,6 @@ PyTorch are needed to compile them. Where there is none, :mod:`.search` does the
 
 import ctypes
 import functools
-import itertools
 import zlib
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -43,10 +42,11 @@ def library() -> ctypes.CDLL | None:
 
 
 def _load(path: Path) -> ctypes.CDLL | None:
-    """None also for a build of another version of the source, which an editable install keeps."""
-    if not path.is_file():
+    """None also where an editable install still holds a build of another version of the source."""
+    try:
+        built = ctypes.CDLL(str(path))
+    except OSError:
         return None
-    built = ctypes.CDLL(str(path))
     if SOURCE.is_file() and _constant(built, 'source') != zlib.crc32(SOURCE.read_bytes()):
         return None
     for name, letters in SIGNATURES.items():
@@ -108,14 +108,17 @@ def sift(
 
 def _vectors(queries: int) -> int:
     """Choose how wide a group of queries is: wide ones are faster, if each thread gets one."""
-    most = queries // _constant(library(), 'lanes') // torch.get_num_threads()
-    return max(n for n in (1, 2, 4) if n == 1 or n <= min(most, _constant(library(), 'most_vectors')))
+    most = min(
+        _constant(library(), 'most_vectors'),
+        queries // _constant(library(), 'lanes') // torch.get_num_threads(),
+    )
+    return max(vectors for vectors in (1, 2, 4) if vectors <= max(most, 1))
 
 
 def highest(passed: Passed, m: int) -> tuple[Tensor, Tensor]:
-    """The ``m`` highest similarities of each query, the least of them last, and their rows.
+    """The ``m`` highest similarities of each query, in any order, and their rows.
 
-    They are moved to the front of what has passed, so they share its memory.
+    They are moved to the front of what has passed, and share its memory.
     """
     rows, width = passed.value.shape
 
@@ -128,10 +131,11 @@ def highest(passed: Passed, m: int) -> tuple[Tensor, Tensor]:
 
 
 def _share_out(total: int, work: Callable[[int, int], None]) -> None:
-    """Call ``work(start, stop)`` in as many threads as PyTorch uses, which ctypes lets run."""
+    """Call ``work(start, stop)`` in as many threads as PyTorch uses; ctypes lets them all run."""
     threads = min(torch.get_num_threads(), total)
     edges = [total * share // threads for share in range(threads + 1)]
     if threads == 1:
         return work(0, total)
+    # Made anew each time, as threads do not outlive a fork; it takes a tenth of a millisecond.
     with ThreadPoolExecutor(threads) as pool:
         list(pool.map(work, edges, edges[1:]))

@@ -180,7 +180,7 @@ def _sieve_native(
     passed = native.sift(query, _widened(sample), lowest, nothing, len(sample))
     if passed.count.min() < len(sample):
         return None  # a NaN, which topk ranks first
-    threshold = native.highest(passed, plan.rank)[0][:, -1]
+    threshold = native.highest(passed, plan.rank)[0].amin(dim=1)
     passed = native.sift(query, _widened(bank), threshold, exclude, plan.width)
     if passed.count.min() < m or passed.count.max() > plan.width:
         return None
