@@ -5,12 +5,21 @@ install has nothing there, so `mim train mmselfsup_invp ...` and `mmselfsup_invp
 fail. With the absolute path of the package in that line, the same join leads to this tree.
 """
 
+import platform
+import zlib
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import Extension, setup
 from setuptools.command.build_py import build_py
 
 PACKAGE = Path(__file__).resolve().parent / 'mmselfsup_invp'
+
+# The CPU search, compiled once for each instruction set; mmselfsup_invp/ops/native.py chooses.
+SOURCE = 'mmselfsup_invp/ops/_native.c'
+BUILDS = {'_native': []}
+if platform.machine() in ('x86_64', 'AMD64'):
+    BUILDS['_native_avx2'] = ['-mavx2', '-mfma']
+    BUILDS['_native_avx512'] = ['-mavx512f', '-mavx512bw', '-mavx512dq', '-mavx512vl', '-mfma']
 
 
 class BuildPy(build_py):
@@ -25,4 +34,18 @@ class BuildPy(build_py):
         top_level.write_text(f'{PACKAGE}\n')
 
 
-setup(cmdclass={'build_py': BuildPy})
+def build(name: str, flags: list[str]) -> Extension:
+    """Optional: without a compiler, or with one that does not know the flags, all works as well."""
+    return Extension(
+        f'mmselfsup_invp.ops.{name}',
+        [SOURCE],
+        define_macros=[('SOURCE', str(zlib.crc32((PACKAGE.parent / SOURCE).read_bytes())))],
+        extra_compile_args=['-O3', *flags],
+        optional=True,
+    )
+
+
+setup(
+    cmdclass={'build_py': BuildPy},
+    ext_modules=[build(name, flags) for name, flags in BUILDS.items()],
+)

@@ -1,6 +1,8 @@
 """What gets installed: as a wheel, through an sdist, and editable."""
 
+import ctypes
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -17,7 +19,7 @@ MIM = 'mmselfsup_invp/.mim'
 # A build leaves files in the tree it builds, so it gets a copy without what git ignores.
 NOT_COPIED = shutil.ignore_patterns(
     *('.git', '.venv', '.cache', '.*_cache', '__pycache__'),
-    *('build', 'dist', '*.egg-info', 'work_dirs', 'data'),
+    *('build', 'dist', '*.egg-info', '*.so', 'work_dirs', 'data'),
 )
 
 FIND = """
@@ -38,10 +40,10 @@ def run(*command: object, cwd: Path, **env: str) -> str:
     return done.stdout
 
 
-def pip(*arguments: object, cwd: Path) -> None:
+def pip(*arguments: object, cwd: Path, **env: str) -> None:
     """pip without a network."""
     offline = ('--no-deps', '--no-build-isolation', '--no-index', '--disable-pip-version-check')
-    run(sys.executable, '-m', 'pip', arguments[0], *offline, *arguments[1:], cwd=cwd)
+    run(sys.executable, '-m', 'pip', arguments[0], *offline, *arguments[1:], cwd=cwd, **env)
 
 
 def names_in(wheel: Path) -> set[str]:
@@ -122,6 +124,32 @@ def test_the_wheel_holds_nothing_else(wheel):
     assert not [name for name in names if '__pycache__' in name or name.endswith('.pyc')]
 
 
+COMPILER = shlex.split(os.environ.get('CC') or sysconfig.get_config_var('CC') or 'cc')[0]
+
+
+@pytest.mark.skipif(shutil.which(COMPILER) is None, reason='needs a C compiler')
+def test_the_wheel_holds_the_compiled_search(wheel, tmp_path):
+    compiled = [name for name in names_in(wheel) if name.endswith('.so')]
+    assert f'mmselfsup_invp/ops/_native{sysconfig.get_config_var("EXT_SUFFIX")}' in compiled
+    with zipfile.ZipFile(wheel) as archive:
+        for name in compiled:
+            assert ctypes.CDLL(archive.extract(name, tmp_path)).sift
+
+
+def test_without_a_compiler_all_but_the_compiled_search_is_installed(tree, wheel, tmp_path):
+    copy = shutil.copytree(tree, tmp_path / 'tree', symlinks=True, ignore=NOT_COPIED)
+    pip('wheel', '.', '--wheel-dir', tmp_path / 'wheel', cwd=copy, CC='no-such-compiler')
+    (plain,) = (tmp_path / 'wheel').glob('*.whl')
+    assert names_in(plain) == {name for name in names_in(wheel) if not name.endswith('.so')}
+    site = tmp_path / 'site'
+    pip('install', '--target', site, '--editable', copy, cwd=tmp_path, CC='no-such-compiler')
+    code = 'from mmselfsup_invp.ops import native; print(native.__file__, native.available())'
+    code = f'import site; site.addsitedir({str(site)!r})\n{code}'
+    path = os.pathsep.join([str(site), sysconfig.get_path('purelib')])
+    found = run(sys.executable, '-S', '-c', code, cwd=tmp_path, PYTHONPATH=path)
+    assert found == f'{copy}/mmselfsup_invp/ops/native.py False\n'
+
+
 def test_the_metadata_names_licence_pythons_and_extras(wheel):
     with zipfile.ZipFile(wheel) as archive:
         (name,) = (name for name in archive.namelist() if name.endswith('.dist-info/METADATA'))
@@ -174,6 +202,8 @@ def test_an_editable_install_is_found_in_the_tree(tree, a_config, tmp_path):
     site = tmp_path / 'site'
     pip('install', '--target', site, '--editable', tree, cwd=tmp_path)
     find(tree / 'mmselfsup_invp', a_config, tmp_path, site)
+    if shutil.which(COMPILER):
+        assert list(tree.glob('mmselfsup_invp/ops/_native*.so'))
 
 
 def test_this_environment_finds_this_tree(a_config, tmp_path):

@@ -22,6 +22,8 @@ def clone(tmp_path: Path) -> Path:
     for name in ('Makefile', 'setup.cfg', 'setup.py'):
         shutil.copy(ROOT / name, tmp_path)
     shutil.copytree(ROOT / 'requirements', tmp_path / 'requirements')
+    (tmp_path / 'mmselfsup_invp' / 'ops').mkdir(parents=True)
+    shutil.copy(ROOT / 'mmselfsup_invp' / 'ops' / '_native.c', tmp_path / 'mmselfsup_invp' / 'ops')
     return tmp_path
 
 
@@ -162,18 +164,21 @@ def test_the_compiler_gets_the_users_command_and_cxx17_last(env, monkeypatch):
 # ---- when it is ready ----
 
 
-def test_the_key_follows_requirements_python_torch_and_operations(env, monkeypatch):
+def test_the_key_follows_requirements_python_torch_operations_and_what_is_compiled(
+    env, monkeypatch
+):
     keys = {env.key(), env.key('cuda')}
     (env.ROOT / 'requirements' / 'tests.txt').write_text('pytest\n')
     keys.add(env.key())
     env.LOCKED.write_text(env.LOCKED.read_text().replace('torch==', 'torch==99.'))
     keys.add(env.key())
-    with (env.ROOT / 'setup.cfg').open('a') as config:
-        config.write('# changed\n')
-    keys.add(env.key())
+    for name in ('setup.cfg', 'mmselfsup_invp/ops/_native.c'):
+        with (env.ROOT / name).open('a') as file:
+            file.write('\n')
+        keys.add(env.key())
     monkeypatch.setattr(env, 'python_version', lambda: '3.12' if sys.version_info[1] == 11 else '')
     keys.add(env.key())
-    assert len(keys) == 6
+    assert len(keys) == 7
 
 
 def test_ready_means_a_stamp_with_the_present_key(env):

@@ -1,12 +1,15 @@
 """Exact search: the rows of the bank most similar to each query."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from . import native
 from .checks import require_features, require_range
 
 # Similarities that one call holds at a time unless told otherwise: 8 MiB on the CPU, 64 MiB on
@@ -118,9 +121,20 @@ class _Hidden:
         label = None if self.query_label is None else self.query_label[queries]
         return _Hidden(exclude, self.bank_label, label)
 
+    def within(self, sample: slice) -> '_Hidden':
+        """The labels hidden in a sample of the bank; single rows matter little there."""
+        label = None if self.bank_label is None else self.bank_label[sample]
+        return _Hidden(None, label, self.query_label)
+
+    def count_visible(self, queries: int, rows: int) -> Tensor:
+        """How many rows differ in the label, ``(B,)`` int64."""
+        if self.bank_label is None:
+            return torch.full((queries,), rows)
+        return (self.bank_label != self.query_label[:, None]).sum(dim=1)
+
     def mask(self, scores: Tensor, columns: slice) -> None:
         """Overwrite hidden entries of the scores of some rows of the bank by -inf."""
-        if self.exclude is not None and columns.step is None:
+        if self.exclude is not None:
             # A row outside the block hides nothing.
             column = self.exclude[:, None] - columns.start
             inside = column.clamp(0, scores.size(1) - 1)
@@ -164,27 +178,74 @@ def _search_rows(
     return best, best_index
 
 
+class _Plan(NamedTuple):
+    """Of a sieve: every which row is sampled, which rank of the sample passes, room a query."""
+
+    stride: int
+    rank: int
+    width: int
+
+
+def _plan(queries: int, bank_rows: int, m: int, limit: int) -> _Plan | None:
+    """Choose a threshold that ``m`` rows and four standard deviations more will pass."""
+    stride = max(SAMPLE_STRIDE, math.ceil(bank_rows * queries / limit))
+    sampled = m / stride
+    if queries == 0 or sampled < SAMPLE_RANK or bank_rows < 8 * m:
+        return None
+    rank = math.ceil(sampled + 4 * sampled**0.5)
+    return _Plan(stride, rank, math.ceil(stride * (rank + 5 * rank**0.5)))
+
+
 def _sieve(
     query: Tensor, hidden: _Hidden, bank: Tensor, m: int, limit: int
 ) -> tuple[Tensor, Tensor] | None:
     """Search in one pass with a threshold for each query, in any order.
 
-    On the CPU ``topk`` spends its time on moving whole rows about. Here it gets only what passes
-    a threshold that, by a sample of the bank, ``m`` rows and four standard deviations more will
-    pass. Returns None where that is not worth it, or where the sample misled and fewer than ``m``
-    rows pass or more than there is room for; so the result is exact in any case.
+    On the CPU ``topk`` spends its time on moving whole rows about. Here only what passes a
+    threshold is kept, which a sample of the bank suggests. Returns None where that is not worth
+    it, or where the sample misled and fewer than ``m`` rows pass or more than there is room for;
+    so the result is exact in any case.
     """
-    stride = max(SAMPLE_STRIDE, math.ceil(len(bank) * len(query) / limit))
-    sampled = m / stride
-    fits = 0 < len(query) * SIEVE_COLUMNS <= min(SIEVE_ELEMENTS, limit)
-    if not fits or sampled < SAMPLE_RANK or len(bank) < 8 * m:
+    plan = _plan(len(query), len(bank), m, limit)
+    if plan is None:
         return None
-    rank = math.ceil(sampled + 4 * sampled**0.5)
-    sample = _cpu_similarities(query, bank[::stride])
-    hidden.mask(sample, slice(0, None, stride))
-    threshold = sample.topk(rank, dim=1, sorted=False)[0].amin(dim=1, keepdim=True)
+    if native.available():
+        return _sieve_native(query, hidden, bank, m, plan)
+    if len(query) * SIEVE_COLUMNS > min(SIEVE_ELEMENTS, limit):
+        return None
+    return _sieve_torch(query, hidden, bank, m, limit, plan)
 
-    width = math.ceil(stride * (rank + 5 * rank**0.5))
+
+def _sieve_native(
+    query: Tensor, hidden: _Hidden, bank: Tensor, m: int, plan: _Plan
+) -> tuple[Tensor, Tensor] | None:
+    columns = slice(0, None, plan.stride)
+    sample, sampled = bank[columns], hidden.within(columns)
+    lowest = torch.full((len(query),), -torch.inf)
+    passed = native.sift(query, _widened(sample), lowest, sampled, len(sample))
+    visible = sampled.count_visible(len(query), len(sample))
+    if (passed.count < visible).any():
+        return None  # a NaN, which topk ranks first
+    if visible.min() < plan.rank:
+        return None
+    threshold = native.highest(passed, plan.rank)[0].amin(dim=1)
+    passed = native.sift(query, _widened(bank), threshold, hidden, plan.width)
+    if passed.count.min() < m or passed.count.max() > plan.width:
+        return None
+    similarity, index = native.highest(passed, m)
+    return similarity.contiguous(), index.long()
+
+
+def _sieve_torch(
+    query: Tensor, hidden: _Hidden, bank: Tensor, m: int, limit: int, plan: _Plan
+) -> tuple[Tensor, Tensor] | None:
+    """The products come in blocks from oneDNN, and ``topk`` gets what passes of all of them."""
+    columns = slice(0, None, plan.stride)
+    sample = _cpu_similarities(query, bank[columns])
+    hidden.within(columns).mask(sample, slice(0, None))
+    threshold = sample.topk(plan.rank, dim=1, sorted=False)[0].amin(dim=1, keepdim=True)
+
+    width = plan.width
     similarity = query.new_full((len(query), width), -torch.inf, dtype=torch.float32)
     index = torch.zeros_like(similarity, dtype=torch.int32)
     room = torch.arange(len(query)) * width
@@ -217,11 +278,17 @@ def similarities(query: Tensor, bank: Tensor) -> Tensor:
     """All inner products, in float32 even under autocast, which leaves ``out=`` calls alone."""
     query = query.float()
     out = query.new_empty((len(query), len(bank)))
-    step = len(bank) if bank.dtype == torch.float32 else CAST_ROWS
-    for start in range(0, len(bank), step):
-        part = slice(start, start + step)
-        torch.mm(query, bank[part].float().T, out=out[:, part])
+    start = 0
+    for block in _widened(bank):
+        torch.mm(query, block.T, out=out[:, start : start + len(block)])
+        start += len(block)
     return out
+
+
+def _widened(bank: Tensor) -> Iterator[Tensor]:
+    """The bank in float32: as it is, or block by block where it has to be converted."""
+    step = len(bank) if bank.dtype == torch.float32 else CAST_ROWS
+    return (bank[start : start + step].float() for start in range(0, len(bank), step))
 
 
 def _cpu_similarities(query: Tensor, bank: Tensor) -> Tensor:

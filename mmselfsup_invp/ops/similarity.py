@@ -33,8 +33,9 @@ def _gather_dot(query: Tensor, bank: Tensor, index: Tensor) -> Tensor:
     """Read the rows of a few queries at a time: never all B x M x D values at once."""
     out = torch.empty(index.shape, dtype=torch.float32, device=query.device)
     for block in _query_blocks(index, bank.size(1)):
-        rows = bank[index[block]].float()
-        torch.bmm(rows, query[block, :, None].float(), out=out[block, :, None])
+        rows = bank.index_select(0, index[block].flatten()).float()
+        product = rows.view(*index[block].shape, -1).mul_(query[block, None].float())
+        torch.sum(product, dim=2, out=out[block])
     return out
 
 
@@ -78,26 +79,28 @@ def bank_similarity(
 
 
 class _MaskedLogSumExp(Function):
-    """Keeps the similarities, which the losses share, and not the logits of each loss."""
+    """Keeps the exponentials, so that its backward is one product."""
 
     @staticmethod
     def forward(ctx, similarity: Tensor, hidden: Tensor | None, temperature: float) -> Tensor:
-        total = _hide(similarity / temperature, hidden).logsumexp(dim=1)
-        ctx.save_for_backward(similarity, hidden, total)
+        logits = similarity / temperature
+        if hidden is not None:
+            logits.masked_fill_(hidden, -torch.inf)
+        highest = logits.amax(dim=1, keepdim=True)
+        # Where all of a row is hidden nothing is subtracted: -inf less -inf is no number.
+        highest.masked_fill_(highest == -torch.inf, 0)
+        exps = logits.sub_(highest).exp_()
+        total = exps.sum(dim=1)
+        ctx.save_for_backward(exps, total)
         ctx.temperature = temperature
-        return total
+        return total.log() + highest.squeeze(1)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
-        similarity, hidden, total = ctx.saved_tensors
-        # Hidden after the subtraction: where all of a row is hidden, its total is -inf.
-        weight = _hide((similarity / ctx.temperature).sub_(total[:, None]), hidden).exp_()
-        return weight.mul_(grad[:, None] / ctx.temperature), None, None
-
-
-def _hide(logits: Tensor, hidden: Tensor | None) -> Tensor:
-    return logits if hidden is None else logits.masked_fill_(hidden, -torch.inf)
+        exps, total = ctx.saved_tensors
+        scale = (grad / (total * ctx.temperature)).masked_fill_(total == 0, 0)
+        return exps * scale[:, None], None, None
 
 
 def masked_logsumexp(similarity: Tensor, hidden: Tensor | None, temperature: float) -> Tensor:

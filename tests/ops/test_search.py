@@ -1,10 +1,20 @@
 import pytest
 import torch
 
-from mmselfsup_invp.ops import search, top_m
+from mmselfsup_invp.ops import native, search, top_m
 
 from . import reference
 from .tools import Allocations, unit_rows
+
+
+@pytest.fixture(params=['compiled', 'pytorch'], autouse=True)
+def compiled(request, monkeypatch) -> bool:
+    """Both ways to search on the CPU; the compiled one is checked further in test_native.py."""
+    if request.param == 'pytorch':
+        monkeypatch.setattr(native, 'available', lambda: False)
+    elif not native.available():
+        pytest.skip('the search in C is not compiled here')
+    return request.param == 'compiled'
 
 
 def assert_search(result, query, bank, m, hidden=None):
@@ -157,18 +167,38 @@ def test_sieve_gives_up_only_where_the_sample_misleads(kind, max_elements):
 
 @pytest.mark.parametrize(
     ('queries', 'rows', 'm', 'limit'),
-    [(0, 9000, 600, 2**21), (1, 9000, 9, 2**21), (1, 9000, 1200, 2**21), (9, 9000, 600, 2**13)],
+    [(0, 9000, 600, 2**21), (1, 9000, 9, 2**21), (1, 9000, 1200, 2**21), (9, 9000, 600, 2**11)],
 )
 def test_sieve_is_not_tried_where_it_is_not_worth_it(queries, rows, m, limit):
     query, bank = unit_rows(queries, 3, seed=26), unit_rows(rows, 3, seed=27)
     assert search._sieve(query, search._Hidden(), bank, m, limit) is None
 
 
-def test_memory_of_the_sieve_is_bounded():
+def test_blocks_of_few_columns_are_worth_it_in_c_alone(compiled):
+    query, bank = unit_rows(9, 3, seed=26), unit_rows(9000, 3, seed=27)
+    found = search._sieve(query, search._Hidden(), bank, 1000, 2**13)
+    assert (found is not None) == compiled
+
+
+def test_memory_of_the_sieve_is_bounded(compiled):
     query, bank = unit_rows(64, 4, seed=28), unit_rows(40_000, 4, seed=29)
     with Allocations() as allocations:
         top_m(query, bank, 600)
-    assert allocations.largest == search.SIEVE_ELEMENTS < 64 * 40_000 / 4
+    block = search.SIEVE_ELEMENTS
+    assert allocations.largest < block / 4 if compiled else allocations.largest == block
+    assert block < 64 * 40_000 / 4
+
+
+@pytest.mark.parametrize('where', [0, 24, 25])
+def test_a_row_that_is_not_a_number_is_dealt_with_as_by_pytorch(where, compiled, monkeypatch):
+    """The sample holds it, so that topk searches and ranks it first, or no threshold is passed."""
+    query, bank = unit_rows(5, 4, seed=36), unit_rows(9000, 4, seed=37)
+    bank[where] = torch.nan
+    similarity, index = top_m(query, bank, 1000)
+    monkeypatch.setattr(native, 'available', lambda: False)
+    expected = top_m(query, bank, 1000)
+    torch.testing.assert_close(similarity, expected[0], equal_nan=True)
+    assert ((index == where).any(dim=1) == (where % search.SAMPLE_STRIDE == 0)).all()
 
 
 @pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason='needs oneDNN')
