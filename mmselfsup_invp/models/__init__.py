@@ -1,10 +1,13 @@
-from .algorithms import InvP, MomentumInvP
-from .heads import InvPHead
+from .algorithms import InvP, MomentumInvP, SeLa
+from .backbones import AlexNetBN
+from .heads import InvPHead, SelfLabelHead
 from .losses import HardSamplingLoss
-from .memories import PropagationMemory, PropagationQueue
-from .necks import ProjectionNeck
+from .memories import PropagationMemory, PropagationQueue, SelfLabelMemory
+from .necks import FullyConnectedNeck, ProjectionNeck
 
 __all__ = [
+    'AlexNetBN',
+    'FullyConnectedNeck',
     'HardSamplingLoss',
     'InvP',
     'InvPHead',
@@ -12,4 +15,7 @@ __all__ = [
     'ProjectionNeck',
     'PropagationMemory',
     'PropagationQueue',
+    'SeLa',
+    'SelfLabelHead',
+    'SelfLabelMemory',
 ]

@@ -12,21 +12,34 @@ from .losses import instance_loss, propagation_loss
 from .ramps import ramp_weight
 from .sampling import contains, select_positives
 from .search import top_m
+from .self_label import (
+    initial_labels,
+    relabel_iterations,
+    relabel_times,
+    self_label_loss,
+)
 from .similarity import bank_similarity, full_logsumexp, masked_logsumexp
+from .sinkhorn import SinkhornInfo, sinkhorn_labels
 
 __all__ = [
+    'SinkhornInfo',
     'bank_similarity',
     'contains',
     'exclude_anchor',
     'full_logsumexp',
+    'initial_labels',
     'instance_loss',
     'knn_graph',
     'masked_logsumexp',
     'propagate',
     'propagation_loss',
     'ramp_weight',
+    'relabel_iterations',
+    'relabel_times',
     'require_features',
     'require_range',
     'select_positives',
+    'self_label_loss',
+    'sinkhorn_labels',
     'top_m',
 ]

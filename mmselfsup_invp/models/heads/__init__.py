@@ -1,3 +1,4 @@
 from .invp_head import InvPHead
+from .self_label_head import SelfLabelHead
 
-__all__ = ['InvPHead']
+__all__ = ['InvPHead', 'SelfLabelHead']

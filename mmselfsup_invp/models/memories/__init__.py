@@ -2,6 +2,7 @@ from .feature_memory import FeatureMemory
 from .graph_memory import GraphMemory
 from .propagation_memory import PropagationMemory
 from .propagation_queue import PropagationQueue
+from .self_label_memory import SelfLabelMemory
 from .sized_memory import SizedMemory
 
 __all__ = [
@@ -9,5 +10,6 @@ __all__ = [
     'GraphMemory',
     'PropagationMemory',
     'PropagationQueue',
+    'SelfLabelMemory',
     'SizedMemory',
 ]
