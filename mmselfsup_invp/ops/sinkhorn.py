@@ -37,6 +37,10 @@ class SinkhornInfo:
         converged (bool): Whether the last of them is within the tolerance.
         cost (float): Mean of ``-log p`` of the labels.
         sizes (Tensor): int64, shape ``(K,)``, images of each class.
+
+    Example:
+        >>> SinkhornInfo(2, (0.5, 0.01), True, 0.7, torch.tensor([3, 3])).error
+        0.01
     """
 
     iterations: int
@@ -128,7 +132,7 @@ def sinkhorn_labels(
 
 
 def _source(log_prob: LogProb, max_elements: int | None) -> Source:
-    """Make a function that gives blocks of rows, float64 if that is what they were, else float32."""
+    """Make a function that gives blocks of rows: float64 where they are, else float32."""
     if isinstance(log_prob, Tensor):
         whole = log_prob
         require_features('log_prob', whole)

@@ -1,5 +1,6 @@
 from .epoch_seed_hook import EpochSeedHook
 from .knn_eval_hook import KNNEvalHook
 from .propagation_memory_hook import PropagationMemoryHook
+from .self_label_hook import SelfLabelHook
 
-__all__ = ['EpochSeedHook', 'KNNEvalHook', 'PropagationMemoryHook']
+__all__ = ['EpochSeedHook', 'KNNEvalHook', 'PropagationMemoryHook', 'SelfLabelHook']

@@ -1,7 +1,11 @@
 """What the hooks share."""
 
-from collections.abc import Sequence
+import random
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
+import numpy as np
+import torch
 from mmengine.model import BaseModel, is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
@@ -18,13 +22,31 @@ def unwrap(model: nn.Module) -> BaseModel:
     return model.module if is_model_wrapper(model) else model
 
 
-def log_figures(runner: Runner, group: str, figures: dict[str, float]) -> None:
-    """Write figures of the finished epoch to the log and to every visualisation backend."""
-    epoch = runner.epoch + 1
+def log_figures(
+    runner: Runner, group: str, figures: dict[str, float], iteration: int | None = None
+) -> None:
+    """Write figures to the log and to every visualisation backend.
+
+    They are those of the finished epoch, unless ``iteration`` counts the steps taken before them.
+    """
+    step = runner.epoch + 1 if iteration is None else iteration
     text = '  '.join(f'{name}: {value:.4g}' for name, value in figures.items())
-    runner.logger.info(f'Epoch({group}) [{epoch}]  {text}')
+    runner.logger.info(f'{"Epoch" if iteration is None else "Iter"}({group}) [{step}]  {text}')
     scalars = {f'{group}/{name}': value for name, value in figures.items()}
-    runner.visualizer.add_scalars(scalars, step=epoch)
+    runner.visualizer.add_scalars(scalars, step=step)
+
+
+@contextmanager
+def undisturbed_random() -> Iterator[None]:
+    """Put the random state of Python, NumPy and torch back afterwards."""
+    python, numpy = random.getstate(), np.random.get_state()
+    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+    try:
+        with torch.random.fork_rng(devices):
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
 
 
 def check_ids(data_samples: Sequence, num: int) -> None:
