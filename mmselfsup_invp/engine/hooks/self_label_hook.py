@@ -58,6 +58,9 @@ def streamed_log_prob(model: SeLa, feature: Tensor, head: int) -> LogProb:
     return blocks
 
 
+# Events count as epochs from here on where something is seeded.
+FIRST_EPOCH = 2**31
+
 # What is held during an event, and where the features are ('' for the model's device).
 STORAGE: dict[str, tuple[Callable[[SeLa, Tensor, int], LogProb], str]] = {
     'log_prob': (stored_log_prob, ''),
@@ -218,7 +221,7 @@ class SelfLabelHook(Hook):
         """Features of all images on the main process, None on others."""
         loader = self._loader(runner)
         # Views unlike those of any epoch of the run, and an order of its own.
-        epoch = runner.max_epochs + event
+        epoch = FIRST_EPOCH + event
         for transform in transforms_of(loader.dataset):
             if hasattr(transform, 'set_epoch'):
                 transform.set_epoch(runner.seed, epoch)
