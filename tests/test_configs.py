@@ -1,9 +1,10 @@
-"""Every config of InvP: its name says what it does, MIM finds it, and it trains."""
+"""Every config: its name says what it does, MIM finds it, and it trains."""
 
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +19,27 @@ from PIL import Image
 import mmselfsup_invp  # noqa: F401  (registers; names mmselfsup_invp:: configs)
 
 ROOT = Path(__file__).resolve().parent.parent
-FOLDER = ROOT / 'configs/invp'
-CONFIGS = sorted(path.stem for path in FOLDER.glob('*.py'))
-(DIGITS,) = (name for name in CONFIGS if name.endswith('_digits'))
+FOLDER = ROOT / 'configs'
+METHODS = sorted(path.parent.name for path in FOLDER.glob('*/metafile.yml'))
+CONFIGS = sorted(
+    f'{method}/{path.stem}' for method in METHODS for path in (FOLDER / method).glob('*.py')
+)
+DIGITS = [name for name in CONFIGS if name.endswith('_digits')]
 DATA = {'in1k': 'imagenet', 'cifar10': 'cifar10', 'cifar100': 'cifar100', 'svhn': 'svhn'}
 
+# Which model the first word of a name stands for; the longest that fits counts.
+ALGORITHMS = {
+    'invp': 'InvP',
+    'momentum-invp': 'MomentumInvP',
+    'sela': 'SeLa',
+}
+
 TRAIN_IMAGES, TEST_IMAGES, BATCH = 64, 4, 32
-# No crop is larger in these tests.
-CROP = 16
+# No crop is larger in these tests, but for AlexNet (63 pixels at least); no more classes are made.
+CROP, ALEXNET_CROP, CLUSTERS = 16, 64, 8
 
 every_config = pytest.mark.parametrize('name', CONFIGS)
+every_method = pytest.mark.parametrize('method', METHODS)
 
 
 def load(name: str) -> Config:
@@ -47,44 +59,68 @@ def plain(config: Any) -> Any:
 
 
 NAME = re.compile(
-    r'(?P<algorithm>(momentum-)?invp[a-z-]*)'
-    r'_resnet(?P<depth>\d+)(?P<module>[a-z-]*)'
-    r'_(?P<gpus>\d+)xb(?P<batch>\d+)(-[a-z]+)*-coslr-(?P<epochs>\d+)e'
+    r'(?P<algorithm>[a-z]+(-[a-z]+)*)'
+    r'_(?P<network>[a-z]+)(?P<depth>\d*)(?P<module>[a-z-]*)'
+    r'_(?P<gpus>\d+)xb(?P<batch>\d+)(-[a-z]+)*-(?P<schedule>coslr|steplr)-(?P<epochs>\d+)e'
     r'_(?P<data>[a-z0-9]+)'
 )
 
 
+def said_by(name: str) -> re.Match:
+    """The parts of a name."""
+    said = NAME.fullmatch(name.partition('/')[2])
+    assert said, f'{name} is not {{algorithm}}_{{module}}_{{training}}_{{data}}'
+    return said
+
+
+def algorithm_of(said: re.Match) -> str:
+    fitting = [word for word in ALGORITHMS if f'{said["algorithm"]}-'.startswith(f'{word}-')]
+    return ALGORITHMS[max(fitting, key=len)]
+
+
 @every_config
 def test_the_name_says_what_the_config_does(name):
-    said = NAME.fullmatch(name)
-    assert said, f'{name} is not {{algorithm}}_{{module}}_{{training}}_{{data}}'
-    config = load(name)
+    said, config = said_by(name), load(name)
     model, epochs = config.model, int(said['epochs'])
-    assert model.type == ('MomentumInvP' if 'momentum' in said['algorithm'] else 'InvP')
-    assert model.backbone.depth == int(said['depth'])
-    if said['depth'] == '50':
+    assert model.type == algorithm_of(said)
+    assert said['network'] in model.backbone.type.lower()
+    if said['depth']:
+        assert model.backbone.depth == int(said['depth'])
+    if said['depth'] == '50' and model.neck.type == 'ProjectionNeck':
         assert ('hid_channels' in model.neck) == ('mlp' in said['module'])
     assert config.train_dataloader.batch_size == int(said['batch'])
     assert config.train_cfg.max_epochs == epochs
-    assert [(part.T_max, part.end) for part in config.param_scheduler] == [(epochs, epochs)]
+    last = config.param_scheduler[-1]
+    if said['schedule'] == 'coslr':
+        assert last.type == 'CosineAnnealingLR'
+        assert last.end == epochs == last.T_max + last.begin
+    else:
+        assert last.type == 'MultiStepLR' and max(last.milestones) < epochs
     folder = f'data/{DATA.get(said["data"], said["data"])}/'
     assert set(data_roots(config)) == {folder}
 
 
 def data_roots(config: Config) -> Iterator[str]:
-    hook = config.default_hooks.get('knn', {})
-    loaders = [config.train_dataloader, *(hook[key] for key in hook if key.endswith('dataloader'))]
-    for loader in loaders:
+    hooks = [hook for hook in config.default_hooks.values() if hook]
+    loaders = [hook[key] for hook in hooks for key in hook if key.endswith('dataloader')]
+    for loader in [config.train_dataloader, *loaders]:
         yield loader.dataset.data_root
+
+
+# Learning rate and the batch that it is for.
+RATES = {'invp': (0.03, 128), 'sela': (0.08, 256)}
 
 
 @every_config
 def test_the_learning_rate_scales_with_the_batch(name):
-    if name.startswith('momentum') or name == DIGITS:
+    method, said = name.partition('/')[0], said_by(name)
+    optimizer = load(name).optim_wrapper.optimizer
+    rate = RATES.get(f'{method} {optimizer.type}', RATES.get(method))
+    ours = 'momentum' in name or said['data'] == 'digits'
+    if rate is None or ours or (method == 'sela' and said['data'] != 'in1k'):
         pytest.skip('not a recipe of the paper')
-    said = NAME.fullmatch(name)
     batch = int(said['gpus']) * int(said['batch'])
-    assert load(name).optim_wrapper.optimizer.lr == pytest.approx(0.03 * batch / 128)
+    assert optimizer.lr == pytest.approx(rate[0] * batch / rate[1])
 
 
 # ---- where they are found ----
@@ -93,24 +129,34 @@ def test_the_learning_rate_scales_with_the_batch(name):
 @every_config
 def test_it_can_be_inherited_from_anywhere(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    Path('mine.py').write_text(f"_base_ = 'mmselfsup_invp::invp/{name}.py'\n")
+    Path('mine.py').write_text(f"_base_ = 'mmselfsup_invp::{name}.py'\n")
     assert plain(Config.fromfile('mine.py')) == plain(load(name))
 
 
-def metafile() -> dict:
-    return yaml.safe_load((FOLDER / 'metafile.yml').read_text())
+def metafile(method: str) -> dict:
+    return yaml.safe_load((FOLDER / method / 'metafile.yml').read_text())
 
 
-def test_the_metafile_lists_every_config_once():
-    listed = [model['Config'] for model in metafile()['Models']]
-    assert sorted(listed) == [f'configs/invp/{name}.py' for name in CONFIGS]
+def test_every_method_has_a_metafile_and_stands_in_the_index():
+    folders = {path.parent.name for path in FOLDER.glob('*/*.py')} - {'_base_'}
+    assert sorted(folders) == METHODS
+    index = yaml.safe_load((ROOT / 'model-index.yml').read_text())
+    assert sorted(index['Import']) == [f'configs/{method}/metafile.yml' for method in METHODS]
 
 
-def test_the_metafile_describes_its_collection():
-    (collection,) = metafile()['Collections']
-    assert collection['Name'] == 'InvP'
+@every_method
+def test_the_metafile_lists_every_config_once(method):
+    listed = [model['Config'] for model in metafile(method)['Models']]
+    here = [name for name in CONFIGS if name.startswith(f'{method}/')]
+    assert sorted(listed) == [f'configs/{name}.py' for name in here]
+
+
+@every_method
+def test_the_metafile_describes_its_collection(method):
+    (collection,) = metafile(method)['Collections']
+    assert collection['Name'].lower() == method
     assert {'Training Data', 'Training Techniques', 'Architecture'} <= set(collection['Metadata'])
-    assert collection['Paper']['URL'] == 'https://arxiv.org/abs/2010.11694'
+    assert re.fullmatch(r'https://arxiv\.org/abs/\d{4}\.\d{5}', collection['Paper']['URL'])
     assert collection['Paper']['Title']
     assert (ROOT / collection['README']).is_file()
     assert (ROOT / collection['Code']['URL']).is_file()
@@ -118,20 +164,23 @@ def test_the_metafile_describes_its_collection():
 
 @every_config
 def test_the_metafile_describes_the_config(name):
-    (model,) = (model for model in metafile()['Models'] if model['Name'] == name)
-    said = NAME.fullmatch(name)
-    assert model['In Collection'] == 'InvP'
+    method, _, stem = name.partition('/')
+    (model,) = (model for model in metafile(method)['Models'] if model['Name'] == stem)
+    said = said_by(name)
+    assert model['In Collection'].lower() == method
     assert model['Metadata']['Epochs'] == int(said['epochs'])
     assert model['Metadata']['Batch Size'] == int(said['gpus']) * int(said['batch'])
     # What has no weights must not name any, or MMEngine would try to load them.
     assert model['Results'] is None and 'Weights' not in model
 
 
-def test_the_method_page_names_every_config():
-    page = (FOLDER / 'README.md').read_text()
-    assert not [name for name in CONFIGS if f'({name}.py)' not in page]
+@every_method
+def test_the_method_page_names_every_config(method):
+    page = (FOLDER / method / 'README.md').read_text()
+    here = [name.partition('/')[2] for name in CONFIGS if name.startswith(f'{method}/')]
+    assert not [name for name in here if f'({name}.py)' not in page]
     linked = re.findall(r'\(([\w-]+)\.py\)', page)
-    assert not set(linked) - set(CONFIGS)
+    assert not set(linked) - set(here)
 
 
 # ---- training ----
@@ -166,27 +215,31 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def shrink(config: Any) -> None:
-    """Bound batches and crops, and load without workers, wherever a config holds them."""
+def shrink(config: Any, crop: int) -> None:
+    """Bound what takes time or images, and load without workers, wherever a config holds it."""
     if isinstance(config, list):
         for item in config:
-            shrink(item)
+            shrink(item, crop)
     if not isinstance(config, dict):
         return
     if 'batch_size' in config:
         config.update(batch_size=BATCH, num_workers=0)
         config.pop('persistent_workers', None)
-    if isinstance(config.get('size'), int):
-        config['size'] = min(config['size'], CROP)
+    limits = dict(size=crop, num_classes=CLUSTERS)
+    for key, limit in limits.items():
+        if isinstance(config.get(key), int):
+            config[key] = min(config[key], limit)
     for value in config.values():
-        shrink(value)
+        shrink(value, crop)
 
 
 def quick_runner(config: Config, name: str, work_dir: Path) -> Runner:
     """An epoch of two iterations, in which the propagation loss counts from the first on."""
-    shrink(config._cfg_dict)
+    alexnet = config.model.backbone.type == 'AlexNetBN'
+    shrink(config._cfg_dict, ALEXNET_CROP if alexnet else CROP)
     config.train_cfg.max_epochs = 1
-    config.default_hooks.memory.update(ramp='constant', initial_graph='knn')
+    if 'memory' in config.default_hooks:
+        config.default_hooks.memory.update(ramp='constant', initial_graph='knn')
     config.default_hooks.logger.interval = 1
     config.default_hooks.checkpoint = None
     config.work_dir = str(work_dir)
@@ -205,50 +258,84 @@ def logged(work_dir: Path) -> dict[str, list[float]]:
     return figures
 
 
+@dataclass
+class Trained:
+    """A finished run of a config, and the state of the model before it."""
+
+    config: Config
+    runner: Runner
+    figures: dict[str, list[float]]
+    before: dict[str, torch.Tensor]
+
+    def losses(self, *names: str) -> torch.Tensor:
+        """Values of two iterations, ``(names, 2)``, all finite."""
+        losses = torch.tensor([self.figures[name] for name in ('loss', *names)])
+        assert losses.shape == (1 + len(names), 2) and losses.isfinite().all()
+        return losses[1:]
+
+
+def check_invp(run: Trained) -> None:
+    """Both losses count; every row of the bank and of the graph was written."""
+    instance, propagation = run.losses('loss_ins', 'loss_inv')
+    assert (instance > 0).all()
+    if run.config.model.head.lambda_inv:
+        assert (propagation != 0).all() and min(run.figures['num_positives']) >= 1
+    else:
+        assert (propagation == 0).all()
+    memory = run.runner.model.memory
+    assert (memory.bank != run.before['memory.bank']).any(dim=1).all()
+    torch.testing.assert_close(memory.bank.norm(dim=1), torch.ones(TRAIN_IMAGES))
+    assert (memory.neighbours != torch.arange(TRAIN_IMAGES)[:, None]).all()
+    assert (memory.neighbours >= 0).any()
+
+
+def check_sela(run: Trained) -> None:
+    """The loss counts; the images have labels of the network's own."""
+    run.losses()
+    labels, before = run.runner.model.memory.labels, run.before['memory.labels']
+    assert labels.shape == (TRAIN_IMAGES, run.config.model.head.num_heads)
+    solved = labels if run.config.default_hooks.self_label.heads == 'all' else labels[:, :1]
+    assert (solved != before[:, : solved.size(1)]).any(dim=0).all()
+    assert labels.min() >= 0 and labels.max() < CLUSTERS
+    assert {'sela/cost', 'sela/nmi'} <= set(run.figures)
+
+
+CHECKS: dict[str, Callable[[Trained], None]] = {
+    'invp': check_invp,
+    'sela': check_sela,
+}
+
+
 @every_config
 def test_it_trains(name, project, tmp_path, monkeypatch):
     monkeypatch.chdir(project)
     config = load(name)
     runner = quick_runner(config, name, tmp_path)
-    memory = runner.model.memory
-    memory.fit(TRAIN_IMAGES)
-    bank = memory.bank.clone()
+    if hasattr(runner.model, 'memory'):
+        runner.model.memory.fit(TRAIN_IMAGES)
+    before = {key: value.clone() for key, value in runner.model.state_dict().items()}
     runner.train()
 
     assert runner.iter == TRAIN_IMAGES // BATCH == 2
     figures = logged(tmp_path)
-    losses = torch.tensor([figures['loss'], figures['loss_ins'], figures['loss_inv']])
-    assert losses.shape == (3, 2) and losses.isfinite().all()
-    assert (losses[1] > 0).all()
-    if config.model.head.lambda_inv:
-        assert (losses[2] != 0).all() and min(figures['num_positives']) >= 1
-    else:
-        assert (losses[2] == 0).all()
-
-    assert (memory.bank != bank).any(dim=1).all()
-    torch.testing.assert_close(memory.bank.norm(dim=1), torch.ones(TRAIN_IMAGES))
-    assert (memory.neighbours != torch.arange(TRAIN_IMAGES)[:, None]).all()
-    assert (memory.neighbours >= 0).any()
-
+    CHECKS[name.partition('/')[0]](Trained(config, runner, figures, before))
     assert ('knn' in config.default_hooks) == any(key.startswith('knn/') for key in figures)
 
 
-def test_it_trains_where_it_is_inherited(project, tmp_path, monkeypatch):
+@pytest.mark.parametrize('name', DIGITS)
+def test_it_trains_where_it_is_inherited(name, project, tmp_path, monkeypatch):
     """The scope of an inherited config must lead to the components."""
     monkeypatch.chdir(project)
     mine = tmp_path / 'mine.py'
-    mine.write_text(
-        f"_base_ = 'mmselfsup_invp::invp/{DIGITS}.py'\nmodel = dict(head=dict(lambda_inv=0.3))\n"
-    )
-    runner = quick_runner(Config.fromfile(mine), 'inherited', tmp_path)
+    mine.write_text(f"_base_ = 'mmselfsup_invp::{name}.py'\ndefault_hooks = dict(knn=dict(k=3))\n")
+    runner = quick_runner(Config.fromfile(mine), f'inherited-{name}', tmp_path)
     runner.train()
-    assert runner.model.head.lambda_inv == 0.3
     figures = logged(tmp_path)
-    assert len(figures['loss_inv']) == 2 and any(key.startswith('knn/') for key in figures)
+    assert len(figures['loss']) == 2 and any(re.match(r'knn/.*_k3_', key) for key in figures)
 
 
 def test_the_command_line_reaches_a_hook_by_name():
-    config = load('invp_resnet18_1xb128-coslr-800e_cifar10')
+    config = load('invp/invp_resnet18_1xb128-coslr-800e_cifar10')
     config.merge_from_dict(
         {'default_hooks.memory.ramp_epochs': 10, 'default_hooks.knn.interval': 1}
     )

@@ -16,7 +16,11 @@ from mmselfsup_invp.datasets import PILGaussianBlur
 from . import toy
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = [ROOT / 'README.md', ROOT / 'configs/invp/README.md', *sorted(ROOT.glob('docs/en/*.md'))]
+PAGES = [
+    ROOT / 'README.md',
+    *sorted(ROOT.glob('configs/*/README.md')),
+    *sorted(ROOT.glob('docs/en/*.md')),
+]
 OPTIONS = (ROOT / 'docs/en/configuration.md').read_text()
 
 every_page = pytest.mark.parametrize('page', PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -57,7 +61,7 @@ def test_configs_that_inherit_load(page, tmp_path, monkeypatch):
             monkeypatch.setitem(sys.modules, module, ModuleType(module))
         if "'mmselfsup_invp::" in block:
             (tmp_path / 'mine.py').write_text(block)
-            assert Config.fromfile(tmp_path / 'mine.py').model.type == 'InvP'
+            assert MODELS.get(Config.fromfile(tmp_path / 'mine.py').model.type)
 
 
 def options_of(name: str) -> dict[str, inspect.Parameter]:
@@ -80,6 +84,8 @@ def options_of(name: str) -> dict[str, inspect.Parameter]:
     [
         *('InvP', 'ProjectionNeck', 'InvPHead', 'HardSamplingLoss', 'PropagationMemory'),
         *('PropagationMemoryHook', 'KNNEvalHook', 'AugmentedViews', 'PILGaussianBlur'),
+        *('SeLa', 'AlexNetBN', 'FullyConnectedNeck', 'SelfLabelHead', 'SelfLabelMemory'),
+        'SelfLabelHook',
     ],
 )
 def test_every_option_is_listed_with_its_default(name):
@@ -91,6 +97,8 @@ def test_every_option_is_listed_with_its_default(name):
     }
     if name == 'ProjectionNeck':
         expected['init_cfg'] = 'Xavier'
+    if name == 'AlexNetBN':
+        expected['init_cfg'] = 'Kaiming'
     assert listed == expected
 
 

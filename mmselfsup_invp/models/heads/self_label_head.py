@@ -12,13 +12,13 @@ from ...ops.checks import require_range
 class SelfLabelHead(BaseModule):
     """Several classifiers on the same features, each with labels of its own.
 
-    Section 3.3 of `SeLa <https://arxiv.org/abs/1911.05371>`_: the loss is the mean of their cross
-    entropies.
+    The multi-head classifier of `SeLa <https://arxiv.org/abs/1911.05371>`_: the loss is the mean
+    of the cross entropies.
 
     Args:
         in_channels (int): D, width of the features.
-        num_classes (int): K, classes of each head. Defaults to 3000 (the paper, ImageNet).
-        num_heads (int): H. Defaults to 10 (the paper, ImageNet).
+        num_classes (int): K, classes of each head. Defaults to 3000 (the official scripts, ImageNet).
+        num_heads (int): H. Defaults to 10 (likewise).
         init_cfg (dict | list[dict], optional): Weight initialisation. Defaults to None,
             PyTorch's, as in the official ResNet; its AlexNet has normal weights of standard
             deviation 0.01 and zero biases.
