@@ -77,10 +77,11 @@ def sinkhorn_labels(
 ) -> tuple[Tensor, SinkhornInfo]:
     """Label all images by their classes' probabilities under the rule that classes are equal.
 
-    Self-labelling (`SeLa <https://arxiv.org/abs/1911.05371>`_): of the plans Q, one row an image and one column a class, with row sums 1/N and column sums 1/K, find
-    the one near the smallest mean ``-log p`` that is ``diag(c) P^strength diag(r)``. The label of
-    an image is the largest entry of its row (the first of equal ones), so classes come out equal
-    only as far as the plan is decided; ``balanced`` makes them so.
+    Self-labelling (`SeLa <https://arxiv.org/abs/1911.05371>`_): of the plans Q, one row an image
+    and one column a class, with row sums 1/N and column sums 1/K, find the one near the smallest
+    mean ``-log p`` that is ``diag(c) P^strength diag(r)``. The label of an image is the largest
+    entry of its row (the first of equal ones), so classes come out equal only as far as the plan
+    is decided; ``balanced`` makes them so.
 
     Args:
         log_prob (Tensor | Callable): Float, shape ``(N, K)``: ``log_softmax`` of the logits, not

@@ -1,5 +1,6 @@
 # SeLa with ResNet-50, the network that detection takes over: resnetv1 of the official code, which
-# has a pre-activation ResNet-50, resnetv2, as its default. Classes and heads are those of its script.
+# has a pre-activation ResNet-50, resnetv2, as its default. Classes and heads are those of the
+# official script.
 model = dict(
     type='SeLa',
     data_preprocessor=dict(

@@ -1,5 +1,5 @@
-# SeLa on ImageNet: SGD, momentum 0.9, the learning rate of the official scripts (its help text and
-# README say 0.05), a tenth of it from epochs 150, 300 and 350 on.
+# SeLa on ImageNet: SGD, momentum 0.9, the default learning rate of the official code (its help text
+# says 0.05), a tenth of it from epochs 150, 300 and 350 on.
 optim_wrapper = dict(
     type='OptimWrapper', optimizer=dict(type='SGD', lr=0.08, momentum=0.9, weight_decay=1e-5)
 )

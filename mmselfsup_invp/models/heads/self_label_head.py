@@ -17,7 +17,8 @@ class SelfLabelHead(BaseModule):
 
     Args:
         in_channels (int): D, width of the features.
-        num_classes (int): K, classes of each head. Defaults to 3000 (the official scripts, ImageNet).
+        num_classes (int): K, classes of each head. Defaults to 3000 (the official script for
+            ImageNet).
         num_heads (int): H. Defaults to 10 (likewise).
         init_cfg (dict | list[dict], optional): Weight initialisation. Defaults to None,
             PyTorch's, as in the official ResNet; its AlexNet has normal weights of standard
