@@ -124,7 +124,7 @@ class KNNEvalHook(Hook):
             return extract_features(model, images, GALLERIES[name])
         if not (model.memory.holds_images and hasattr(model.memory, 'bank')):
             raise ValueError(
-                f"gallery='bank' needs a feature of every image, {type(model.memory).__name__} has "
+                f"gallery='bank' needs a row for every image, {type(model.memory).__name__} has "
                 "none. Use gallery='backbone'."
             )
         return model.memory.bank
