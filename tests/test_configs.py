@@ -35,11 +35,13 @@ ALGORITHMS = {
     'interclr-npid': 'InterCLR',
     'interclr-moco': 'MomentumInterCLR',
     'odc': 'ODC',
+    'sela': 'SeLa',
 }
 
 TRAIN_IMAGES, TEST_IMAGES, BATCH = 64, 4, 32
-# No crop is larger in these tests, no more clusters are made, and no more negatives drawn.
-CROP, CLUSTERS, NEGATIVES = 16, 8, 16
+# No crop is larger in these tests, but for AlexNet (63 pixels at least); no more clusters are made,
+# and no more negatives drawn.
+CROP, ALEXNET_CROP, CLUSTERS, NEGATIVES = 16, 64, 8, 16
 
 every_config = pytest.mark.parametrize('name', CONFIGS)
 every_method = pytest.mark.parametrize('method', METHODS)
@@ -111,7 +113,12 @@ def data_roots(config: Config) -> Iterator[str]:
 
 
 # Learning rate and the batch that it is for.
-RATES = {'invp': (0.03, 128), 'interclr': (0.03, 256), 'interclr LARS': (0.3, 256)}
+RATES = {
+    'invp': (0.03, 128),
+    'interclr': (0.03, 256),
+    'interclr LARS': (0.3, 256),
+    'sela': (0.08, 256),
+}
 
 
 @every_config
@@ -120,7 +127,7 @@ def test_the_learning_rate_scales_with_the_batch(name):
     optimizer = load(name).optim_wrapper.optimizer
     rate = RATES.get(f'{method} {optimizer.type}', RATES.get(method))
     ours = 'momentum' in name or said['data'] == 'digits'
-    if rate is None or ours or (method == 'interclr' and said['data'] != 'in1k'):
+    if rate is None or ours or (method != 'invp' and said['data'] != 'in1k'):
         pytest.skip('not a recipe of the paper')
     batch = int(said['gpus']) * int(said['batch'])
     assert optimizer.lr == pytest.approx(rate[0] * batch / rate[1])
@@ -218,27 +225,28 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def shrink(config: Any) -> None:
+def shrink(config: Any, crop: int) -> None:
     """Bound what takes time or images, and load without workers, wherever a config holds it."""
     if isinstance(config, list):
         for item in config:
-            shrink(item)
+            shrink(item, crop)
     if not isinstance(config, dict):
         return
     if 'batch_size' in config:
         config.update(batch_size=BATCH, num_workers=0)
         config.pop('persistent_workers', None)
-    limits = dict(size=CROP, num_clusters=CLUSTERS, num_classes=CLUSTERS, num_negatives=NEGATIVES)
+    limits = dict(size=crop, num_clusters=CLUSTERS, num_classes=CLUSTERS, num_negatives=NEGATIVES)
     for key, limit in limits.items():
         if isinstance(config.get(key), int):
             config[key] = min(config[key], limit)
     for value in config.values():
-        shrink(value)
+        shrink(value, crop)
 
 
 def quick_runner(config: Config, name: str, work_dir: Path) -> Runner:
     """An epoch of two iterations, in which the propagation loss counts from the first on."""
-    shrink(config._cfg_dict)
+    alexnet = config.model.backbone.type == 'AlexNetBN'
+    shrink(config._cfg_dict, ALEXNET_CROP if alexnet else CROP)
     config.train_cfg.max_epochs = 1
     if 'memory' in config.default_hooks:
         config.default_hooks.memory.update(ramp='constant', initial_graph='knn')
@@ -316,10 +324,22 @@ def check_clusters(run: Trained, memory: ClusterMemory) -> None:
     assert run.figures['clusters/empty'][-1] < memory.num_clusters == CLUSTERS
 
 
+def check_sela(run: Trained) -> None:
+    """The loss counts; the images have labels of the network's own."""
+    run.losses()
+    labels, before = run.runner.model.memory.labels, run.before['memory.labels']
+    assert labels.shape == (TRAIN_IMAGES, run.config.model.head.num_heads)
+    solved = labels if run.config.default_hooks.self_label.heads == 'all' else labels[:, :1]
+    assert (solved != before[:, : solved.size(1)]).any(dim=0).all()
+    assert labels.min() >= 0 and labels.max() < CLUSTERS
+    assert {'sela/cost', 'sela/nmi'} <= set(run.figures)
+
+
 CHECKS: dict[str, Callable[[Trained], None]] = {
     'invp': check_invp,
     'interclr': check_interclr,
     'odc': check_odc,
+    'sela': check_sela,
 }
 
 

@@ -16,7 +16,11 @@ from mmselfsup_invp.datasets import PILGaussianBlur
 from . import toy
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = [ROOT / 'README.md', ROOT / 'configs/invp/README.md', *sorted(ROOT.glob('docs/en/*.md'))]
+PAGES = [
+    ROOT / 'README.md',
+    *sorted(ROOT.glob('configs/*/README.md')),
+    *sorted(ROOT.glob('docs/en/*.md')),
+]
 OPTIONS = (ROOT / 'docs/en/configuration.md').read_text()
 
 every_page = pytest.mark.parametrize('page', PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -82,6 +86,8 @@ def options_of(name: str) -> dict[str, inspect.Parameter]:
         *('PropagationMemoryHook', 'KNNEvalHook', 'AugmentedViews', 'PILGaussianBlur'),
         *('InterCLR', 'BankMarginHead', 'QueueMarginHead', 'OnlineClusterBranch'),
         *('MarginNCELoss', 'OnlineClusterHook', 'ODCReweightHook'),
+        *('SeLa', 'AlexNetBN', 'FullyConnectedNeck', 'SelfLabelHead', 'SelfLabelMemory'),
+        'SelfLabelHook',
     ],
 )
 def test_every_option_is_listed_with_its_default(name):
@@ -93,6 +99,8 @@ def test_every_option_is_listed_with_its_default(name):
     }
     if name == 'ProjectionNeck':
         expected['init_cfg'] = 'Xavier'
+    if name == 'AlexNetBN':
+        expected['init_cfg'] = 'Kaiming'
     assert listed == expected
 
 

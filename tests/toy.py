@@ -114,6 +114,18 @@ def interclr_config(name: str = 'InterCLR', **changes: Any) -> dict:
     return merged(config, changes)
 
 
+def sela_config(**changes: Any) -> dict:
+    """A model that labels itself, 2 heads of 3 classes; changes are merged."""
+    config = model_config()
+    config.update(
+        type='SeLa',
+        neck=dict(type='FullyConnectedNeck', in_channels=16),
+        head=dict(type='SelfLabelHead', in_channels=16, num_classes=3, num_heads=2),
+        memory=dict(type='SelfLabelMemory', num_classes=3, num_heads=2),
+    )
+    return merged(config, changes)
+
+
 def build_model(config: dict) -> BaseModel:
     """The model of a :func:`model_config`, its weights drawn."""
     model = MODELS.build(copy.deepcopy(config))

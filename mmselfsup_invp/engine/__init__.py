@@ -1,3 +1,3 @@
-from .hooks import EpochSeedHook, KNNEvalHook, PropagationMemoryHook
+from .hooks import EpochSeedHook, KNNEvalHook, PropagationMemoryHook, SelfLabelHook
 
-__all__ = ['EpochSeedHook', 'KNNEvalHook', 'PropagationMemoryHook']
+__all__ = ['EpochSeedHook', 'KNNEvalHook', 'PropagationMemoryHook', 'SelfLabelHook']

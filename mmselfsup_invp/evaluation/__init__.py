@@ -1,11 +1,12 @@
 from .agreement import cluster_agreement
-from .extraction import extract_features
+from .extraction import collect_features, extract_features
 from .graph_health import GraphHealth, graph_health, neighbour_purity
 from .knn import knn_accuracy, knn_predict
 
 __all__ = [
     'GraphHealth',
     'cluster_agreement',
+    'collect_features',
     'extract_features',
     'graph_health',
     'knn_accuracy',

@@ -1,6 +1,7 @@
 """Features of a whole data set, in the order of the data set, on every rank."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from mmengine import dist
@@ -10,6 +11,7 @@ from torch.utils.data import DataLoader
 
 from ..datasets import num_images
 from ..models.algorithms import sample_ids
+from ..models.memories.sized_memory import first_of_equal
 
 
 @torch.no_grad()
@@ -33,25 +35,102 @@ def extract_features(
     Raises:
         ValueError: If the loader leaves images out.
     """
+    with _in_mode(model, training=False) as model:
+        parts = [_embed_batch(model, batch, embed) for batch in dataloader]
+    sample, feature = (torch.cat(part) for part in zip(*parts, strict=True))
+    samples, features = (torch.cat(dist.all_gather(part)) for part in (sample, feature))
+    num = num_images(dataloader.dataset)
+    _check_complete(len(samples.unique()), num)
+    ordered = features.new_empty(num, features.size(1))
+    ordered[samples] = features
+    return ordered
+
+
+@torch.no_grad()
+def collect_features(
+    model: BaseModel,
+    dataloader: DataLoader,
+    embed: Callable[[BaseModel, list[Tensor]], Tensor],
+    *,
+    training: bool,
+    device: torch.device | str | None = None,
+    before_batch: Callable[[int], None] | None = None,
+) -> Tensor | None:
+    """Run the data set through the model and keep the features once, on the main process.
+
+    As :func:`extract_features`, but made for features that are wide: they are collected batch by
+    batch into their final place, and other processes keep nothing. Of an image that comes more
+    than once the first feature counts.
+
+    Args:
+        model (BaseModel): The model, or its wrapper.
+        dataloader (DataLoader): Samples packed with ``sample_idx``, equally many batches in all
+            processes.
+        embed (Callable): ``embed(model, inputs)`` gives the features, ``(B, D)``, of a batch
+            whose views are ``inputs``.
+        training (bool): Whether the model is in training mode, with the statistics of the batch
+            and with dropout.
+        device (torch.device | str, optional): Where to keep them. Defaults to None, the model's
+            device.
+        before_batch (Callable, optional): Called with the number of a batch, from 0, before the
+            model sees it. Defaults to None.
+
+    Returns:
+        Tensor | None: Features in the order of the data set, shape ``(N, D)``; None on processes
+        other than the main one.
+
+    Raises:
+        ValueError: If the loader leaves images out.
+    """
+    num = num_images(dataloader.dataset)
+    seen = torch.zeros(num, dtype=torch.bool)
+    ordered = None
+    with _in_mode(model, training) as model:
+        for number, batch in enumerate(dataloader):
+            if before_batch is not None:
+                before_batch(number)
+            parts = _embed_batch(model, batch, embed)
+            gathered = [dist.gather(part.contiguous()) for part in parts]
+            if dist.is_main_process():
+                sample, feature = map(torch.cat, gathered)
+                if ordered is None:
+                    shape = (num, feature.size(1))
+                    ordered = feature.new_empty(shape, device=device or feature.device)
+                _keep_first(ordered, seen, sample.cpu(), feature)
+    given = seen.sum().to(parts[0].device)
+    dist.broadcast(given)
+    _check_complete(int(given), num)
+    return ordered
+
+
+def _keep_first(ordered: Tensor, seen: Tensor, sample: Tensor, feature: Tensor) -> None:
+    """Write the features of images that were not seen yet, each once."""
+    new = ~seen[sample] & (first_of_equal(sample) == torch.arange(len(sample)))
+    rows = new.nonzero().squeeze(1)
+    index = sample[rows]
+    seen[index] = True
+    ordered[index.to(ordered.device)] = feature[rows.to(feature.device)].to(ordered.device)
+
+
+@contextmanager
+def _in_mode(model: BaseModel, training: bool) -> Iterator[BaseModel]:
+    """The model inside its wrapper in this mode; that of every module is put back afterwards."""
     model = model.module if is_model_wrapper(model) else model
     modes = {module: module.training for module in model.modules()}
-    model.eval()
+    model.train(training)
     try:
-        parts = [_embed_batch(model, batch, embed) for batch in dataloader]
+        yield model
     finally:
         for module, mode in modes.items():
             module.training = mode
-    sample, feature = (torch.cat(part) for part in zip(*parts, strict=True))
-    samples, features = (torch.cat(dist.all_gather(part)) for part in (sample, feature))
-    num, given = num_images(dataloader.dataset), len(samples.unique())
+
+
+def _check_complete(given: int, num: int) -> None:
     if given < num:
         raise ValueError(
             f'The loader leaves out {num - given} of {num} images. Remove drop_last and use a '
             "sampler that reaches every image, such as dict(type='DefaultSampler', shuffle=False)."
         )
-    ordered = features.new_empty(num, features.size(1))
-    ordered[samples] = features
-    return ordered
 
 
 def _embed_batch(

@@ -1,6 +1,7 @@
-from .algorithms import InterCLR, InvP, MomentumInterCLR, MomentumInvP
+from .algorithms import InterCLR, InvP, MomentumInterCLR, MomentumInvP, SeLa
+from .backbones import AlexNetBN
 from .branches import OnlineClusterBranch
-from .heads import BankMarginHead, InvPHead, QueueMarginHead
+from .heads import BankMarginHead, InvPHead, QueueMarginHead, SelfLabelHead
 from .losses import HardSamplingLoss, MarginNCELoss
 from .memories import (
     ClusterMemory,
@@ -8,12 +9,15 @@ from .memories import (
     ODCClusterMemory,
     PropagationMemory,
     PropagationQueue,
+    SelfLabelMemory,
 )
-from .necks import ProjectionNeck
+from .necks import FullyConnectedNeck, ProjectionNeck
 
 __all__ = [
+    'AlexNetBN',
     'BankMarginHead',
     'ClusterMemory',
+    'FullyConnectedNeck',
     'HardSamplingLoss',
     'InterCLR',
     'InvP',
@@ -28,4 +32,7 @@ __all__ = [
     'PropagationMemory',
     'PropagationQueue',
     'QueueMarginHead',
+    'SeLa',
+    'SelfLabelHead',
+    'SelfLabelMemory',
 ]

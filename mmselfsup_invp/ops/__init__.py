@@ -23,10 +23,18 @@ from .negatives import NO_NEGATIVE, draw_negatives, sample_negatives, sample_oth
 from .ramps import ramp_weight
 from .sampling import contains, select_positives
 from .search import top_m
+from .self_label import (
+    initial_labels,
+    relabel_iterations,
+    relabel_times,
+    self_label_loss,
+)
 from .similarity import bank_similarity, full_logsumexp, masked_logsumexp
+from .sinkhorn import SinkhornInfo, sinkhorn_labels
 
 __all__ = [
     'NO_NEGATIVE',
+    'SinkhornInfo',
     'assign',
     'bank_similarity',
     'cluster_health',
@@ -36,6 +44,7 @@ __all__ = [
     'draw_negatives',
     'exclude_anchor',
     'full_logsumexp',
+    'initial_labels',
     'instance_loss',
     'kmeans',
     'knn_graph',
@@ -45,6 +54,8 @@ __all__ = [
     'propagate',
     'propagation_loss',
     'ramp_weight',
+    'relabel_iterations',
+    'relabel_times',
     'repair_small',
     'require_features',
     'require_range',
@@ -54,5 +65,7 @@ __all__ = [
     'scores',
     'select_positives',
     'small_size',
+    'self_label_loss',
+    'sinkhorn_labels',
     'top_m',
 ]

@@ -161,3 +161,29 @@ def negative_pool(
         'semi_easy': nearest[::-1][:size],
     }
     return set(pools[strategy])
+
+
+# ---- labels of equal size, by SeLa ----
+
+
+def sinkhorn(prob: Tensor, strength: float, tol: float) -> dict:
+    """The released loop of SeLa on probabilities ``(N, K)``: powers in float64, no logarithm."""
+    num, classes = prob.shape
+    power = prob.double() ** strength
+    r = [1 / classes] * classes
+    c = [1 / num] * num
+    errors: list[float] = []
+    passes = 0
+    while not errors or errors[-1] > tol:
+        sums = [sum(float(power[i, y]) * c[i] for i in range(num)) for y in range(classes)]
+        if 0 in sums:
+            raise ValueError('r is infinite, c is zero: the plan is all-NaN')
+        r = [1 / classes / total for total in sums]
+        new = [1 / num / sum(float(power[i, y]) * r[y] for y in range(classes)) for i in range(num)]
+        if passes % 10 == 0:
+            errors.append(sum(abs(old / fresh - 1) for old, fresh in zip(c, new, strict=True)))
+        c = new
+        passes += 1
+    plan = power * torch.tensor(r).double() * torch.tensor(c).double()[:, None]
+    labels = [max(range(classes), key=lambda y, row=row: row[y]) for row in plan.tolist()]
+    return dict(plan=plan, labels=labels, passes=passes, errors=errors)

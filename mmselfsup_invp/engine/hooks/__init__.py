@@ -3,6 +3,7 @@ from .knn_eval_hook import KNNEvalHook
 from .odc_reweight_hook import ODCReweightHook
 from .online_cluster_hook import OnlineClusterHook
 from .propagation_memory_hook import PropagationMemoryHook
+from .self_label_hook import SelfLabelHook
 
 __all__ = [
     'EpochSeedHook',
@@ -10,4 +11,5 @@ __all__ = [
     'ODCReweightHook',
     'OnlineClusterHook',
     'PropagationMemoryHook',
+    'SelfLabelHook',
 ]

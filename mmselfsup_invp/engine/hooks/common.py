@@ -1,7 +1,11 @@
 """What the hooks share."""
 
-from collections.abc import Sequence
+import random
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
+import numpy as np
+import torch
 from mmengine.model import BaseModel, is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
@@ -19,14 +23,36 @@ def unwrap(model: nn.Module) -> BaseModel:
 
 
 def log_figures(
-    runner: Runner, group: str, figures: dict[str, float], epoch: int | None = None
+    runner: Runner,
+    group: str,
+    figures: dict[str, float],
+    epoch: int | None = None,
+    iteration: int | None = None,
 ) -> None:
-    """Write figures to the log and to every visualisation backend; by default of this epoch."""
-    epoch = runner.epoch + 1 if epoch is None else epoch
+    """Write figures to the log and to every visualisation backend.
+
+    They are those of the epoch that now ends, unless ``epoch`` names another or ``iteration``
+    counts the steps taken before them.
+    """
+    unit, step = ('Epoch', epoch) if iteration is None else ('Iter', iteration)
+    step = runner.epoch + 1 if step is None else step
     text = '  '.join(f'{name}: {value:.4g}' for name, value in figures.items())
-    runner.logger.info(f'Epoch({group}) [{epoch}]  {text}')
+    runner.logger.info(f'{unit}({group}) [{step}]  {text}')
     scalars = {f'{group}/{name}': value for name, value in figures.items()}
-    runner.visualizer.add_scalars(scalars, step=epoch)
+    runner.visualizer.add_scalars(scalars, step=step)
+
+
+@contextmanager
+def undisturbed_random() -> Iterator[None]:
+    """Put the random state of Python, NumPy and torch back afterwards."""
+    python, numpy = random.getstate(), np.random.get_state()
+    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+    try:
+        with torch.random.fork_rng(devices):
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
 
 
 def check_ids(data_samples: Sequence, num: int) -> None:

@@ -21,24 +21,24 @@ class EpochSeedHook(Hook):
 
     def before_train_epoch(self, runner) -> None:
         """Seed the process and the views."""
-        _seed_process(runner.seed, runner.epoch)
-        for transform in _transforms(runner.train_dataloader.dataset):
+        seed_process(runner.seed, runner.epoch)
+        for transform in transforms_of(runner.train_dataloader.dataset):
             if hasattr(transform, 'set_epoch'):
                 transform.set_epoch(runner.seed, runner.epoch)
 
     def before_train_iter(self, runner, batch_idx: int, data_batch: dict | None = None) -> None:
         """Seed the process again: loading draws from its state, how often depends on workers."""
-        _seed_process(runner.seed, runner.epoch, batch_idx + 1)
+        seed_process(runner.seed, runner.epoch, batch_idx + 1)
 
 
-def _seed_process(*parts: int) -> None:
+def seed_process(*parts: int) -> None:
     """Seed this process, each rank its own way."""
     seed_everything(*parts, get_rank())
     if torch.cuda.is_available():
         torch.cuda.manual_seed_all(torch.initial_seed())
 
 
-def _transforms(dataset: object) -> Iterator[object]:
+def transforms_of(dataset: object) -> Iterator[object]:
     """All transforms of a data set's pipeline, those inside wrappers too."""
     while hasattr(dataset, 'dataset'):
         dataset = dataset.dataset

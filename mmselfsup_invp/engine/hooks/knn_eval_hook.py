@@ -122,7 +122,7 @@ class KNNEvalHook(Hook):
         if name == 'backbone':
             images = self._loader(runner, 'gallery_dataloader')
             return extract_features(model, images, GALLERIES[name])
-        if not model.memory.holds_images:
+        if not (model.memory.holds_images and hasattr(model.memory, 'bank')):
             raise ValueError(
                 f"gallery='bank' needs a row for every image, {type(model.memory).__name__} has "
                 "none. Use gallery='backbone'."

@@ -3,6 +3,7 @@ from .interclr import InterCLR
 from .invp import InvP
 from .momentum_interclr import MomentumInterCLR
 from .momentum_invp import MomentumInvP
+from .sela import SeLa
 
 __all__ = [
     'EmbeddingModel',
@@ -10,5 +11,6 @@ __all__ = [
     'InvP',
     'MomentumInterCLR',
     'MomentumInvP',
+    'SeLa',
     'sample_ids',
 ]

@@ -1,5 +1,6 @@
 from .bank_margin_head import BankMarginHead
 from .invp_head import InvPHead
 from .queue_margin_head import QueueMarginHead
+from .self_label_head import SelfLabelHead
 
-__all__ = ['BankMarginHead', 'InvPHead', 'QueueMarginHead']
+__all__ = ['BankMarginHead', 'InvPHead', 'QueueMarginHead', 'SelfLabelHead']

@@ -6,6 +6,7 @@ from .odc_cluster_memory import ODCClusterMemory
 from .propagation_memory import PropagationMemory
 from .propagation_queue import PropagationQueue
 from .ring_memory import RingMemory
+from .self_label_memory import SelfLabelMemory
 from .sized_memory import SizedMemory
 
 __all__ = [
@@ -17,5 +18,6 @@ __all__ = [
     'PropagationMemory',
     'PropagationQueue',
     'RingMemory',
+    'SelfLabelMemory',
     'SizedMemory',
 ]

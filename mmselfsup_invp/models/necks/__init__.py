@@ -1,3 +1,4 @@
+from .fully_connected_neck import FullyConnectedNeck
 from .projection_neck import ProjectionNeck
 
-__all__ = ['ProjectionNeck']
+__all__ = ['FullyConnectedNeck', 'ProjectionNeck']

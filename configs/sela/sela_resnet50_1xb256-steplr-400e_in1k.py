@@ -1,0 +1,12 @@
+# SeLa with ResNet-50 on ImageNet by the official script, but for the network: see the base config.
+_base_ = [
+    '../_base_/models/sela_resnet50.py',
+    '../_base_/datasets/imagenet_sela.py',
+    '../_base_/schedules/sgd_steplr-400e.py',
+    '../_base_/sela_runtime.py',
+]
+
+randomness = dict(seed=42)
+
+# No kNN: features of all training images take long to extract. The log has the agreement of the
+# labels with the true classes.

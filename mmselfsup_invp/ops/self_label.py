@@ -1,0 +1,130 @@
+"""Around the assignment of self-labelling: the loss, the schedule, the labels to start from."""
+
+import math
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .checks import require_choice, require_range
+
+
+class Spacing(NamedTuple):
+    """How the official code spreads its events over E epochs.
+
+    Attributes:
+        power (int): Event j of n lies at ``((j / (n - 1)) ** power``, a share of the whole.
+        surplus (float): The last event lies this many epochs beyond E.
+        extra_epochs (int): Epochs that the official loop trains on top of E.
+    """
+
+    power: int
+    surplus: float
+    extra_epochs: int
+
+
+SPACINGS = {
+    'power': Spacing(power=2, surplus=1.01, extra_epochs=1),
+    'linear': Spacing(power=1, surplus=1.0001, extra_epochs=0),
+}
+
+
+def self_label_loss(logits: Tensor, label: Tensor) -> Tensor:
+    """Cross entropy with the labels of each head, the mean over heads and images.
+
+    Args:
+        logits (Tensor): Float, shape ``(B, H, K)``, of H heads.
+        label (Tensor): int64, shape ``(B, H)``.
+
+    Returns:
+        Tensor: A scalar.
+
+    Example:
+        >>> logits = torch.tensor([[[2.0, 0.0, -1.0], [0.5, 1.5, -torch.inf]]])
+        >>> self_label_loss(logits, torch.tensor([[0, 0]]))
+        tensor(0.7416)
+    """
+    return F.cross_entropy(logits.flatten(0, 1), label.flatten())
+
+
+def initial_labels(
+    num_images: int, num_classes: int, num_heads: int = 1, generator: torch.Generator | None = None
+) -> Tensor:
+    """Equally many images for every class, drawn anew for each head.
+
+    ``i mod K`` of a random order, as in the official code.
+
+    Args:
+        num_images (int): N.
+        num_classes (int): K, 1 to N.
+        num_heads (int): H. Defaults to 1.
+        generator (torch.Generator, optional): Defaults to None, the global one.
+
+    Returns:
+        Tensor: int64, shape ``(N, H)``.
+
+    Raises:
+        ValueError: If there are fewer images than classes.
+
+    Example:
+        >>> label = initial_labels(7, 3, generator=torch.Generator().manual_seed(0))
+        >>> label.squeeze(1).bincount().tolist()
+        [3, 2, 2]
+    """
+    why = f'{num_images} images cannot fill more classes'
+    require_range('num_classes', num_classes, 1, num_images, why)
+    order = [torch.randperm(num_images, generator=generator) for _ in range(num_heads)]
+    return (torch.arange(num_images) % num_classes)[torch.stack(order, dim=1)]
+
+
+def relabel_times(
+    num_images: int, epochs: float, num_events: int, spacing: str = 'power'
+) -> list[float]:
+    """When the official code labels the images anew, in images seen.
+
+    Args:
+        num_images (int): N.
+        epochs (float): E, its argument ``--epochs``.
+        num_events (int): n, at least 2.
+        spacing (str): ``'power'``: ``(E + 1.01) N (j / (n - 1))^2``, dense at the start
+            (ImageNet); ``'linear'``: ``(E + 1.0001) N j / (n - 1)`` (CIFAR).
+            Defaults to ``'power'``.
+
+    Returns:
+        list[float]: The times of events j = 0 to n - 1.
+
+    Example:
+        >>> [round(time, 6) for time in relabel_times(1, 400, 100)[:4]]
+        [0.0, 0.040915, 0.163661, 0.368237]
+    """
+    require_choice('spacing', spacing, SPACINGS)
+    require_range('num_events', num_events, 2, 2**31, 'the first and the last are at the ends')
+    power, surplus, _ = SPACINGS[spacing]
+    whole = (epochs + surplus) * num_images
+    return [whole * (event / (num_events - 1)) ** power for event in range(num_events)]
+
+
+def relabel_iterations(times: list[float], batch_size: int) -> list[int]:
+    """The iterations, from 0, before which the events happen: at most one in each.
+
+    As in the official code an event is due when ``iteration * batch_size`` has reached its time,
+    and one that finds another in its iteration waits for the next. The count takes the last batch
+    of an epoch for a full one, so the events come the earlier, the smaller that batch is.
+
+    Args:
+        times (list[float]): In images seen, ascending.
+        batch_size (int): Images of an iteration, of all processes.
+
+    Returns:
+        list[int]: One iteration for each time, strictly ascending.
+
+    Example:
+        >>> relabel_iterations([0, 1, 2, 25, 32], batch_size=8)
+        [0, 1, 2, 4, 5]
+    """
+    iterations: list[int] = []
+    for time in times:
+        due = math.ceil(time / batch_size)
+        iterations.append(max(due, iterations[-1] + 1) if iterations else due)
+    return iterations
