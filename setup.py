@@ -22,6 +22,10 @@ if platform.machine() in ('x86_64', 'AMD64'):
     BUILDS['_native_avx512'] = ['-mavx512f', '-mavx512bw', '-mavx512dq', '-mavx512vl', '-mfma']
 
 
+# Apple's compiler has no OpenMP; without it the build serves PyTorch on one thread.
+OPENMP = ['-fopenmp'] if platform.system() == 'Linux' else []
+
+
 class BuildPy(build_py):
     def run(self) -> None:
         super().run()
@@ -40,7 +44,8 @@ def build(name: str, flags: list[str]) -> Extension:
         f'mmselfsup_invp.ops.{name}',
         [SOURCE],
         define_macros=[('SOURCE', str(zlib.crc32((PACKAGE.parent / SOURCE).read_bytes())))],
-        extra_compile_args=['-O3', *flags],
+        extra_compile_args=['-O3', *OPENMP, *flags],
+        extra_link_args=OPENMP,
         optional=True,
     )
 

@@ -3,7 +3,8 @@
    A few rows of the bank meet a group of queries in the registers, where their products are held
    against the thresholds; only what passes is written, not much more than m numbers a query.
    setup.py compiles this file once for each instruction set, and native.py calls the build that
-   fits the processor. No header of Python or PyTorch is needed. */
+   fits the processor. No header of Python or PyTorch is needed. The threads are those of OpenMP,
+   and so PyTorch's own: threads beside them would wait for processors on which PyTorch's spin. */
 
 #include <stddef.h>
 #include <stdint.h>
@@ -43,6 +44,11 @@ typedef float Vector __attribute__((vector_size(16)));
 #define MOST_ROWS 12
 
 const int64_t lanes = LANES;
+#if defined(_OPENMP)
+const int64_t threaded = 1;
+#else
+const int64_t threaded = 0;
+#endif
 const int64_t most_vectors = REGISTERS / 6;
 /* Tells native.py which version of this file was compiled. */
 const int64_t source = SOURCE;
@@ -108,14 +114,14 @@ INLINE void sift_rows(const int rows, const int vectors, const float *bank, cons
 }
 
 INLINE void sift_all(const int vectors, const float *bank, const int64_t *label, int64_t rows,
-                     int64_t stride, int64_t dim, int64_t first, int64_t width, int64_t groups,
-                     Group all) {
+                     int64_t stride, int64_t dim, int64_t first, int64_t width,
+                     int64_t first_group, int64_t last_group, Group all) {
     const int step = REGISTERS / vectors < MOST_ROWS ? REGISTERS / vectors : MOST_ROWS;
     const int64_t queries = vectors * LANES;
     const int64_t panel = PANEL / (dim + 1) / step * step + step;
     for (int64_t start = 0; start < rows; start += panel) {
         const int64_t end = start + panel < rows ? start + panel : rows;
-        for (int64_t g = 0; g < groups; g++) {
+        for (int64_t g = first_group; g < last_group; g++) {
             const int64_t query = g * queries;
             Group group = {all.query + query * dim,
                            all.threshold + query,
@@ -135,17 +141,21 @@ INLINE void sift_all(const int vectors, const float *bank, const int64_t *label,
     }
 }
 
-void sift(int64_t vectors, const float *bank, const int64_t *label, int64_t rows, int64_t stride,
-          int64_t dim, int64_t first, int64_t width, int64_t groups, const float *query,
-          const float *threshold, const int64_t *exclude, const int64_t *own, float *value,
-          int32_t *index, int64_t *count) {
+void sift(int64_t threads, int64_t vectors, const float *bank, const int64_t *label, int64_t rows,
+          int64_t stride, int64_t dim, int64_t first, int64_t width, int64_t groups,
+          const float *query, const float *threshold, const int64_t *exclude, const int64_t *own,
+          float *value, int32_t *index, int64_t *count) {
     const Group all = {query, threshold, exclude, own, value, index, count};
-    if (vectors == 4)
-        sift_all(4, bank, label, rows, stride, dim, first, width, groups, all);
-    else if (vectors == 2)
-        sift_all(2, bank, label, rows, stride, dim, first, width, groups, all);
-    else
-        sift_all(1, bank, label, rows, stride, dim, first, width, groups, all);
+#pragma omp parallel for num_threads(threads) schedule(static, 1)
+    for (int64_t share = 0; share < threads; share++) {
+        const int64_t from = groups * share / threads, to = groups * (share + 1) / threads;
+        if (vectors == 4)
+            sift_all(4, bank, label, rows, stride, dim, first, width, from, to, all);
+        else if (vectors == 2)
+            sift_all(2, bank, label, rows, stride, dim, first, width, from, to, all);
+        else
+            sift_all(1, bank, label, rows, stride, dim, first, width, from, to, all);
+    }
 }
 
 /* Integers in the order of the floats, which are not NaN; the function is its own inverse. */
@@ -196,7 +206,7 @@ static void select_row(float *value, int32_t *index, int64_t count, int64_t m) {
 
     const float sure = float_at((int32_t)to), fair = float_at((int32_t)from);
     int64_t spare = m - above;
-    for (int64_t i = 0, kept = 0; kept < m; i++) {
+    for (int64_t i = 0, kept = 0; kept < m && i < count; i++) {
         /* Without branches, which could not be foretold. */
         const float each = value[i];
         const int high = each >= sure, keep = high | ((each >= fair) & (spare > 0));
@@ -207,8 +217,9 @@ static void select_row(float *value, int32_t *index, int64_t count, int64_t m) {
     }
 }
 
-void select_highest(int64_t rows, int64_t width, int64_t m, float *value, int32_t *index,
-                    const int64_t *count) {
+void select_highest(int64_t threads, int64_t rows, int64_t width, const int64_t *m, float *value,
+                    int32_t *index, const int64_t *count) {
+#pragma omp parallel for num_threads(threads) schedule(static)
     for (int64_t row = 0; row < rows; row++)
-        select_row(value + row * width, index + row * width, count[row], m);
+        select_row(value + row * width, index + row * width, count[row], m[row]);
 }

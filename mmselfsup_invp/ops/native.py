@@ -1,4 +1,4 @@
-"""The steps of the CPU search in C: loads a build of ``_native.c`` and shares out the work.
+"""The steps of the CPU search in C: loads a build of ``_native.c`` and calls it.
 
 The builds are plain libraries that get addresses; neither the headers of Python nor those of
 PyTorch are needed to compile them. Where there is none, :mod:`.search` does the same in PyTorch.
@@ -7,8 +7,7 @@ PyTorch are needed to compile them. Where there is none, :mod:`.search` does the
 import ctypes
 import functools
 import zlib
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -21,7 +20,7 @@ SOURCE = Path(__file__).with_name('_native.c')
 # The builds that a processor can run, by what PyTorch calls it, the fastest first.
 BUILDS = {'AVX512': ('_native_avx512', '_native_avx2'), 'AVX2': ('_native_avx2',)}
 # Arguments of the functions: i is an integer, a an address.
-SIGNATURES = {'sift': 'iaaiiiiiiaaaaaaa', 'select_highest': 'iiiaaa'}
+SIGNATURES = {'sift': 'iiaaiiiiiiaaaaaaa', 'select_highest': 'iiiaaaa'}
 TYPES = {'i': ctypes.c_int64, 'a': ctypes.c_void_p}
 
 
@@ -68,8 +67,10 @@ def _constant(built: ctypes.CDLL, name: str) -> int:
 
 
 def available() -> bool:
-    """Whether a build for this processor is installed."""
-    return library() is not None
+    """Whether a build for this processor is installed, and uses as many threads as PyTorch."""
+    if library() is None:
+        return False
+    return _constant(library(), 'threaded') == 1 or torch.get_num_threads() == 1
 
 
 def sift(
@@ -97,19 +98,15 @@ def sift(
     value = torch.empty((len(query), width))
     index = torch.empty((len(query), width), dtype=torch.int32)
     count = torch.zeros(len(query), dtype=torch.int64)
-    each_query = (threshold, exclude, own, value, index, count)
+    parts = (packed, threshold, exclude, own, value, index, count)
+    threads = min(torch.get_num_threads(), groups)
     first = 0
     for block in blocks:
         block = block if block.stride(1) == 1 else block.contiguous()
-
-        def share(start: int, stop: int, block: Tensor = block, first: int = first) -> None:
-            library().sift(
-                vectors, block.data_ptr(), _address(label), len(block), block.stride(0),
-                block.size(1), first, width, stop - start, packed[start:].data_ptr(),
-                *(_address(part, start * queries) for part in each_query),
-            )  # fmt: skip
-
-        _share_out(groups, share)
+        library().sift(
+            threads, vectors, block.data_ptr(), _address(label), len(block), block.stride(0),
+            block.size(1), first, width, groups, *map(_address, parts),
+        )  # fmt: skip
         first += len(block)
     return Passed(value, index, count)
 
@@ -118,9 +115,9 @@ def _integers(values: Tensor | None) -> Tensor | None:
     return None if values is None else values.to(torch.int64).contiguous()
 
 
-def _address(values: Tensor | None, start: int = 0) -> int | None:
-    """Where the values from ``start`` on lie; None, a null pointer, for none."""
-    return None if values is None else values[start:].data_ptr()
+def _address(values: Tensor | None) -> int | None:
+    """Where the values lie; None, a null pointer, for none."""
+    return None if values is None else values.data_ptr()
 
 
 def _vectors(queries: int) -> int:
@@ -132,27 +129,14 @@ def _vectors(queries: int) -> int:
     return max(vectors for vectors in (1, 2, 4) if vectors <= max(most, 1))
 
 
-def highest(passed: Passed, m: int) -> tuple[Tensor, Tensor]:
-    """The ``m`` highest similarities of each query, in any order, and their rows.
+def put_highest_first(passed: Passed, m: Tensor) -> None:
+    """Move the highest similarities of each query to the front, and their rows, in place.
 
-    They are moved to the front of what has passed, and share its memory.
+    Args:
+        passed (Passed): Of each query at least ``m`` entries are filled.
+        m (Tensor): int64, shape ``(B,)``, how many are moved; their order stays.
     """
     rows, width = passed.value.shape
-
-    def share(start: int, stop: int) -> None:
-        addresses = (part[start:].data_ptr() for part in passed)
-        library().select_highest(stop - start, width, m, *addresses)
-
-    _share_out(rows, share)
-    return passed.value[:, :m], passed.index[:, :m]
-
-
-def _share_out(total: int, work: Callable[[int, int], None]) -> None:
-    """Call ``work(start, stop)`` in as many threads as PyTorch uses; ctypes lets them all run."""
-    threads = min(torch.get_num_threads(), total)
-    edges = [total * share // threads for share in range(threads + 1)]
-    if threads == 1:
-        return work(0, total)
-    # Made anew each time, as threads do not outlive a fork; it takes a tenth of a millisecond.
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(work, edges, edges[1:]))
+    threads = max(min(torch.get_num_threads(), rows), 1)
+    addresses = map(_address, (m.contiguous(), *passed))
+    library().select_highest(threads, rows, width, *addresses)

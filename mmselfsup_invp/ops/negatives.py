@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .checks import require_choice, require_features, require_range
 from .clustering import cluster_sizes
-from .search import default_elements, top_m
+from .search import default_elements, nearest_first, top_m
 
 # Stands where a query has no negative at all: every row of the bank has its label.
 NO_NEGATIVE = -1
@@ -31,16 +31,18 @@ class _Candidates:
     label: Tensor
     own_label: Tensor
 
-    def nearest(self, width: int, _: torch.Generator | None) -> Ordered:
-        labels = dict(bank_label=self.label, query_label=self.own_label)
-        return top_m(self.query, self.bank, width, **labels)
+    def nearest(self, width: int, pool: Tensor, _: torch.Generator | None) -> Ordered:
+        return self._search(self.query, width, pool)
 
-    def farthest(self, width: int, _: torch.Generator | None) -> Ordered:
-        labels = dict(bank_label=self.label, query_label=self.own_label)
-        opposite, index = top_m(-self.query, self.bank, width, **labels)
+    def farthest(self, width: int, pool: Tensor, _: torch.Generator | None) -> Ordered:
+        opposite, index = self._search(-self.query, width, pool)
         return opposite.neg_(), index
 
-    def shuffled(self, width: int, generator: torch.Generator | None) -> Ordered:
+    def _search(self, query: Tensor, width: int, pool: Tensor) -> tuple[Tensor, Tensor]:
+        labels = dict(bank_label=self.label, query_label=self.own_label)
+        return nearest_first(*top_m(query, self.bank, width, sort=False, **labels), pool)
+
+    def shuffled(self, width: int, _: Tensor, generator: torch.Generator | None) -> Ordered:
         """A few queries at a time, lest a random number for each pair be held."""
         rows = max(default_elements(self.label.device) // len(self.label), 1)
         blocks = [
@@ -50,7 +52,7 @@ class _Candidates:
         return None, torch.cat(blocks)
 
 
-Order = Callable[[_Candidates, int, torch.Generator | None], Ordered]
+Order = Callable[[_Candidates, int, Tensor, torch.Generator | None], Ordered]
 
 # In which order the candidates of a query enter the pool; the first ones do.
 ORDERS: dict[str, Order] = {
@@ -152,7 +154,7 @@ def draw_negatives(
     pool = torch.maximum(count.clamp(max=num), _rounded_up(count * share))
     width = min(max(num, math.ceil(len(bank) * share)), len(bank))
     candidates = _Candidates(query, bank, labels, anchor_label)
-    similarity, index = ORDERS[strategy](candidates, width, generator)
+    similarity, index = ORDERS[strategy](candidates, width, pool.squeeze(1), generator)
     column = _draw_columns(pool, count >= num, width, num, generator, pooled=share > 0)
     index = index.gather(1, column).masked_fill_(count == 0, NO_NEGATIVE)
     if similarity is not None:

@@ -107,6 +107,29 @@ def _swap_with_last(values: Tensor, column: Tensor) -> None:
     values.scatter_(1, column, last)
 
 
+def nearest_first(similarity: Tensor, index: Tensor, num: Tensor) -> tuple[Tensor, Tensor]:
+    """Put the ``num`` most similar rows of each query first, in any order.
+
+    What stands behind them means nothing. Sorting does more than this asks for, and is what there
+    is on other devices than the CPU.
+
+    Args:
+        similarity (Tensor): float32, shape ``(B, m)``, without NaN.
+        index (Tensor): int64, shape ``(B, m)``, the rows of the bank.
+        num (Tensor): int64, shape ``(B,)``, at most m.
+
+    Returns:
+        tuple[Tensor, Tensor]: Similarity and index, of the same shapes.
+    """
+    if similarity.device.type == 'cpu' and native.available():
+        count = torch.full_like(num, similarity.size(1))
+        passed = native.Passed(similarity.clone(), index.int(), count)
+        native.put_highest_first(passed, num)
+        return passed.value, passed.index.long()
+    similarity, order = similarity.sort(dim=1, descending=True)
+    return similarity, index.gather(1, order)
+
+
 @dataclass
 class _Hidden:
     """What each query must not find."""
@@ -228,12 +251,13 @@ def _sieve_native(
         return None  # a NaN, which topk ranks first
     if visible.min() < plan.rank:
         return None
-    threshold = native.highest(passed, plan.rank)[0].amin(dim=1)
+    native.put_highest_first(passed, torch.full_like(passed.count, plan.rank))
+    threshold = passed.value[:, : plan.rank].amin(dim=1)
     passed = native.sift(query, _widened(bank), threshold, hidden, plan.width)
     if passed.count.min() < m or passed.count.max() > plan.width:
         return None
-    similarity, index = native.highest(passed, m)
-    return similarity.contiguous(), index.long()
+    native.put_highest_first(passed, torch.full_like(passed.count, m))
+    return passed.value[:, :m].contiguous(), passed.index[:, :m].long()
 
 
 def _sieve_torch(

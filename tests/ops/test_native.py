@@ -131,18 +131,47 @@ ROWS = {
 }
 
 
-@pytest.mark.parametrize('m', [1, 2, 200, 499, 500])
+@pytest.mark.parametrize('m', [0, 1, 2, 200, 499, 500])
 def test_the_highest_come_first(build, threads, m):
     value = torch.full((len(ROWS), 520), torch.nan)
     value[:, :500] = torch.stack(list(ROWS.values()))
     original = value.clone()
     index = torch.arange(520, dtype=torch.int32).repeat(len(ROWS), 1)
     passed = native.Passed(value, index, torch.full((len(ROWS),), 500))
-    highest, place = native.highest(passed, m)
+    native.put_highest_first(passed, torch.full((len(ROWS),), m))
+    highest, place = passed.value[:, :m], passed.index[:, :m]
     expected = original[:, :500].sort(dim=1, descending=True).values[:, :m]
     assert torch.equal(highest.sort(dim=1, descending=True).values, expected)
     assert torch.equal(original.gather(1, place.long()), highest)
     assert (place.diff(dim=1) > 0).all(), 'none twice, and the order is kept'
+
+
+def test_each_row_has_a_number_of_its_own(build, threads):
+    value = torch.stack([ROWS['random'], ROWS['descending'], ROWS['random']])
+    index = torch.arange(500, dtype=torch.int32).repeat(3, 1)
+    passed = native.Passed(value.clone(), index, torch.tensor([500, 400, 10]))
+    num = torch.tensor([7, 300, 10])
+    native.put_highest_first(passed, num)
+    for row in range(3):
+        filled, own = value[row, : passed.count[row]], passed.value[row, : num[row]]
+        assert set(own.tolist()) == set(filled.topk(int(num[row])).values.tolist())
+
+
+def test_a_row_with_nan_stays_within_its_bounds(build):
+    value = torch.tensor([[torch.nan, torch.nan, 1.0, 7.0], [2.0, 3.0, 4.0, 5.0]])
+    passed = native.Passed(value, torch.zeros(2, 4, dtype=torch.int32), torch.tensor([3, 4]))
+    native.put_highest_first(passed, torch.tensor([3, 1]))
+    assert value[0, 3] == 7 and value[1, 0] == 5
+
+
+def test_a_build_without_threads_serves_one(build, monkeypatch):
+    constants = dict(threaded=0)
+    read = native._constant
+    monkeypatch.setattr(native, '_constant', lambda own, name: constants.get(name, read(own, name)))
+    torch.set_num_threads(2)
+    assert not native.available()
+    torch.set_num_threads(1)
+    assert native.available()
 
 
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float16, torch.bfloat16])

@@ -289,3 +289,17 @@ def test_an_excluded_row_narrows_the_range():
 def test_features_that_do_not_fit_are_refused(query, bank, message):
     with pytest.raises(ValueError, match=message):
         top_m(query, bank, 1)
+
+
+@pytest.mark.parametrize('num', [[0, 5, 9], [9, 9, 9], [1, 1, 2]])
+def test_the_nearest_first_are_those_of_a_sort(num, compiled):
+    similarity = torch.randn(3, 9, generator=torch.Generator().manual_seed(11))
+    index = torch.randperm(27, generator=torch.Generator().manual_seed(12)).view(3, 9)
+    before = similarity.clone()
+    values, rows = search.nearest_first(similarity, index, torch.tensor(num))
+    assert torch.equal(similarity, before)
+    row_of = dict(zip(index.flatten().tolist(), before.flatten().tolist(), strict=True))
+    for row, first in enumerate(num):
+        own = values[row, :first]
+        assert torch.equal(own.sort(descending=True).values, before[row].topk(first).values)
+        assert [row_of[place] for place in rows[row, :first].tolist()] == own.tolist()
