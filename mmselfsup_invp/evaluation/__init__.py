@@ -1,10 +1,12 @@
 from .agreement import cluster_agreement
+from .checkpoints import PretrainedBackbone, read_backbone
 from .extraction import collect_features, extract_features
 from .graph_health import GraphHealth, graph_health, neighbour_purity
 from .knn import knn_accuracy, knn_predict
 
 __all__ = [
     'GraphHealth',
+    'PretrainedBackbone',
     'cluster_agreement',
     'collect_features',
     'extract_features',
@@ -12,4 +14,5 @@ __all__ = [
     'knn_accuracy',
     'knn_predict',
     'neighbour_purity',
+    'read_backbone',
 ]

@@ -1,0 +1,121 @@
+"""The backbone of a checkpoint: its weights, and the config that it was built from."""
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.runner import CheckpointLoader
+from torch import Tensor
+
+PREFIX = 'backbone.'
+
+
+@dataclass(frozen=True)
+class PretrainedBackbone:
+    """What a pre-training run leaves for those who use its network.
+
+    Attributes:
+        path (Path): The checkpoint.
+        state (dict[str, Tensor]): Weights, named as in the backbone itself (``conv1.weight``).
+        config (dict): Config of the backbone, without ``init_cfg``.
+        preprocessor (dict): ``mean``, ``std`` (0 to 255, in RGB order where ``bgr_to_rgb``) and
+            what else the run's data preprocessor was given, without its type.
+        epoch (int): Epochs trained; 0 where the checkpoint does not say.
+        experiment (str): Name of the run's config.
+    """
+
+    path: Path
+    state: dict[str, Tensor]
+    config: dict[str, Any]
+    preprocessor: dict[str, Any]
+    epoch: int
+    experiment: str
+
+    def build_config(self, random_init: bool = False) -> dict[str, Any]:
+        """Config that builds the backbone with these weights, or as it is initialised."""
+        if random_init:
+            return dict(self.config)
+        weights = dict(type='Pretrained', checkpoint=str(self.path), prefix=PREFIX)
+        return dict(self.config, init_cfg=weights)
+
+
+def read_backbone(path: str | Path) -> PretrainedBackbone:
+    """Read the backbone of a checkpoint that MMEngine's runner wrote.
+
+    Args:
+        path (str | Path): File ``epoch_*.pth`` or ``iter_*.pth`` of a pre-training run of any
+            method; its config lies in the file.
+
+    Returns:
+        PretrainedBackbone: Weights and config, on the CPU.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file is no such checkpoint, or holds no backbone.
+
+    Example:
+        >>> backbone = read_backbone('work_dirs/invp/epoch_800.pth')  # doctest: +SKIP
+        >>> backbone.config['type'], backbone.config['depth']  # doctest: +SKIP
+        ('ResNet', 50)
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f'There is no checkpoint {path}.{_suggestion(path)}')
+    try:
+        checkpoint = CheckpointLoader.load_checkpoint(str(path), map_location='cpu')
+    except Exception as error:  # Damaged files make the unpickler fail in any way.
+        raise ValueError(f'{path} cannot be read as a checkpoint of PyTorch: {error}') from error
+    weights = _weights(path, checkpoint)
+    config = _run_config(path, checkpoint)
+    model = config.model
+    preprocessor = dict(model.get('data_preprocessor') or config.get('data_preprocessor') or {})
+    preprocessor.pop('type', None)
+    backbone = model.backbone.to_dict()
+    backbone.pop('init_cfg', None)
+    meta = checkpoint['meta']
+    return PretrainedBackbone(
+        path, weights, backbone, preprocessor, meta.get('epoch', 0), _experiment(meta, config)
+    )
+
+
+def _suggestion(path: Path) -> str:
+    found = sorted(path.parent.glob('*.pth')) if path.parent.is_dir() else []
+    return f' In that folder: {", ".join(file.name for file in found)}.' if found else ''
+
+
+def _weights(path: Path, checkpoint: Any) -> dict[str, Tensor]:
+    state = checkpoint.get('state_dict') if isinstance(checkpoint, dict) else None
+    if not isinstance(state, dict):
+        raise ValueError(
+            f'{path} has no "state_dict": it is no checkpoint of MMEngine. Give the epoch_*.pth of '
+            'a pre-training run.'
+        )
+    weights = {
+        name.removeprefix(PREFIX): value for name, value in state.items() if name.startswith(PREFIX)
+    }
+    if not weights:
+        parts = Counter(name.partition('.')[0] for name in state)
+        found = ', '.join(f'{name} ({count})' for name, count in parts.most_common(8))
+        raise ValueError(
+            f'{path} holds no weights named "{PREFIX}...". Found (tensors): {found or "none"}. '
+            'Give a checkpoint of pre-training, not an exported or a detection model.'
+        )
+    return weights
+
+
+def _run_config(path: Path, checkpoint: dict) -> Config:
+    text = checkpoint.get('meta', {}).get('cfg')
+    if not text:
+        raise ValueError(
+            f"{path} does not hold the config of its run (meta['cfg']), which MMEngine's runner "
+            'writes. Without it the network cannot be built.'
+        )
+    return Config.fromstring(text, '.py')
+
+
+def _experiment(meta: dict, config: Config) -> str:
+    """The name that MMEngine gives a run, without the time that it appends."""
+    name = meta.get('experiment_name', '')
+    return name.rsplit('_', 2)[0] if name.count('_') > 1 else name or config.model.type
