@@ -23,6 +23,7 @@ PLAIN = dict(
     type=('ResNet', 'mmselfsup.ResNet', 'mmcls.ResNet'),
     depth=(18, 34, 50, 101, 152),
     stem=('7x7',),
+    avg_down=(False,),
 )
 STANDARD = dict(
     **PLAIN,
@@ -32,7 +33,6 @@ STANDARD = dict(
     strides=((1, 2, 2, 2),),
     dilations=((1, 1, 1, 1),),
     style=('pytorch',),
-    avg_down=(False,),
     norm_eps=(1e-5,),
 )
 
@@ -144,7 +144,7 @@ def _save_mmdet(weights: Weights, meta: dict[str, Any], path: Path) -> None:
 
 
 def _mmdet_config(network: Network) -> dict[str, Any]:
-    """Config of MMDetection's ResNet, without what its class defaults to."""
+    """Arguments of MMDetection's ResNet, without what it defaults to."""
     settings = network.settings
     defaults = dict(
         stem_channels=settings['base_channels'],
@@ -152,7 +152,6 @@ def _mmdet_config(network: Network) -> dict[str, Any]:
         num_stages=4,
         strides=(1, 2, 2, 2),
         dilations=(1, 1, 1, 1),
-        avg_down=False,
     )
     config = {name: settings[name] for name, value in defaults.items() if settings[name] != value}
     if 'num_stages' in config:
@@ -160,7 +159,7 @@ def _mmdet_config(network: Network) -> dict[str, Any]:
     if settings['norm_eps'] != 1e-5:
         config['norm_cfg'] = dict(type='BN', eps=settings['norm_eps'], requires_grad=True)
     # The style is a default, too, but detectors that are inherited from may have the other.
-    return dict(type='ResNet', depth=settings['depth'], style=settings['style'], **config)
+    return dict(depth=settings['depth'], style=settings['style'], **config)
 
 
 def _verify_mmdet(path: Path, network: Network) -> Verified:
@@ -169,16 +168,16 @@ def _verify_mmdet(path: Path, network: Network) -> Verified:
             'mmdet is not installed: the file cannot be verified. Install it with '
             '`pip install mmdet==3.3.0`.'
         )
-    from mmdet.registry import MODELS
+    from mmdet.models import ResNet  # Not by a registry, which heeds the scope of a run.
 
-    model = MODELS.build(_mmdet_config(network))
+    model = ResNet(**_mmdet_config(network))
     weights = torch.load(path, map_location='cpu')['state_dict']
     return _verify_features(weights, model, network, f"mmdet's ResNet-{network.settings['depth']}")
 
 
 def _use_mmdet(path: Path, network: Network, meta: dict[str, Any]) -> str:
     weights = dict(type='Pretrained', checkpoint=str(path))
-    model = dict(backbone=dict(_mmdet_config(network), init_cfg=weights))
+    model = dict(backbone=dict(type='ResNet', **_mmdet_config(network), init_cfg=weights))
     if 'mean' in meta:
         model['data_preprocessor'] = dict(
             mean=meta['mean'], std=meta['std'], bgr_to_rgb=meta['channel_order'] == 'RGB'
@@ -201,7 +200,7 @@ def _verify_detectron2(path: Path, network: Network) -> Verified:
     label = f"Detectron2's ResNet-{depth}"
     weights = pickle.loads(path.read_bytes())['model']
     require_same_shapes(shapes(weights), detectron2_shapes(depth), 'the written file', label)
-    return Verified(f'the names and shapes of {label}, and nothing else')
+    return Verified(f'names and shapes are those of {label}')
 
 
 def _use_detectron2(path: Path, network: Network, meta: dict[str, Any]) -> str:
