@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from mmengine.model import revert_sync_batchnorm
+from mmengine.registry import DefaultScope
 from mmselfsup.registry import MODELS
 from torch import Tensor, nn
 
@@ -27,7 +28,8 @@ class Network:
     Attributes:
         module (nn.Module): The network in eval mode, on the CPU.
         settings (dict[str, Any]): ``type`` as the config has it. Of a ResNet also what its class
-            was given (``depth``, ``base_channels``, ...), ``stem`` (``'7x7'``) and ``norm_eps``.
+            was given (``depth``, ``base_channels``, ...), ``stem`` (``'7x7'``), ``norm`` and
+            ``norm_eps``.
     """
 
     module: nn.Module
@@ -59,7 +61,10 @@ def build_network(backbone: PretrainedBackbone) -> Network:
     Raises:
         ValueError: If weights are missing, unexpected, of another shape, NaN or infinite.
     """
-    module = revert_sync_batchnorm(MODELS.build(backbone.build_config(random_init=True)))
+    # The names in the config are those of the run, whatever else this process has built.
+    with DefaultScope.overwrite_default_scope('mmselfsup'):
+        module = MODELS.build(backbone.build_config(random_init=True))
+    module = revert_sync_batchnorm(module)
     require_same_shapes(
         shapes(backbone.state), shapes(module.state_dict()), str(backbone.path), 'its own config'
     )
@@ -81,7 +86,8 @@ def _settings(module: nn.Module, kind: str) -> dict[str, Any]:
     found['strides'], found['dilations'] = tuple(module.strides), tuple(module.dilations)
     kernel = 'deep' if module.deep_stem else '{}x{}'.format(*module.conv1.kernel_size)
     eps = {layer.eps for layer in module.modules() if hasattr(layer, 'eps')}
-    return dict(type=kind, stem=kernel, norm_eps=max(eps), **found)
+    norm = dict(norm=module.norm_cfg['type'], norm_eps=max(eps))
+    return dict(type=kind, stem=kernel, **norm, **found)
 
 
 def shapes(weights: Mapping[str, Any]) -> Shapes:

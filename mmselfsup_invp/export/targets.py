@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.config import Config
 from torch import Tensor, nn
 from torchvision.models import get_model
 
@@ -23,6 +22,7 @@ PLAIN = dict(
     type=('ResNet', 'mmselfsup.ResNet', 'mmcls.ResNet'),
     depth=(18, 34, 50, 101, 152),
     stem=('7x7',),
+    norm=('BN', 'BN2d', 'SyncBN'),
     avg_down=(False,),
 )
 STANDARD = dict(
@@ -123,7 +123,9 @@ def _use_torchvision(path: Path, network: Network, meta: dict[str, Any]) -> str:
 def _verify_timm(path: Path, network: Network) -> Verified:
     if find_spec('timm') is None:
         found = _verify_torchvision(path, network)
-        return Verified(f'{found.how}; timm, which uses its names, is not here', found.difference)
+        return Verified(
+            f'{found.how}; timm, whose names are the same, is not installed', found.difference
+        )
     import timm
 
     model = timm.create_model(network.name, num_classes=0)
@@ -182,7 +184,17 @@ def _use_mmdet(path: Path, network: Network, meta: dict[str, Any]) -> str:
         model['data_preprocessor'] = dict(
             mean=meta['mean'], std=meta['std'], bgr_to_rgb=meta['channel_order'] == 'RGB'
         )
-    return Config(dict(model=model)).pretty_text.strip()
+    parts = ''.join(f'    {name}={_dict_call(config)},\n' for name, config in model.items())
+    return f'model = dict(\n{parts})'
+
+
+def _dict_call(config: dict[str, Any]) -> str:
+    """A config as OpenMMLab writes it, in one line."""
+    items = {
+        name: _dict_call(value) if isinstance(value, dict) else repr(value)
+        for name, value in config.items()
+    }
+    return f'dict({", ".join(f"{name}={value}" for name, value in items.items())})'
 
 
 # ---- Detectron2 ----
