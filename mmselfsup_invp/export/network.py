@@ -59,11 +59,14 @@ def build_network(backbone: PretrainedBackbone) -> Network:
         Network: In eval mode, on the CPU; synchronised batch norms made plain ones.
 
     Raises:
-        ValueError: If weights are missing, unexpected, of another shape, NaN or infinite.
+        ValueError: If its type is not registered, or weights are missing, unexpected, of another shape, NaN or infinite.
     """
     # The names in the config are those of the run, whatever else this process has built.
-    with DefaultScope.overwrite_default_scope('mmselfsup'):
-        module = MODELS.build(backbone.build_config(random_init=True))
+    try:
+        with DefaultScope.overwrite_default_scope('mmselfsup'):
+            module = MODELS.build(backbone.build_config(random_init=True))
+    except KeyError as error:  # Not registered.
+        raise ValueError(f'The backbone of {backbone.path} cannot be built: {error}') from error
     module = revert_sync_batchnorm(module)
     require_same_shapes(
         shapes(backbone.state), shapes(module.state_dict()), str(backbone.path), 'its own config'

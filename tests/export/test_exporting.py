@@ -275,6 +275,13 @@ class TestOtherNetworks:
         ):
             export_backbone(path, 'torchvision')
 
+    def test_an_unknown_class_is_named(self, small, tmp_path):
+        checkpoint = torch.load(small)
+        checkpoint['meta']['cfg'] = checkpoint['meta']['cfg'].replace("'ResNet'", "'OwnNet'")
+        torch.save(checkpoint, tmp_path / 'e.pth')
+        with pytest.raises(ValueError, match='e.pth cannot be built: .*OwnNet is not in the'):
+            export_backbone(tmp_path / 'e.pth', 'torchvision')
+
 
 def without_bn1(state: dict[str, Tensor]) -> None:
     del state['backbone.bn1.bias'], state['backbone.bn1.weight']
