@@ -59,7 +59,8 @@ def build_network(backbone: PretrainedBackbone) -> Network:
         Network: In eval mode, on the CPU; synchronised batch norms made plain ones.
 
     Raises:
-        ValueError: If its type is not registered, or weights are missing, unexpected, of another shape, NaN or infinite.
+        ValueError: If its type is not registered, or weights are missing, unexpected, of another
+            shape, NaN or infinite.
     """
     # The names in the config are those of the run, whatever else this process has built.
     try:
