@@ -1,0 +1,4 @@
+from .exporting import Export, export_backbone
+from .targets import TARGETS
+
+__all__ = ['TARGETS', 'Export', 'export_backbone']
