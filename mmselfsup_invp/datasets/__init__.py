@@ -1,4 +1,13 @@
-from .info import image_labels, num_images
+from .few_labels import FewLabels
+from .info import image_labels, label_vector, num_images
 from .transforms import AugmentedViews, LoadImage, PILGaussianBlur
 
-__all__ = ['AugmentedViews', 'LoadImage', 'PILGaussianBlur', 'image_labels', 'num_images']
+__all__ = [
+    'AugmentedViews',
+    'FewLabels',
+    'LoadImage',
+    'PILGaussianBlur',
+    'image_labels',
+    'label_vector',
+    'num_images',
+]

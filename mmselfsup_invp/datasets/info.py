@@ -1,5 +1,7 @@
 """What a run needs to know of a data set: how many rows a bank takes, and the labels, if any."""
 
+from collections.abc import Sequence
+
 import torch
 from mmengine.dataset import BaseDataset, ClassBalancedDataset, ConcatDataset, RepeatDataset
 from torch import Tensor
@@ -43,3 +45,25 @@ def image_labels(dataset: object) -> Tensor | None:
     infos = (source.get_data_info(index) for index in range(len(source)))
     labels = [int(info.get('gt_label', -1)) for info in infos]
     return torch.tensor(labels) if labels and min(labels) >= 0 else None
+
+
+def label_vector(label: Tensor, difficult: Sequence[int] | None, num_classes: int) -> Tensor:
+    """Which classes an image shows.
+
+    Args:
+        label (Tensor): int64, shape ``(L,)``, its classes.
+        difficult (Sequence[int], optional): Classes of objects that VOC calls difficult; those
+            that are not in ``label`` too are neither present nor absent.
+        num_classes (int): C.
+
+    Returns:
+        Tensor: int64, shape ``(C,)``, on the device of ``label``: 1 present, 0 absent, -1 neither.
+
+    Example:
+        >>> label_vector(torch.tensor([2]), [0, 2], 4)
+        tensor([-1,  0,  1,  0])
+    """
+    vector = torch.zeros(num_classes, dtype=torch.int64, device=label.device)
+    vector[list(difficult or [])] = -1
+    vector[label] = 1
+    return vector

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from mmengine.config import Config
 from mmengine.runner import CheckpointLoader
-from torch import Tensor
+from torch import Tensor, nn
 
 PREFIX = 'backbone.'
 
@@ -40,6 +41,33 @@ class PretrainedBackbone:
         weights = dict(type='Pretrained', checkpoint=str(self.path), prefix=PREFIX)
         return dict(self.config, init_cfg=weights)
 
+    def check_loaded(self, backbone: nn.Module) -> None:
+        """Make sure that every weight has arrived in a backbone.
+
+        Raises:
+            ValueError: If weights are missing, unexpected or of other values; it names them.
+        """
+        built = backbone.state_dict()
+        faults = {
+            'not in the checkpoint': built.keys() - self.state.keys(),
+            'not in the network': self.state.keys() - built.keys(),
+            'with other values': {
+                name
+                for name in built.keys() & self.state.keys()
+                if not torch.equal(built[name].cpu(), self.state[name].cpu())
+            },
+        }
+        texts = [
+            f'{len(names)} {fault} ({", ".join(sorted(names)[:3])}, ...)'
+            for fault, names in faults.items()
+            if names
+        ]
+        if texts:
+            raise ValueError(
+                f'The backbone {type(backbone).__name__} did not take the weights of {self.path}: '
+                f'{"; ".join(texts)}. The network has to be the one of the checkpoint.'
+            )
+
 
 def read_backbone(path: str | Path) -> PretrainedBackbone:
     """Read the backbone of a checkpoint that MMEngine's runner wrote.
@@ -64,7 +92,7 @@ def read_backbone(path: str | Path) -> PretrainedBackbone:
     if not path.is_file():
         raise FileNotFoundError(f'There is no checkpoint {path}.{_suggestion(path)}')
     try:
-        checkpoint = CheckpointLoader.load_checkpoint(str(path), map_location='cpu')
+        checkpoint = CheckpointLoader.load_checkpoint(str(path), 'cpu', logger='silent')
     except Exception as error:  # Damaged files make the unpickler fail in any way.
         raise ValueError(f'{path} cannot be read as a checkpoint of PyTorch: {error}') from error
     weights = _weights(path, checkpoint)

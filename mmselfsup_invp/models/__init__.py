@@ -1,4 +1,4 @@
-from .algorithms import InterCLR, InvP, MomentumInterCLR, MomentumInvP, SeLa
+from .algorithms import InterCLR, InvP, MomentumInterCLR, MomentumInvP, SeLa, TapProbe
 from .backbones import AlexNetBN
 from .branches import OnlineClusterBranch
 from .heads import BankMarginHead, InvPHead, QueueMarginHead, SelfLabelHead
@@ -35,4 +35,5 @@ __all__ = [
     'SeLa',
     'SelfLabelHead',
     'SelfLabelMemory',
+    'TapProbe',
 ]

@@ -4,6 +4,7 @@ from .invp import InvP
 from .momentum_interclr import MomentumInterCLR
 from .momentum_invp import MomentumInvP
 from .sela import SeLa
+from .tap_probe import TapProbe
 
 __all__ = [
     'EmbeddingModel',
@@ -12,5 +13,6 @@ __all__ = [
     'MomentumInterCLR',
     'MomentumInvP',
     'SeLa',
+    'TapProbe',
     'sample_ids',
 ]

@@ -1,0 +1,14 @@
+_base_ = ['../_base_/finetune.py', '../_base_/cifar10.py', '../_base_/runtime.py']
+
+model = dict(head=dict(num_classes=10))
+optim_wrapper = dict(optimizer=dict(lr=0.01))
+param_scheduler = [dict(type='CosineAnnealingLR', T_max=30, by_epoch=True)]
+train_cfg = dict(max_epochs=30, val_interval=1)
+
+benchmark = dict(
+    name='cifar10-finetune',
+    title='CIFAR-10 at 32 pixels, the whole network fine-tuned',
+    kind='training',
+    metric='accuracy/top1',
+    data='cifar10',
+)

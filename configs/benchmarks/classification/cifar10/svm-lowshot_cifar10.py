@@ -1,0 +1,8 @@
+_base_ = 'svm_cifar10.py'
+
+benchmark = dict(
+    name='cifar10-lowshot',
+    title='CIFAR-10 at 32 pixels, linear SVMs on 1 to 96 positives a class, five draws of each',
+    kind='few_shot',
+    options=dict(shots=(1, 2, 4, 8, 16, 32, 64, 96), samples=5),
+)

@@ -1,0 +1,31 @@
+import torch
+from mmcls.evaluation import VOCAveragePrecision
+from mmselfsup.registry import METRICS
+
+from ...ops.checks import require_choice
+from ..average_precision import RULES, mean_average_precision
+
+
+@METRICS.register_module()
+class VOCMeanAveragePrecision(VOCAveragePrecision):
+    """Mean average precision of VOC's classes by a rule that MMClassification lacks.
+
+    Args:
+        rule (str): ``'11points'`` (VOC 2007 and InvP's transfer table) or ``'area'``; see
+            :func:`~mmselfsup_invp.evaluation.average_precision`. Defaults to ``'11points'``.
+        **kwargs: As for MMClassification's ``VOCAveragePrecision``; by default classes of which an
+            image shows difficult objects alone do not count there.
+    """
+
+    def __init__(self, rule: str = '11points', **kwargs) -> None:
+        super().__init__(**kwargs)
+        require_choice('rule', rule, RULES)
+        self.rule = rule
+
+    def compute_metrics(self, results: list[dict]) -> dict[str, float]:
+        """``mAP`` in percent."""
+        scores, targets = (
+            torch.stack([result[key] for result in results]).cpu().numpy()
+            for key in ('pred_score', 'gt_score')
+        )
+        return dict(mAP=mean_average_precision(scores, targets.astype(int), self.rule))

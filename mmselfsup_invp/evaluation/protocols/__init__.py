@@ -1,0 +1,29 @@
+"""The papers' evaluations of a checkpoint, each a config with a ``benchmark`` entry."""
+
+from .frozen import run_few_shot, run_knn, run_svm
+from .job import Benchmark, Job, Outcome, find_benchmarks, read_benchmark
+from .results import results_table, write_outcome
+from .training import run_training
+
+# What a benchmark's `kind` names.
+KINDS = {
+    'training': run_training,
+    'knn': run_knn,
+    'svm': run_svm,
+    'few_shot': run_few_shot,
+}
+
+__all__ = [
+    'KINDS',
+    'Benchmark',
+    'Job',
+    'Outcome',
+    'find_benchmarks',
+    'read_benchmark',
+    'results_table',
+    'run_few_shot',
+    'run_knn',
+    'run_svm',
+    'run_training',
+    'write_outcome',
+]

@@ -1,0 +1,103 @@
+"""Benchmarks that train: MMEngine's runner on the benchmark's config, with our backbone."""
+
+import json
+from collections import defaultdict
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+from mmengine.runner import Runner
+
+from .job import Job, Outcome
+
+
+def run_training(job: Job) -> Outcome:
+    """Train on top of the checkpoint, or go on where an earlier call was interrupted.
+
+    ``model`` of the config is a ``TapProbe`` or a classifier of MMClassification; its backbone,
+    preprocessor and, where there is one, the width of its head are set here.
+
+    Raises:
+        ValueError: If the data set has other classes than the config says, or a weight of the
+            checkpoint did not arrive.
+    """
+    backbone = job.build_backbone()
+    config = _training_config(job, _width(backbone))
+    runner = Runner.from_cfg(config)
+    _check_classes(runner, config)
+    runner.train()
+    history = read_scalars(job.work_dir)
+    return _outcome(job, history, runner.epoch)
+
+
+def _width(backbone: torch.nn.Module) -> int:
+    """Channels of the last feature map."""
+    with torch.no_grad():
+        return backbone(torch.zeros(1, 3, 64, 64))[-1].size(1)
+
+
+def _training_config(job: Job, width: int) -> Config:
+    config = Config(job.config.to_dict())
+    config.work_dir = str(job.work_dir)
+    config.randomness = dict(seed=job.seed)
+    config.resume = True
+    config.model.backbone = job.backbone_config()
+    config.model.data_preprocessor = job.preprocessor_config()
+    if 'head' in config.model:
+        config.model.head.in_channels = width
+    return config
+
+
+def _check_classes(runner: Runner, config: Config) -> None:
+    """Refuse labels that the classifier has no output for, and outputs without images."""
+    num_classes = config.model.get('num_classes') or config.model.head.num_classes
+    for name in ('train_dataloader', 'val_dataloader'):
+        loader = runner.build_dataloader(getattr(runner, f'_{name}'))
+        source = loader.dataset
+        while hasattr(source, 'dataset'):
+            source = source.dataset
+        labels = {label for index in range(len(source)) for label in source.get_cat_ids(index)}
+        if name == 'train_dataloader' and labels and max(labels) + 1 != num_classes:
+            raise ValueError(
+                f'The config says {num_classes} classes, but the training labels of '
+                f'{getattr(source, "ann_file", "") or source.data_root} run from {min(labels)} to '
+                f'{max(labels)}. Set num_classes in the model of the benchmark config, or give '
+                'the right data set.'
+            )
+        if labels and max(labels) >= num_classes:
+            raise ValueError(
+                f'{name} has the label {max(labels)}, but there are {num_classes} classes.'
+            )
+
+
+def read_scalars(work_dir: str | Path) -> dict[str, dict[int, float]]:
+    """Figures by name and step from all logs of a run, resumed parts included.
+
+    Args:
+        work_dir (str | Path): Folder of the run. A later part overwrites what it did again.
+
+    Returns:
+        dict[str, dict[int, float]]: ``{'taps/best': {1: 40.2, ...}}``.
+    """
+    history: dict[str, dict[int, float]] = defaultdict(dict)
+    for log in sorted(Path(work_dir).glob('*/vis_data/scalars.json')):
+        for line in log.read_text().splitlines():
+            entry = json.loads(line)
+            step = entry.pop('step', entry.get('epoch', 0))
+            for name, value in entry.items():
+                history[name][step] = value
+    return dict(history)
+
+
+def _outcome(job: Job, history: dict[str, dict[int, float]], epochs: int) -> Outcome:
+    values = history.get(job.benchmark.metric)
+    if not values:
+        raise ValueError(
+            f'The log of {job.work_dir} has no figure {job.benchmark.metric!r}; it has '
+            f'{", ".join(sorted(history))}. Mend benchmark.metric of the config.'
+        )
+    last = max(values)
+    evaluated = {
+        name: steps[last] for name, steps in history.items() if last in steps and '/' in name
+    }
+    return Outcome(values[last], max(values.values()), epochs, evaluated)

@@ -1,0 +1,197 @@
+from collections.abc import Iterator, Sequence
+
+import torch
+import torch.nn.functional as F
+from mmengine.model import BaseModel
+from mmselfsup.registry import MODELS
+from torch import Tensor, nn
+
+from ...datasets.info import label_vector
+from ...ops.checks import require_choice
+
+POOLS = {'mean': nn.AdaptiveAvgPool2d, 'max': nn.AdaptiveMaxPool2d}
+NORMS = ('affine', 'train')
+LOSSES = {
+    'single': F.cross_entropy,
+    # Summed over the classes.
+    'multi': lambda logits, target: _masked_bce(logits, target).sum() / len(logits),
+}
+
+
+def block_taps(backbone: nn.Module) -> dict[str, nn.Module]:
+    """The modules of a ResNet whose outputs are probed: its stem and each residual block.
+
+    Args:
+        backbone (nn.Module): A ResNet of MMClassification or MMSelfSup.
+
+    Returns:
+        dict[str, nn.Module]: ``'stem'`` (after max pooling, where there is one), ``'layer1.0'``,
+        and so on; 17 for a ResNet-50.
+
+    Raises:
+        ValueError: If the backbone has no such blocks.
+    """
+    if not getattr(backbone, 'res_layers', None):
+        raise ValueError(
+            f'The blocks of {type(backbone).__name__} cannot be probed: it is no ResNet of '
+            "MMClassification. Use the host's linear configs, which probe its last feature map."
+        )
+    stem = backbone.maxpool if hasattr(backbone, 'maxpool') else backbone.relu
+    blocks = {
+        f'{name}.{number}': block
+        for name in backbone.res_layers
+        for number, block in enumerate(getattr(backbone, name))
+    }
+    return {'stem': stem, **blocks}
+
+
+def _masked_bce(logits: Tensor, target: Tensor) -> Tensor:
+    """Binary cross entropy; 0 where the target is -1."""
+    loss = F.binary_cross_entropy_with_logits(logits, target.clamp(min=0).float(), reduction='none')
+    return loss.masked_fill(target < 0, 0)
+
+
+class TapHead(nn.Sequential):
+    """Pooling, normalisation of each feature, and a linear classifier."""
+
+    def __init__(self, channels: int, size: int, pool: str, num_classes: int) -> None:
+        width = channels * size * size
+        super().__init__(
+            POOLS[pool](size), nn.Flatten(), nn.BatchNorm1d(width), nn.Linear(width, num_classes)
+        )
+        nn.init.normal_(self[-1].weight, std=0.01)
+        nn.init.zeros_(self[-1].bias)
+
+
+@MODELS.register_module()
+class TapProbe(BaseModel):
+    """Linear classifiers on a frozen ResNet: one on its stem and on each residual block.
+
+    The protocol of InvP (`arXiv:2010.11694 <https://arxiv.org/abs/2010.11694>`_, section 4.1, and
+    its official code), in which the best of the 17 taps of a ResNet-50 counts. All classifiers
+    train at once, each on its own loss; the loss is their sum.
+
+    Args:
+        backbone (dict): Config of the ResNet, with ``init_cfg`` for its weights.
+        num_classes (int): C.
+        pool_sizes (Sequence[int]): Height and width to which the stem and the blocks of each stage
+            are pooled. Defaults to (12, 6, 4, 3, 1) (the code; it comments on 2 for the last).
+            ``(1, 1, 1, 1, 1)`` is the global pooling of the paper's text.
+        pool (str): ``'mean'`` or ``'max'``. Defaults to ``'mean'``.
+        norm (str): ``'affine'``: the normalisation keeps its initial statistics and only scales
+            and shifts, as in the code, whose training loop leaves it in evaluation mode;
+            ``'train'``: usual batch normalisation. Defaults to ``'affine'``.
+        labels (str): ``'single'``: one class an image, cross entropy; ``'multi'``: any number,
+            binary cross entropy, summed over the classes, -1 left out. Defaults to ``'single'``.
+        data_preprocessor (dict, optional): As for MMClassification's classifiers.
+        init_cfg (dict, optional): Not used.
+
+    Raises:
+        ValueError: If an option is not valid, or the backbone is no ResNet.
+
+    Attributes:
+        taps (list[str]): Names of the taps, in order.
+    """
+
+    def __init__(
+        self,
+        backbone: dict,
+        num_classes: int,
+        pool_sizes: Sequence[int] = (12, 6, 4, 3, 1),
+        pool: str = 'mean',
+        norm: str = 'affine',
+        labels: str = 'single',
+        data_preprocessor: dict | None = None,
+        init_cfg: dict | None = None,
+    ) -> None:
+        if isinstance(data_preprocessor, dict):
+            data_preprocessor = dict(dict(type='mmcls.ClsDataPreprocessor'), **data_preprocessor)
+        super().__init__(data_preprocessor, init_cfg)
+        require_choice('pool', pool, POOLS)
+        require_choice('norm', norm, NORMS)
+        require_choice('labels', labels, LOSSES)
+        self.num_classes = num_classes
+        self.norm = norm
+        self.labels = labels
+        self.backbone = MODELS.build(backbone)
+        self.backbone.requires_grad_(False)
+        self.outputs: dict[str, Tensor] = {}
+        taps = block_taps(self.backbone)
+        self.taps = list(taps)
+        for name, module in taps.items():
+            module.register_forward_hook(self._keep(name))
+        stages = len(self.backbone.res_layers)
+        if len(pool_sizes) != stages + 1:
+            raise ValueError(
+                f'pool_sizes = {tuple(pool_sizes)} must have {stages + 1} entries: one for the '
+                f'stem and one for each of the {stages} stages of the backbone.'
+            )
+        self.heads = nn.ModuleList(self._build_heads(pool_sizes, pool))
+        self.train()
+
+    def _keep(self, name: str):
+        def keep(module: nn.Module, inputs: tuple, output: Tensor) -> None:
+            self.outputs[name] = output
+
+        return keep
+
+    def _build_heads(self, pool_sizes: Sequence[int], pool: str) -> Iterator[TapHead]:
+        stage_of = ['stem', *self.backbone.res_layers]
+        self.backbone.eval()
+        for name, feature in self._features(torch.zeros(1, 3, 64, 64)).items():
+            size = pool_sizes[stage_of.index(name.partition('.')[0])]
+            yield TapHead(feature.size(1), size, pool, self.num_classes)
+
+    @torch.no_grad()
+    def _features(self, image: Tensor) -> dict[str, Tensor]:
+        self.backbone(image)
+        features = {name: self.outputs[name] for name in self.taps}
+        self.outputs.clear()
+        return features
+
+    def train(self, mode: bool = True) -> 'TapProbe':
+        """Set the mode of the heads; the backbone is always in evaluation mode."""
+        super().train(mode)
+        self.backbone.eval()
+        if self.norm == 'affine':
+            for head in self.heads:
+                head[2].eval()
+        return self
+
+    def forward(
+        self, inputs: Tensor, data_samples: list | None = None, mode: str = 'tensor'
+    ) -> Tensor | dict[str, Tensor] | list:
+        """Classify images by every tap.
+
+        Args:
+            inputs (Tensor): Float, shape ``(B, 3, H, W)``.
+            data_samples (list[ClsDataSample], optional): With ``gt_label``.
+            mode (str): ``'tensor'``, ``'loss'`` or ``'predict'``.
+
+        Returns:
+            Tensor | dict | list: Logits ``(B, T, C)``; the sum of the losses as ``loss``; or the
+            samples with ``tap_scores``, float, ``(T, C)``.
+        """
+        features = self._features(inputs).values()
+        logits = torch.stack([head(x) for head, x in zip(self.heads, features, strict=True)], 1)
+        if mode == 'tensor':
+            return logits
+        if mode == 'predict':
+            for sample, scores in zip(data_samples, logits, strict=True):
+                sample.set_field(scores, 'tap_scores')
+            return data_samples
+        target = self._targets(data_samples)
+        loss = LOSSES[self.labels]
+        return dict(loss=sum(loss(each.float(), target) for each in logits.unbind(1)))
+
+    def _targets(self, data_samples: list) -> Tensor:
+        if self.labels == 'single':
+            return torch.cat([sample.gt_label.label for sample in data_samples])
+        return torch.stack(
+            [
+                label_vector(
+                    sample.gt_label.label, sample.get('gt_label_difficult'), self.num_classes
+                )
+                for sample in data_samples
+            ]
+        )

@@ -1,0 +1,68 @@
+import numpy as np
+import pytest
+import torch
+from mmcls.structures import ClsDataSample
+
+from mmselfsup_invp.evaluation import TapMetric, VOCMeanAveragePrecision, mean_average_precision
+
+
+def predictions(num=12, taps=3, classes=4, many=False, seed=0):
+    """Samples as the runner hands them on, with their scores and labels."""
+    random = torch.Generator().manual_seed(seed)
+    scores = torch.randn(num, taps, classes, generator=random)
+    labels = torch.randint(classes, (num,), generator=random).tolist()
+    packed = []
+    for own, label in zip(scores, labels, strict=True):
+        sample = ClsDataSample().set_gt_label([label, (label + 1) % classes] if many else label)
+        sample.set_metainfo(dict(gt_label_difficult=[(label + 2) % classes] if many else []))
+        sample.set_field(own, 'tap_scores')
+        sample.set_pred_score(own[0])
+        packed.append(sample)
+    return packed, scores, torch.tensor(labels)
+
+
+def evaluate(metric, packed):
+    metric.process({}, [sample.to_dict() for sample in packed[:5]])
+    metric.process({}, [sample.to_dict() for sample in packed[5:]])
+    return metric.evaluate(len(packed))
+
+
+def test_accuracy_of_each_tap_and_the_best():
+    packed, scores, labels = predictions()
+    found = evaluate(TapMetric(['stem', 'a', 'b']), packed)
+    expected = (scores.argmax(dim=2) == labels[:, None]).float().mean(dim=0) * 100
+    names = ['taps/01_stem', 'taps/02_a', 'taps/03_b']
+    assert [found[name] for name in names] == pytest.approx(expected.tolist())
+    assert found['taps/best'] == pytest.approx(expected.max().item())
+    assert found['taps/best_tap'] == expected.argmax() + 1
+
+
+def targets(labels, classes=4):
+    target = np.zeros((len(labels), classes), dtype=int)
+    for row, label in enumerate(labels.tolist()):
+        target[row, [label, (label + 1) % classes]] = 1
+        target[row, (label + 2) % classes] = -1
+    return target
+
+
+def test_mean_average_precision_of_each_tap():
+    packed, scores, labels = predictions(many=True)
+    found = evaluate(TapMetric(score='map'), packed)
+    for tap in range(3):
+        expected = mean_average_precision(scores[:, tap].numpy(), targets(labels))
+        assert found[f'taps/0{tap + 1}'] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize('rule', ['11points', 'area'])
+def test_mean_average_precision_of_a_classifier(rule):
+    packed, scores, labels = predictions(many=True)
+    found = evaluate(VOCMeanAveragePrecision(rule), packed)
+    expected = mean_average_precision(scores[:, 0].numpy(), targets(labels), rule)
+    assert found['multi-label/mAP'] == pytest.approx(expected)
+
+
+def test_unknown_names_are_refused():
+    with pytest.raises(ValueError, match="score = 'top9' is unknown"):
+        TapMetric(score='top9')
+    with pytest.raises(ValueError, match="rule = 'all' is unknown"):
+        VOCMeanAveragePrecision('all')

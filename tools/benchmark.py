@@ -1,0 +1,140 @@
+"""Evaluate a checkpoint by the protocols of the papers.
+
+python tools/benchmark.py --list
+python tools/benchmark.py work_dirs/invp/epoch_800.pth --protocol imagenet-linear
+python tools/benchmark.py work_dirs/invp/epoch_800.pth --protocol voc07-svm voc07-lowshot
+python tools/benchmark.py work_dirs/invp/epoch_800.pth --protocol my_benchmark.py --random-init
+
+Results lie beside the checkpoint, in the folder benchmarks: a JSON file for each and results.md, a
+table of them all. What is finished is not done again, what was interrupted goes on.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+from mmengine.config import Config, DictAction
+from rich.console import Console
+from rich.markdown import Markdown
+from rich.table import Table
+
+from mmselfsup_invp.evaluation import read_backbone
+from mmselfsup_invp.evaluation.protocols import (
+    KINDS,
+    Benchmark,
+    Job,
+    find_benchmarks,
+    read_benchmark,
+    results_table,
+    write_outcome,
+)
+from mmselfsup_invp.evaluation.protocols.data import check_data, move_data
+
+ROOT = Path(__file__).resolve().parent.parent
+CONFIGS = ROOT / 'configs' / 'benchmarks'
+console = Console(soft_wrap=True)
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('checkpoint', nargs='?', help='epoch_*.pth of a pre-training run')
+    parser.add_argument(
+        '--protocol', nargs='+', default=[], help='names that --list shows, or configs of your own'
+    )
+    parser.add_argument('--list', action='store_true', help='show the protocols')
+    parser.add_argument('--data', help='folder of the data set, in place of that in the config')
+    parser.add_argument(
+        '--random-init', action='store_true', help='evaluate the network as it is initialised'
+    )
+    parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument('--out', type=Path, help='folder of the results')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        help='override settings of the protocol: key=value, key="[a,b]", key.inner=value',
+    )
+    args = parser.parse_args()
+    if not args.list and not (args.checkpoint and args.protocol):
+        parser.error('give a checkpoint and --protocol, or --list')
+    return args
+
+
+def show_list() -> None:
+    """Print every protocol."""
+    table = Table('protocol', 'what it is', 'data')
+    for _, benchmark in find_benchmarks(CONFIGS):
+        table.add_row(benchmark.name, benchmark.title, benchmark.data)
+    console.print(table)
+
+
+def config_of(name: str) -> Path:
+    """Where the config of a protocol lies."""
+    if name.endswith('.py'):
+        if not Path(name).is_file():
+            raise FileNotFoundError(f'There is no config {name}.')
+        return Path(name)
+    paths = {benchmark.name: path for path, benchmark in find_benchmarks(CONFIGS)}
+    if name not in paths:
+        raise ValueError(
+            f'There is no protocol {name!r}. Valid: {", ".join(sorted(paths))}, or the path of a '
+            'config.'
+        )
+    return paths[name]
+
+
+def result_name(benchmark: Benchmark, args: argparse.Namespace) -> str:
+    """Name of the files of one evaluation."""
+    network = 'random' if args.random_init else Path(args.checkpoint).stem
+    seed = f'_seed{args.seed}' if args.seed else ''
+    return f'{benchmark.name}_{network}{seed}'
+
+
+def run(name: str, args: argparse.Namespace, out: Path) -> None:
+    """Run one protocol, unless its result is there."""
+    benchmark, config = read_benchmark(config_of(name))
+    result = out / f'{result_name(benchmark, args)}.json'
+    if result.is_file():
+        value = json.loads(result.read_text())['value']
+        console.print(f'{benchmark.name}: {value:.2f}, done before. To repeat it, delete {result}.')
+        return
+    if args.cfg_options:
+        config.merge_from_dict(args.cfg_options)
+        benchmark = Benchmark(**config.benchmark.to_dict())
+    if args.data:
+        move_data(config, args.data)
+    check_data(config, benchmark.data)
+    config = Config(config.to_dict())
+    job = Job(
+        benchmark,
+        config,
+        read_backbone(args.checkpoint),
+        result.with_suffix(''),
+        args.random_init,
+        args.seed,
+    )
+    console.print(f'{benchmark.name}: {benchmark.title}')
+    write_outcome(result, job, KINDS[benchmark.kind](job))
+
+
+def main() -> None:
+    args = parse_args()
+    if args.list:
+        show_list()
+        return
+    out = args.out or Path(args.checkpoint).resolve().parent / 'benchmarks'
+    try:
+        for name in args.protocol:
+            run(name, args, out)
+    except (ValueError, FileNotFoundError) as error:
+        raise SystemExit(f'{error}') from error
+    table = results_table(out)
+    (out / 'results.md').write_text(table)
+    Console(width=160).print(Markdown(table))
+    console.print(f'results  {out}')
+
+
+if __name__ == '__main__':
+    main()
