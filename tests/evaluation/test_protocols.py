@@ -1,0 +1,231 @@
+"""Benchmarks as tools/benchmark.py runs them, on a checkpoint and images of a few pixels."""
+
+import json
+
+import pytest
+import torch
+from mmengine.config import Config
+
+from mmselfsup_invp.datasets import FewLabels
+from mmselfsup_invp.evaluation import read_backbone
+from mmselfsup_invp.evaluation.protocols import (
+    KINDS,
+    Benchmark,
+    Job,
+    read_benchmark,
+    results_table,
+    write_outcome,
+)
+from mmselfsup_invp.evaluation.protocols.data import check_data, move_data
+from mmselfsup_invp.evaluation.protocols.training import read_scalars
+
+from ..toy import build_runner, image_folder
+
+
+@pytest.fixture(scope='module')
+def root(tmp_path_factory):
+    return image_folder(tmp_path_factory.mktemp('images') / 'data', images=36)
+
+
+@pytest.fixture(scope='module')
+def backbone(root):
+    """A checkpoint of two epochs of pre-training."""
+    hooks = dict(checkpoint=dict(type='CheckpointHook', interval=2))
+    build_runner(root, root.parent / 'run', 2, default_hooks=hooks).train()
+    return read_backbone(root.parent / 'run' / 'epoch_2.pth')
+
+
+def loader(root, split, **dataset):
+    pipeline = [dict(type='LoadImage'), dict(type='mmcls.PackClsInputs')]
+    return dict(
+        batch_size=12,
+        num_workers=0,
+        sampler=dict(type='DefaultSampler', shuffle=split == 'train'),
+        collate_fn=dict(type='mmselfsup_invp.default_collate'),
+        dataset=dict(
+            type='mmcls.CustomDataset',
+            data_root=str(root),
+            ann_file=f'meta/{split}.txt',
+            data_prefix=dict(img_path=split),
+            pipeline=pipeline,
+            **dataset,
+        ),
+    )
+
+
+TAPS = dict(type='TapProbe', backbone=dict(), num_classes=3, pool_sizes=(2, 2, 1), norm='train')
+CLASSIFIER = dict(
+    type='mmcls.ImageClassifier',
+    backbone=dict(),
+    neck=dict(type='mmcls.GlobalAveragePooling'),
+    head=dict(
+        type='mmcls.LinearClsHead',
+        num_classes=3,
+        in_channels=999,
+        loss=dict(type='mmcls.CrossEntropyLoss'),
+    ),
+)
+
+
+def training(root, model=TAPS, metric='taps/best', epochs=2, **changes):
+    """A benchmark that trains."""
+    evaluator = dict(type='TapMetric')
+    if model is not TAPS:
+        evaluator = dict(type='mmcls.Accuracy')
+    config = dict(
+        default_scope='mmselfsup',
+        model=model,
+        train_dataloader=loader(root, 'train'),
+        val_dataloader=loader(root, 'test'),
+        train_cfg=dict(type='EpochBasedTrainLoop', max_epochs=epochs, val_interval=1),
+        val_cfg=dict(),
+        val_evaluator=evaluator,
+        optim_wrapper=dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.1, momentum=0.9)),
+        default_hooks=dict(checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=1)),
+        benchmark=dict(
+            name='toy', title='a toy', kind='training', metric=metric, data='toy',
+            published={'somebody': 50.0},
+        ),
+    )  # fmt: skip
+    return Config({**config, **changes})
+
+
+def frozen(root, kind, metric, pool_size=2, **options):
+    """A benchmark on frozen features."""
+    return Config(
+        dict(
+            default_scope='mmselfsup',
+            num_classes=3,
+            pool_size=pool_size,
+            train_dataloader=loader(root, 'train'),
+            test_dataloader=loader(root, 'test'),
+            benchmark=dict(
+                name='toy', title='a toy', kind=kind, metric=metric, data='toy', options=options
+            ),
+        )
+    )
+
+
+def make_job(config, backbone, work_dir, **changes):
+    return Job(Benchmark(**config.benchmark.to_dict()), config, backbone, work_dir, **changes)
+
+
+def run(config, backbone, work_dir, **changes):
+    job = make_job(config, backbone, work_dir, **changes)
+    return job, KINDS[job.benchmark.kind](job)
+
+
+class TestTraining:
+    @pytest.mark.parametrize('random_init', [False, True])
+    def test_probes_classify_images_of_plain_colours(self, root, backbone, tmp_path, random_init):
+        _, outcome = run(training(root, epochs=4), backbone, tmp_path, random_init=random_init)
+        assert outcome.best >= outcome.last > 60 and outcome.epochs == 4
+        assert {f'taps/0{number}' for number in range(1, 6)} <= set(outcome.figures)
+
+    def test_the_weights_are_those_of_the_checkpoint(self, root, backbone, tmp_path):
+        run(training(root), backbone, tmp_path)
+        state = torch.load(tmp_path / 'epoch_2.pth', weights_only=True)['state_dict']
+        for name, value in backbone.state.items():
+            assert torch.equal(state[f'backbone.{name}'], value), name
+
+    def test_a_classifier_gets_the_width_of_the_network(self, root, backbone, tmp_path):
+        config = training(root, CLASSIFIER, 'accuracy/top1')
+        _, outcome = run(config, backbone, tmp_path)
+        state = torch.load(tmp_path / 'epoch_2.pth', weights_only=True)['state_dict']
+        assert state['head.fc.weight'].shape == (3, 16)
+        assert any(
+            not torch.equal(state[f'backbone.{name}'], value)
+            for name, value in backbone.state.items()
+        )
+        assert 0 <= outcome.last <= 100
+
+    def test_an_interrupted_run_goes_on(self, root, backbone, tmp_path):
+        run(training(root, epochs=1), backbone, tmp_path)
+        first = read_scalars(tmp_path)['taps/best'][1]
+        _, outcome = run(training(root, epochs=3), backbone, tmp_path)
+        values = read_scalars(tmp_path)['taps/best']
+        assert sorted(values) == [1, 2, 3] and values[1] == first
+        assert outcome.best == max(values.values()) and outcome.last == values[3]
+
+    @pytest.mark.parametrize('classes', [2, 5])
+    def test_another_number_of_classes_is_refused(self, root, backbone, tmp_path, classes):
+        config = training(root, model=dict(TAPS, num_classes=classes))
+        with pytest.raises(ValueError, match=f'says {classes} classes.*run from 0 to 2'):
+            run(config, backbone, tmp_path)
+
+    def test_a_figure_that_is_not_logged_is_named(self, root, backbone, tmp_path):
+        with pytest.raises(ValueError, match="has no figure 'taps/worst'; it has .*taps/best"):
+            run(training(root, metric='taps/worst'), backbone, tmp_path)
+
+    def test_another_network_is_refused(self, root, backbone, tmp_path):
+        config = training(root)
+        config.benchmark.backbone = dict(base_channels=4)
+        with pytest.raises((ValueError, RuntimeError), match='size mismatch|other values'):
+            run(config, backbone, tmp_path)
+
+
+class TestFrozen:
+    def test_knn_is_that_of_pooled_features(self, root, backbone, tmp_path):
+        config = frozen(root, 'knn', 'k5', pool_size=1, k=5, temperature=0.1)
+        _, outcome = run(config, backbone, tmp_path)
+        assert outcome.last > 60 and outcome.figures == {'k5': outcome.last}
+
+    def test_svms_rank_images_of_plain_colours(self, root, backbone, tmp_path):
+        config = frozen(root, 'svm', 'mAP', costs=[1.0, 10.0], jobs=1)
+        _, outcome = run(config, backbone, tmp_path)
+        each = [outcome.figures[f'ap/0{number}'] for number in range(3)]
+        assert outcome.last == pytest.approx(sum(each) / 3) and outcome.last > 60
+
+    def test_few_shots_are_averaged(self, root, backbone, tmp_path):
+        options = dict(costs=[1.0], jobs=1, shots=[1, 4], samples=2)
+        _, outcome = run(frozen(root, 'few_shot', 'mAP', **options), backbone, tmp_path)
+        each = [outcome.figures['shots/01'], outcome.figures['shots/04']]
+        assert outcome.last == pytest.approx(sum(each) / 2)
+
+    def test_features_are_kept_for_a_second_call(self, root, backbone, tmp_path):
+        config = frozen(root, 'knn', 'k5', k=5, temperature=0.1)
+        _, first = run(config, backbone, tmp_path)
+        config.train_dataloader.dataset.ann_file = 'not there'
+        assert run(config, backbone, tmp_path)[1] == first
+
+
+def test_few_labels_are_drawn_from_each_class(root):
+    options = dict(loader(root, 'train')['dataset'])
+    options.pop('type'), options.pop('pipeline')
+    few = [FewLabels(**options, fraction=0.26, seed=seed) for seed in (0, 0, 1)]
+    labels = [image['gt_label'] for image in few[0]]
+    assert sorted(labels) == sorted([0, 1, 2] * 4)
+    paths = [[image['img_path'] for image in each] for each in few]
+    assert paths[0] == paths[1] != paths[2]
+    with pytest.raises(ValueError, match='fraction = 0 must be above 0'):
+        FewLabels(**options, fraction=0)
+
+
+def test_results_are_written_and_listed(root, backbone, tmp_path):
+    job, outcome = run(training(root, epochs=1), backbone, tmp_path / 'toy')
+    write_outcome(tmp_path / 'toy.json', job, outcome)
+    entry = json.loads((tmp_path / 'toy.json').read_text())
+    assert entry['value'] == outcome.last and entry['checkpoint'] == 'epoch_2.pth'
+    assert entry['published'] == [dict(method='somebody', value=50.0)]
+    row = results_table(tmp_path).splitlines()[2]
+    assert row == (
+        f'| toy | epoch_2.pth | taps/best | {outcome.last:.2f} | {outcome.best:.2f} | 1 | 0 | '
+        'somebody: 50 |'
+    )
+
+
+def test_what_is_missing_is_named_before_anything_begins(root, tmp_path):
+    config = training(root)
+    check_data(config, 'toy')
+    move_data(config, str(tmp_path))
+    with pytest.raises(FileNotFoundError, match=r'train.txt, .*prepare_data.py toy'):
+        check_data(config, 'toy')
+
+
+def test_a_config_without_the_entry_is_refused(tmp_path):
+    (tmp_path / 'a.py').write_text('model = dict()')
+    with pytest.raises(ValueError, match='a.py is no benchmark'):
+        read_benchmark(tmp_path / 'a.py')
+    (tmp_path / 'b.py').write_text("benchmark = dict(name='b', kinds='training')")
+    with pytest.raises(ValueError, match="'kinds'.*Its keys: name, title, kind"):
+        read_benchmark(tmp_path / 'b.py')
