@@ -74,6 +74,7 @@ def training(root, model=TAPS, metric='taps/best', epochs=2, **changes):
         evaluator = dict(type='mmcls.Accuracy')
     config = dict(
         default_scope='mmselfsup',
+        visualizer=dict(type='SelfSupVisualizer', name='visualizer'),  # As the host names them all.
         model=model,
         train_dataloader=loader(root, 'train'),
         val_dataloader=loader(root, 'test'),

@@ -3,6 +3,7 @@
 import json
 from collections import defaultdict
 from pathlib import Path
+from uuid import uuid4
 
 import torch
 from mmengine.config import Config
@@ -41,6 +42,14 @@ def _training_config(job: Job, width: int) -> Config:
     config.work_dir = str(job.work_dir)
     config.randomness = dict(seed=job.seed)
     config.resume = True
+    # MMEngine keeps loggers and visualisers by their names: a second run of this process would
+    # write its figures into the folder of the first.
+    config.experiment_name = f'{job.benchmark.name}_{uuid4().hex[:8]}'
+    config.visualizer = dict(
+        type='mmengine.Visualizer',
+        name=config.experiment_name,
+        vis_backends=[dict(type='LocalVisBackend')],
+    )
     config.model.backbone = job.backbone_config()
     config.model.data_preprocessor = job.preprocessor_config()
     if 'head' in config.model:

@@ -1,0 +1,106 @@
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ..toy import build_runner, image_folder
+
+ROOT = Path(__file__).resolve().parents[2]
+TOOL = ROOT / 'tools' / 'benchmark.py'
+
+KNN = """
+pipeline = [dict(type='LoadImage'), dict(type='mmcls.PackClsInputs')]
+default_scope = 'mmselfsup'
+num_classes, pool_size = 3, 1
+loaders = {{
+    split: dict(
+        batch_size=12,
+        num_workers=0,
+        sampler=dict(type='DefaultSampler', shuffle=False),
+        collate_fn=dict(type='mmselfsup_invp.default_collate'),
+        dataset=dict(
+            type='mmcls.CustomDataset',
+            data_root='{root}',
+            ann_file=f'meta/{{split}}.txt',
+            data_prefix=dict(img_path=split),
+            pipeline=pipeline,
+        ),
+    )
+    for split in ('train', 'test')
+}}
+train_dataloader, test_dataloader = loaders['train'], loaders['test']
+benchmark = dict(
+    name='toy-knn', title='a toy', kind='knn', metric='k5', data='toy',
+    options=dict(k=5, temperature=0.1), published=dict(somebody=12.5),
+)
+"""
+
+
+@pytest.fixture(scope='module')
+def project(tmp_path_factory):
+    """A checkpoint and the config of a benchmark."""
+    root = tmp_path_factory.mktemp('project')
+    images = image_folder(root / 'data')
+    hooks = dict(checkpoint=dict(type='CheckpointHook', interval=1))
+    build_runner(images, root / 'run', 1, default_hooks=hooks).train()
+    (root / 'knn.py').write_text(KNN.format(root=images))
+    return root
+
+
+def call(*arguments):
+    command = [sys.executable, str(TOOL), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def test_the_list_has_every_protocol_of_the_papers():
+    listed = call('--list').stdout
+    for name in (
+        *('imagenet-linear', 'places205-linear', 'voc07-svm', 'voc07-lowshot', 'voc07-linear'),
+        *('imagenet-1percent', 'imagenet-10percent', 'imagenet-knn', 'transfer-cifar10'),
+        *('transfer-cifar100', 'transfer-voc07', 'transfer-caltech101', 'transfer-cars'),
+        *('transfer-pets', 'transfer-flowers'),
+    ):
+        assert f' {name} ' in listed
+
+
+def test_a_result_is_written_once(project):
+    arguments = (project / 'run' / 'epoch_1.pth', '--protocol', project / 'knn.py')
+    first = call(*arguments)
+    assert first.returncode == 0, first.stderr
+    out = project / 'run' / 'benchmarks'
+    entry = json.loads((out / 'toy-knn_epoch_1.json').read_text())
+    assert entry['metric'] == 'k5' and f'{entry["value"]:.2f}' in first.stdout
+    assert 'somebody: 12.5' in (out / 'results.md').read_text()
+
+    (out / 'toy-knn_epoch_1.json').write_text(json.dumps({**entry, 'value': 1.25}))
+    assert 'toy-knn: 1.25, done before' in call(*arguments).stdout
+    random = call(*arguments, '--random-init')
+    assert random.returncode == 0, random.stderr
+    table = (out / 'results.md').read_text().splitlines()
+    assert len(table) == 4 and 'random initialisation' in table[3]
+
+
+@pytest.mark.parametrize(
+    ('changes', 'message'),
+    [
+        (dict(checkpoint='epoch_7.pth'), 'epoch_7.pth. In that folder: epoch_1.pth'),
+        (dict(protocol='imagenet'), "no protocol 'imagenet'. Valid: .*imagenet-linear"),
+        (dict(protocol='mine.py'), 'There is no config mine.py'),
+        (dict(data='elsewhere'), 'toy is not complete: .*prepare_data.py toy'),
+    ],
+)
+def test_mistakes_end_in_one_message(project, changes, message):
+    checkpoint = project / 'run' / changes.get('checkpoint', 'epoch_1.pth')
+    protocol = changes.get('protocol', project / 'knn.py')
+    more = ('--data', changes['data']) if 'data' in changes else ()
+    done = call(checkpoint, '--protocol', protocol, '--out', project / 'other', *more)
+    assert done.returncode == 1 and 'Traceback' not in done.stderr
+    assert re.search(message, done.stderr), done.stderr
+
+
+def test_nothing_to_do_shows_the_usage():
+    done = call()
+    assert done.returncode == 2 and 'give a checkpoint and --protocol, or --list' in done.stderr
