@@ -5,8 +5,12 @@ _base_ = ['../_base_/taps.py', '../_base_/views_224.py', '../_base_/runtime.py']
 data_root = 'data/places205/'
 
 model = dict(num_classes=205)
-train_dataloader = dict(dataset=dict(data_root=data_root))
-val_dataloader = dict(dataset=dict(data_root=data_root, ann_file='meta/val.txt'))
+images = dict(
+    data_root=data_root,
+    data_prefix=dict(img_path='data/vision/torralba/deeplearning/images256'),
+)
+train_dataloader = dict(dataset=images)
+val_dataloader = dict(dataset=dict(ann_file='meta/val.txt', **images))
 
 benchmark = dict(
     name='places205-linear',
