@@ -63,17 +63,16 @@ def state(data_set: DataSet) -> str:
     if not missing_files(data_set, root):
         return 'complete'
     if missing_downloads(data_set, root) or not root.is_dir():
-        return 'not downloaded'
+        return 'not there'
     return 'to be prepared'
 
 
 def show_all() -> None:
     """Print the table of data sets."""
-    table = Table('name', 'data set', 'folder', 'images', 'state')
+    table = Table('name', 'images', 'folder', 'state', box=None)
     for data_set in data_sets().values():
-        images = ', '.join(f'{count:,} {split}' for split, count in data_set.counts.items())
-        row = (data_set.name, data_set.title, data_set.root, images, state(data_set))
-        table.add_row(*row)
+        images = ' + '.join(f'{count:,}' for count in data_set.counts.values())
+        table.add_row(data_set.name, images, data_set.root, state(data_set))
     Console().print(table)
 
 

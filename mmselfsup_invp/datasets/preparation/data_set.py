@@ -8,6 +8,7 @@ from pathlib import Path
 Sample = tuple[str, int | None]
 
 CLASSES = 'meta/classes.txt'
+ARCHIVES = ('.tar', '.tar.gz', '.tgz', '.zip')
 
 
 @dataclass(frozen=True)
@@ -17,8 +18,9 @@ class Download:
     Args:
         file (str): Its name.
         page (str): The address to get it from, or of the page that leads to it.
-        holds (tuple[str, ...]): What it unpacks to, relative to the folder. Where one of these is
-            there, the file is not needed. Default: the file itself, which is not unpacked.
+        holds (tuple[str, ...]): What it unpacks to, as patterns relative to the folder. Where one
+            of these is there, the file is not needed. A file that is named here itself is not
+            unpacked. Default: the file.
         into (str): The folder in which it is unpacked. Default: the folder of the data set.
         strip (str): The folder inside the archive that stands for the folder of the data set.
         direct (bool): Whether ``page`` is the file, so that it can be fetched without a browser.
@@ -39,13 +41,17 @@ class Download:
     @property
     def is_archive(self) -> bool:
         """Tell whether it is to be unpacked."""
-        return bool(self.holds) and self.file.endswith(('.tar', '.tar.gz', '.tgz', '.zip'))
+        return self.file.endswith(ARCHIVES) and self.file not in self._places
 
     def is_needed(self, root: Path) -> bool:
         """Tell whether its content is not there, or only in part."""
         return self.unfinished(root).exists() or not any(
-            (root / path).exists() for path in self.holds or (self.file,)
+            True for pattern in self._places for _ in root.glob(pattern)
         )
+
+    @property
+    def _places(self) -> tuple[str, ...]:
+        return self.holds or (self.file,)
 
     def unfinished(self, root: Path) -> Path:
         """The folder in which it is being unpacked; one that is there was cut short."""

@@ -94,14 +94,13 @@ def missing_files(data_set: DataSet, root: Path) -> list[str]:
 
 def missing_downloads(data_set: DataSet, root: Path) -> list[Download]:
     """The files that are still to be downloaded."""
-    unpacked = {path for download in data_set.downloads for path in download.holds}
-    return [
-        download
-        for download in data_set.downloads
-        if download.file not in unpacked  # It comes with another.
-        and download.is_needed(root)
-        and not (root / download.file).is_file()
-    ]
+    missing, comes_with_another = [], set()
+    for download in data_set.downloads:
+        there = (root / download.file).is_file() or not download.is_needed(root)
+        if not there and download.file not in comes_with_another:
+            missing.append(download)
+        comes_with_another.update(download.holds)
+    return missing
 
 
 def facts(data_set: DataSet, root: Path) -> dict[str, object]:
@@ -128,7 +127,8 @@ def _check_downloads(data_set: DataSet, root: Path) -> None:
         return
     lines = [f'{data_set.title} is not in {root}. Download']
     for item in missing:
-        lines += [f'  {item.file}{f" ({item.size})" if item.size else ""}', f'    {item.page}']
+        details = ', '.join(filter(None, [item.size, f'MD5 {item.md5}' if item.md5 else '']))
+        lines += [f'  {item.file}{f" ({details})" if details else ""}', f'    {item.page}']
     lines += [f'into {root} and run', f'  {data_set.command(root)}']
     if any(item.direct for item in missing):
         lines.append('With --download it fetches what has a direct address.')
@@ -166,12 +166,10 @@ def _wrong_images(
 
 def _raise(data_set: DataSet, root: Path, problems: list[str]) -> None:
     if problems:
-        advice = 'Get these images again: delete their folder, and unpack its archive by\n  '
-        raise ValueError(
-            '\n'.join([f'{data_set.title} in {root} is not whole.', *problems])
-            + f'\n{advice if data_set.downloads else "Mend this, and run"}'
-            f'{data_set.command(root)}'
-        )
+        advice = 'Get these files again: delete their folder and unpack its archive.'
+        lines = [f'{data_set.title} in {root} is not whole.', *problems]
+        lines += [advice] if data_set.downloads else []
+        raise ValueError('\n'.join([*lines, f'Then run\n  {data_set.command(root)}']))
 
 
 def _write(data_set: DataSet, root: Path, contents: Contents) -> None:

@@ -235,6 +235,11 @@ def read_custom(root: Path, seed: int = 0, test_percent: int = 20) -> Contents:
         splits = {split: _below(split, root, classes) for split in ('train', 'test')}
         return Contents(splits, classes, dict(split='folders'))
     classes = [name for name in folders_in(root) if name != 'meta'] if root.is_dir() else []
+    if not classes:
+        raise FileNotFoundError(
+            f'{root} has no folder. Make one for each class in {root / "train"} and '
+            f'{root / "test"}, or in {root} itself, and put the images into them.'
+        )
     samples = folder_samples(root, classes)
     take = {label: -(-test_percent * size // 100) for label, size in class_sizes(samples).items()}
     test, train = split_by_class(samples, take, seed)

@@ -64,11 +64,20 @@ def _imagenet() -> DataSet:
                 md5='29b22e2961454d5413ddabcf34fc5622',
                 size='6.7 GB',
             ),
+            # Read where it lies, for the labels of a flat val.
+            Download(
+                DEVKIT,
+                IMAGENET_PAGE,
+                holds=(DEVKIT, KAGGLE_TRUTH, 'meta/val.txt', 'val/n[0-9]*'),
+                direct=False,
+                md5='fa75699e90414af021442c21a62c3abf',
+                size='2.6 MB',
+            ),
         ),
         note=(
-            'The page asks for an account. Labels of the validation images come from '
-            f'{DEVKIT} (same page), from {KAGGLE_TRUTH} of Kaggle, from class folders in val, or '
-            'from a list meta/val.txt: one of them is needed.'
+            'The page asks for an account. The last of these tells the labels of the validation '
+            f'images; {KAGGLE_TRUTH} of Kaggle, class folders in val or a list meta/val.txt do '
+            'as well.'
         ),
     )
 
@@ -196,7 +205,6 @@ def _cifar(classes: int, folder: str, md5: str, size: str) -> DataSet:
 
 
 def _cars() -> DataSet:
-    parts = ('cars_train.tgz', 'cars_train'), ('cars_test.tgz', 'cars_test')
     return DataSet(
         'cars',
         'Stanford Cars',
@@ -204,14 +212,39 @@ def _cars() -> DataSet:
         read_cars,
         counts=dict(train=8144, test=8041),
         downloads=(
-            *(Download(file, CARS_PAGE, holds=(folder,), direct=False) for file, folder in parts),
-            Download('car_devkit.tgz', CARS_ISSUE, holds=('devkit',), direct=False),
-            Download('cars_test_annos_withlabels.mat', CARS_ISSUE, direct=False),
+            Download(
+                'cars_train.tgz',
+                CARS_PAGE,
+                holds=('cars_train',),
+                direct=False,
+                md5='065e5b463ae28d29e77c1b4b166cfe61',
+            ),
+            Download(
+                'cars_test.tgz',
+                CARS_PAGE,
+                holds=('cars_test',),
+                direct=False,
+                md5='4ce7ebf6a94d07f1952d94dd34c4d501',
+            ),
+            Download(
+                'car_devkit.tgz',
+                CARS_ISSUE,
+                holds=('devkit',),
+                direct=False,
+                md5='c3b158d763b6e2245038c8ad08e45376',
+            ),
+            Download(
+                'cars_test_annos_withlabels.mat',
+                f'{CARS_ISSUE}#issuecomment-1631441616',
+                direct=False,
+                md5='b0a2b23655a3edd16d84508592a98d10',
+            ),
         ),
         note=(
             'The official addresses (https://ai.stanford.edu/~jkrause/cars/car_dataset.html) are '
-            'gone. A folder will do in place of its archive: cars_train, cars_test, devkit. '
-            "Kaggle's copy repeats a folder, cars_train/cars_train: move the inner one up."
+            'gone; these pages lead to copies. A folder will do in place of its archive: '
+            'cars_train, cars_test, devkit. In the copy on Kaggle the images lie one folder '
+            'deeper, in cars_train/cars_train: move the inner folder up.'
         ),
     )
 
@@ -297,7 +330,7 @@ def _flowers() -> DataSet:
 def _custom(seed: int | None) -> DataSet:
     return DataSet(
         'custom',
-        'own images',
+        'Own images',
         'data/custom',
         partial(read_custom, seed=seed or 0),
         note='Put a folder for each class into train and test, or into the folder itself.',

@@ -53,6 +53,8 @@ def find_faults(
         >>> find_faults(['data/pets/images/Abyssinian_1.jpg'], 'pets')
         []
     """
+    if not paths:
+        return []
     processes = min(processes or os.cpu_count() or 1, -(-len(paths) // CHUNK))
     if quick or processes <= 1:
         faults = map(file_fault if quick else image_fault, paths)
