@@ -52,7 +52,7 @@ def test_prepare_check_and_again(tool):
     assert code == 0 and '4 meta/train.txt, 4 meta/test.txt images, all there and whole' in output
     Path('data/pets/images/Abyssinian_1.jpg').write_bytes(b'')
     code, output = tool('pets', '--check')
-    assert 'data/pets/images/Abyssinian_1.jpg (broken' in code
+    assert 'data/pets/images/Abyssinian_1.jpg (no image)' in code
     code, output = tool('pets', '--check', '--quick')
     assert code == 0 and 'all there.' in output
 
@@ -81,7 +81,9 @@ def test_the_table(tool):
     layouts.flowers(Path('data/flowers'))
     layouts.cifar(Path('data/cifar10'))
     code, output = tool('--list')
-    states = {line.split()[0]: line.split('  ')[-1].strip() for line in output.splitlines()}
+    states = {
+        line.split()[0]: line.rstrip().split('  ')[-1].strip() for line in output.splitlines()
+    }
     assert code == 0 and states.keys() - {'name'} == data_sets().keys()
     assert states['cifar10'] == 'complete'
     assert states['flowers'] == states['custom'] == 'to be prepared'

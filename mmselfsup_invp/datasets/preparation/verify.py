@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Iterable, Sequence
 from multiprocessing import Pool
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from rich.progress import track
 
 CHUNK = 64  # Images that a process takes at a time.
@@ -24,6 +24,8 @@ def image_fault(path: str) -> str | None:
             image.load()
     except FileNotFoundError:
         return 'missing'
+    except UnidentifiedImageError:
+        return 'no image'
     except Exception as error:  # PIL raises whatever a broken file leads it to.
         return f'broken: {error}'
     return None
