@@ -78,6 +78,15 @@ class TestLists:
             with pytest.raises(ValueError, match=r'test.txt lists 7 images, 6 are expected'):
                 function(data_set, pets)
 
+    def test_a_list_of_other_labels_is_not_completed(self, pets):
+        (pets / 'meta').mkdir()
+        (pets / 'meta' / 'test.txt').write_text(
+            ''.join(f'images/Abyssinian_{n}.jpg 1\n' for n in (101, 102))
+        )
+        with pytest.raises(ValueError, match=r'test.txt differs .* in 8 lines:\n  images/Abyss'):
+            prepare(tiny('pets'), pets)
+        assert not (pets / 'meta' / 'train.txt').exists()
+
     @pytest.mark.parametrize('interrupted', LISTS)
     def test_an_interrupted_write_leaves_no_list(self, pets, monkeypatch, interrupted):
         data_set = tiny('pets', train=6, test=6)
@@ -141,6 +150,19 @@ class TestFaults:
             f'{path} (missing)' for path in paths[5:]
         ]
         assert verify.find_faults([], 'x') == []
+
+    def test_a_missing_label_file_is_named(self, tmp_path):
+        root = layouts.cars(tmp_path)
+        (root / 'devkit' / 'cars_meta.mat').unlink()
+        with pytest.raises(FileNotFoundError, match='cars_meta.mat is missing: Stanford Cars was'):
+            prepare(tiny('cars'), root)
+
+    def test_a_line_without_a_label_is_shown(self, tmp_path):
+        root = layouts.places205(tmp_path)
+        with (root / 'trainvalsplit_places205' / 'val_places205.csv').open('a') as file:
+            file.write('a/abbey/last.jpg, 0,\n')
+        with pytest.raises(ValueError, match="'a/abbey/last.jpg, 0,' is no line of a list"):
+            prepare(tiny('places205'), root)
 
     def test_damaged_labels_are_named(self, tmp_path):
         root = layouts.flowers(tmp_path)
@@ -318,6 +340,15 @@ class TestDownload:
         with pytest.raises(OSError, match=r'cannot be downloaded \(File not found or corrupted'):
             archives.fetch(download, tmp_path / 'root')
         assert not list((tmp_path / 'root').iterdir())
+
+    def test_a_download_cut_short_is_made_again(self, tmp_path, server):
+        folder, address = server
+        (folder / 'file.tar').write_text('whole')
+        root = tmp_path / 'root'
+        root.mkdir()
+        (root / 'file.tar.unfinished').write_text('wh')
+        archives.fetch(Download('file.tar', f'{address}/file.tar'), root)
+        assert [path.read_text() for path in root.iterdir()] == ['whole']
 
     def test_an_address_that_is_gone(self, tmp_path, server):
         download = Download('file.tar', f'{server[1]}/file.tar')

@@ -30,6 +30,7 @@ def fetch(download: Download, root: Path) -> None:
         OSError: If it cannot be fetched, or is not what was published.
     """
     partial = f'{download.file}.unfinished'
+    (root / partial).unlink(missing_ok=True)  # Without a checksum it would pass for a whole one.
     try:
         download_url(download.page, str(root), partial, download.md5)
     except (OSError, RuntimeError) as error:
@@ -129,4 +130,4 @@ def _merge(source: Path, target: Path) -> None:
         if entry.is_dir() and place.is_dir():
             _merge(entry, place)
         else:
-            os.replace(entry, place)
+            shutil.move(entry, place)  # The folder may be a link to another disk.

@@ -7,7 +7,7 @@ from pathlib import Path
 from ..files import write_whole
 from .archives import fetch, unpack
 from .data_set import CLASSES, Contents, DataSet, Download, Sample
-from .single_label import parse_line
+from .lists import format_line, parse_line
 from .verify import brief, find_faults
 
 
@@ -45,8 +45,9 @@ def prepare(
     _obtain(data_set, root, download)
     if data_set.convert is not None:
         data_set.convert(root)
-    contents = data_set.read(root)
+    contents = _read(data_set, root)
     _check_facts(data_set, root, contents.facts)
+    _check_kept(data_set, root, contents)
     problems = _wrong_counts(data_set, contents)
     problems += _wrong_images(data_set, root, _joined(data_set, contents), quick)
     _raise(data_set, root, problems)
@@ -135,6 +136,18 @@ def _check_downloads(data_set: DataSet, root: Path) -> None:
     raise FileNotFoundError('\n'.join([*lines, *([data_set.note] if data_set.note else [])]))
 
 
+def _read(data_set: DataSet, root: Path) -> Contents:
+    try:
+        return data_set.read(root)
+    except FileNotFoundError as error:
+        if error.filename is None:  # A reader says what is missing.
+            raise
+        raise FileNotFoundError(
+            f'{error.filename} is missing: {data_set.title} was unpacked in part. Delete its '
+            f'folder, unpack the archive again, and run\n  {data_set.command(root)}'
+        ) from error
+
+
 def _joined(data_set: DataSet, contents: Contents) -> dict[str, list[Sample]]:
     """The images of each list."""
     return {
@@ -176,9 +189,7 @@ def _write(data_set: DataSet, root: Path, contents: Contents) -> None:
     """Write what is missing, the lists last."""
     texts = {CLASSES: ''.join(f'{name}\n' for name in contents.classes)}
     for file, samples in _joined(data_set, contents).items():
-        texts[file] = ''.join(
-            f'{path}\n' if label is None else f'{path} {label}\n' for path, label in samples
-        )
+        texts[file] = ''.join(map(format_line, samples))
     if data_set.facts_file is not None:
         write_whole(root / data_set.facts_file, json.dumps(contents.facts, indent=4) + '\n')
     for file in missing_files(data_set, root):
@@ -198,6 +209,22 @@ def _check_lengths(data_set: DataSet, root: Path) -> None:
                 f'{root / item.file} lists {found:,} images, {expected:,} are expected. If it is '
                 'not meant to be so, delete it to have it built again by\n  '
                 f'{data_set.command(root)}'
+            )
+
+
+def _check_kept(data_set: DataSet, root: Path, contents: Contents) -> None:
+    """Raise if a list that is there, and will stay, has other images or labels than are found."""
+    for file, samples in _joined(data_set, contents).items():
+        if not (root / file).is_file():
+            continue
+        with (root / file).open() as lines:
+            kept = {format_line(parse_line(line)) for line in lines if line.strip()}
+        differing = sorted(kept.symmetric_difference(map(format_line, samples)))
+        if differing:
+            raise ValueError(
+                f'{root / file} differs from the images and labels that are found in '
+                f'{len(differing):,} lines:\n{brief([line.strip() for line in differing])}\nDelete '
+                f'it to have it built again by\n  {data_set.command(root)}'
             )
 
 

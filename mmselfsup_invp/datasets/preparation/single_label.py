@@ -10,6 +10,7 @@ from torchvision import datasets
 from torchvision.datasets import imagenet as tv_imagenet
 
 from .data_set import Contents, Sample
+from .lists import parse_line
 
 DEVKIT = 'ILSVRC2012_devkit_t12.tar.gz'
 KAGGLE_TRUTH = 'LOC_val_solution.csv'
@@ -133,12 +134,6 @@ def read_places205(root: Path) -> Contents:
     return Contents(splits, [names[label].split('/', 1)[1] for label in sorted(names)])
 
 
-def parse_line(line: str) -> Sample:
-    """Path and label of a line of a list; the label is None where there is none."""
-    path, _, label = line.strip().rpartition(' ')
-    return (path, int(label)) if path else (label, None)
-
-
 def read_listed(root: Path) -> Contents:
     """Images of ``{train,test}/CLASS`` by the lists that are there already, as of CIFAR."""
     splits = {
@@ -153,7 +148,8 @@ def _matlab(path: Path) -> dict:
     from scipy.io import loadmat
 
     try:
-        return loadmat(path, squeeze_me=True)
+        with path.open('rb') as file:
+            return loadmat(file, squeeze_me=True)
     except (ValueError, TypeError) as error:
         raise ValueError(f'{path} is damaged ({error}). Delete it and get it again.') from error
 

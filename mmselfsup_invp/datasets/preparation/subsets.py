@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from .data_set import Contents, Sample
-from .single_label import class_sizes, parse_line, split_by_class
+from .lists import parse_line
+from .single_label import class_sizes, split_by_class
 from .verify import brief
 
 #: The lists that SimCLR published, which InterCLR and most later papers use.
