@@ -5,7 +5,6 @@ lines ``CLASS/00000.png LABEL``. A split's list is written last, in one step, so
 cut short is never mistaken for a whole one; a list that is there is believed.
 """
 
-import os
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -15,6 +14,8 @@ from PIL import Image
 from rich.progress import track
 from torch.utils.data import Dataset
 from torchvision import datasets
+
+from .files import write_whole
 
 PathLike = str | Path
 
@@ -42,11 +43,7 @@ def write_split(
         path = f'{classes[label]}/{number:05d}.png'
         image.save(root / split / path)
         lines.append(f'{path} {label}\n')
-    list_file = root / 'meta' / f'{split}.txt'
-    list_file.parent.mkdir(exist_ok=True)
-    unfinished = list_file.with_suffix('.unfinished')
-    unfinished.write_text(''.join(lines))
-    os.replace(unfinished, list_file)
+    write_whole(root / 'meta' / f'{split}.txt', ''.join(lines))
     return len(lines)
 
 

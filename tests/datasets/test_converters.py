@@ -1,4 +1,5 @@
 import hashlib
+import os
 import pickle
 from urllib.error import URLError
 
@@ -94,7 +95,7 @@ class TestInterruption:
         def full_disk(*_):
             raise OSError('No space left on device')
 
-        monkeypatch.setattr(converters.os, 'replace', full_disk)
+        monkeypatch.setattr(os, 'replace', full_disk)
         samples = [(Image.new('L', (2, 2)), 0)]
         with pytest.raises(OSError, match='No space'):
             write_split(tmp_path, 'train', samples, ['a'])

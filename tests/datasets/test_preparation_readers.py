@@ -1,0 +1,368 @@
+"""Lists of each data set, from tiny folders in its official layout."""
+
+import dataclasses
+import json
+import os
+from collections import Counter
+
+import pytest
+from mmcls.datasets import VOC, CustomDataset
+from mmselfsup.datasets import ImageList as HostImageList
+from torchvision import datasets
+from torchvision.datasets import imagenet as tv_imagenet
+
+from mmselfsup_invp.datasets.preparation import check, data_sets, facts, prepare
+
+from .. import layouts
+from .test_converters import cifar_archive
+
+
+def tiny(name, seed=None, subset_list=None, **counts):
+    """A data set with other expected counts."""
+    return dataclasses.replace(data_sets(seed, subset_list)[name], counts=counts)
+
+
+def lines(root, file='meta/train.txt'):
+    return (root / file).read_text().splitlines()
+
+
+def host_reads(name, root):
+    """The data sets of mmcls over the lists; every image is looked for."""
+    found = {}
+    for item in data_sets()[name].lists:
+        data_set = CustomDataset(
+            data_root=str(root), ann_file=item.file, data_prefix=item.prefix, pipeline=[]
+        )
+        infos = [data_set.get_data_info(index) for index in range(len(data_set))]
+        assert all(os.path.isfile(info['img_path']) for info in infos)
+        found[item.splits[0]] = [(info['img_path'], info['gt_label']) for info in infos]
+    return found
+
+
+@pytest.mark.parametrize(
+    ('name', 'classes', 'prefix'),
+    [
+        ('imagenet', ['n01440764', 'n01443537', 'n01484850'], 'train'),
+        (
+            'places205',
+            ['abbey', 'airport_terminal', 'alley'],
+            'data/vision/torralba/deeplearning/images256',
+        ),
+        ('cars', ['Maker Model 0 2012', 'Maker Model 1 2012', 'Maker Model 2 2012'], '.'),
+        ('pets', ['Abyssinian', 'american_bulldog', 'yorkshire_terrier'], '.'),
+        ('flowers', None, '.'),
+        ('caltech101', ['Faces', 'accordion', 'airplanes'], '.'),
+        ('custom', ['class 0', 'class 1', 'class 2'], '.'),
+    ],
+)
+def test_every_class_is_in_every_split(tmp_path, name, classes, prefix):
+    root = getattr(layouts, name)(tmp_path, classes=3)
+    data_set = tiny(name)
+    counts = prepare(data_set, root)
+    assert data_set.lists[0].prefix == prefix
+    found = host_reads(name, root)
+    assert {split: len(samples) for split, samples in found.items()} == counts
+    for samples in found.values():
+        assert Counter(label for _, label in samples).keys() == {0, 1, 2}
+        assert len({path for path, _ in samples}) == len(samples)
+    assert not {path for path, _ in found['train']} & {p for p, _ in list(found.values())[1]}
+    if classes:
+        assert lines(root, 'meta/classes.txt') == classes
+
+
+class TestImageNet:
+    def test_paths_are_those_that_mmselfsup_expects(self, tmp_path):
+        root = layouts.imagenet(tmp_path)
+        assert prepare(tiny('imagenet', train=4, val=4), root) == dict(train=4, val=4)
+        assert lines(root)[2] == 'n01443537/n01443537_0.JPEG 1'
+        assert lines(root, 'meta/val.txt')[3] == 'n01443537/ILSVRC2012_val_00000004.JPEG 1'
+
+    def test_a_flat_val_by_the_devkit(self, tmp_path, monkeypatch):
+        root = layouts.imagenet_devkit(layouts.imagenet(tmp_path, 3, flat=True), 3)
+        name = tv_imagenet.ARCHIVE_META['devkit'][0]
+        monkeypatch.setitem(tv_imagenet.ARCHIVE_META, 'devkit', (name, None))
+        prepare(tiny('imagenet', train=6, val=6), root)
+        assert lines(root, 'meta/val.txt') == [
+            f'ILSVRC2012_val_{n + 1:08d}.JPEG {n // 2}' for n in range(6)
+        ]
+        assert not (root / 'meta.bin').exists()
+
+    def test_a_changed_devkit_is_refused(self, tmp_path):
+        root = layouts.imagenet_devkit(layouts.imagenet(tmp_path, flat=True))
+        with pytest.raises(ValueError, match='devkit_t12.tar.gz is not the published file'):
+            prepare(tiny('imagenet'), root)
+
+    def test_a_flat_val_by_kaggles_table(self, tmp_path):
+        root = layouts.imagenet(tmp_path, flat=True)
+        rows = [
+            f'ILSVRC2012_val_{n + 1:08d},{layouts.WNIDS[n // 2]} 1 2 3 4 ' for n in (3, 0, 2, 1)
+        ]
+        table = '\n'.join(['ImageId,PredictionString', *rows])
+        (root / 'LOC_val_solution.csv').write_text(table)
+        prepare(tiny('imagenet', val=4), root)
+        assert lines(root, 'meta/val.txt')[1:3] == [
+            'ILSVRC2012_val_00000002.JPEG 0', 'ILSVRC2012_val_00000003.JPEG 1',
+        ]  # fmt: skip
+
+    def test_a_flat_val_by_a_list_that_is_there(self, tmp_path):
+        root = layouts.imagenet(tmp_path, flat=True)
+        (root / 'meta').mkdir()
+        text = ''.join(f'ILSVRC2012_val_{n + 1:08d}.JPEG {n // 2}\n' for n in (3, 1))
+        (root / 'meta' / 'val.txt').write_text(text)
+        assert prepare(tiny('imagenet', val=2), root) == dict(train=4, val=2)
+        assert (root / 'meta' / 'val.txt').read_text() == text
+
+    def test_a_flat_val_without_labels(self, tmp_path):
+        with pytest.raises(FileNotFoundError, match='ILSVRC2012_devkit_t12.tar.gz'):
+            prepare(tiny('imagenet'), layouts.imagenet(tmp_path, flat=True))
+
+    def test_from_the_archives(self, tmp_path):
+        """An archive of archives to train, a flat one to validate."""
+        root = layouts.imagenet_devkit(layouts.imagenet(tmp_path, flat=True))
+        train, val = root / 'train', root / 'val'
+        for folder in list(train.iterdir()):
+            layouts.pack(train / f'{folder.name}.tar', list(folder.iterdir()), folder)
+            folder.rmdir()
+        layouts.pack(root / 'ILSVRC2012_img_train.tar', list(train.iterdir()), train)
+        layouts.pack(root / 'ILSVRC2012_img_val.tar', list(val.iterdir()), val)
+        train.rmdir()
+        val.rmdir()
+        with pytest.MonkeyPatch.context() as patch:
+            name = tv_imagenet.ARCHIVE_META['devkit'][0]
+            patch.setitem(tv_imagenet.ARCHIVE_META, 'devkit', (name, None))
+            assert prepare(tiny('imagenet', train=4, val=4), root) == dict(train=4, val=4)
+        assert lines(root)[3] == 'n01443537/n01443537_1.JPEG 1'
+        assert len(list((root / 'val').iterdir())) == 4
+
+
+def as_torchvision(root, name):
+    """A folder in which torchvision finds the data set under the name it looks for."""
+    folder = root.parent / 'torchvision'
+    if not folder.exists():
+        folder.mkdir()
+        (folder / name).symlink_to(root)
+    return folder
+
+
+class TestAgainstTorchvision:
+    """Its data sets read the same files."""
+
+    def test_cars(self, tmp_path):
+        root = layouts.cars(tmp_path / 'cars', classes=3, per_class=3)
+        prepare(tiny('cars', train=9, test=9), root)
+        for split in ('train', 'test'):
+            theirs = datasets.StanfordCars(as_torchvision(root, 'stanford_cars'), split)
+            ours = host_reads('cars', root)[split]
+            assert [label for _, label in ours] == [label for _, label in theirs]
+            assert lines(root, 'meta/classes.txt') == theirs.classes
+
+    def test_pets(self, tmp_path):
+        root = layouts.pets(tmp_path / 'pets', classes=4)
+        prepare(tiny('pets'), root)
+        for split, ours in host_reads('pets', root).items():
+            name = 'trainval' if split == 'train' else split
+            theirs = datasets.OxfordIIITPet(as_torchvision(root, 'oxford-iiit-pet'), name)
+            assert [label for _, label in ours] == [label for _, label in theirs]
+            names = [n.replace('_', ' ').title() for n in lines(root, 'meta/classes.txt')]
+            assert names == theirs.classes
+
+    def test_flowers(self, tmp_path, monkeypatch):
+        root = layouts.flowers(tmp_path / 'flowers', classes=4)
+        assert prepare(tiny('flowers'), root) == dict(train=16, test=8)
+        unchecked = {key: (name, None) for key, (name, _) in datasets.Flowers102._file_dict.items()}
+        monkeypatch.setattr(datasets.Flowers102, '_file_dict', unchecked)
+        found = host_reads('flowers', root)
+        folder = as_torchvision(root, 'flowers-102')
+        parts = {name: datasets.Flowers102(folder, name) for name in ('train', 'val', 'test')}
+        labels = {name: [label for _, label in part] for name, part in parts.items()}
+        assert [label for _, label in found['train']] == labels['train'] + labels['val']
+        assert [label for _, label in found['test']] == labels['test']
+        assert len(lines(root, 'meta/classes.txt')) == 102
+
+    def test_caltech101(self, tmp_path):
+        root = layouts.caltech101(tmp_path / 'caltech101', classes=3)
+        prepare(tiny('caltech101'), root)
+        theirs = datasets.Caltech101(root.parent)
+        assert lines(root, 'meta/classes.txt') == theirs.categories
+        assert len(lines(root)) + len(lines(root, 'meta/test.txt')) == len(theirs)
+
+
+class TestCaltech101:
+    def test_thirty_of_each_class_train(self, tmp_path):
+        root = layouts.caltech101(tmp_path, classes=3, per_class=34)
+        assert prepare(tiny('caltech101', train=90, test=12), root) == dict(train=90, test=12)
+        for split, size in (('train', 30), ('test', 4)):
+            labels = Counter(line.split()[1] for line in lines(root, f'meta/{split}.txt'))
+            assert labels == {'0': size, '1': size, '2': size}
+        assert not any('BACKGROUND' in line for line in lines(root))
+        assert facts(tiny('caltech101'), root)['seed'] == 0
+
+    def test_the_seed_alone_decides(self, tmp_path):
+        drawn = []
+        for number, seed in enumerate((None, 0, 1)):
+            root = layouts.caltech101(tmp_path / str(number), classes=2, per_class=34)
+            prepare(tiny('caltech101', seed=seed), root)
+            drawn.append(lines(root))
+        assert drawn[0] == drawn[1] != drawn[2]
+
+    def test_a_class_with_too_few_images(self, tmp_path):
+        with pytest.raises(ValueError, match='accordion holds 30 images; 30 to train'):
+            root = layouts.caltech101(tmp_path)
+            for number in (31, 32):
+                (root / f'101_ObjectCategories/accordion/image_{number:04d}.jpg').unlink()
+            prepare(tiny('caltech101'), root)
+
+
+class TestCustom:
+    def test_a_fifth_of_each_class_tests(self, tmp_path):
+        root = layouts.custom(tmp_path, classes=3, per_class=6)
+        assert prepare(tiny('custom'), root) == dict(train=12, test=6)
+        labels = Counter(line.rsplit(' ', 1)[1] for line in lines(root, 'meta/test.txt'))
+        assert labels == {'0': 2, '1': 2, '2': 2}
+
+    def test_splits_that_are_there_are_kept(self, tmp_path):
+        root = layouts.custom(tmp_path, splits=True)
+        (root / 'train' / 'class 0' / 'notes.txt').write_text('no image')
+        assert prepare(tiny('custom'), root) == dict(train=10, test=10)
+        assert lines(root)[0] == 'train/class 0/0.png 0'
+
+    def test_a_train_folder_alone(self, tmp_path):
+        layouts.custom(tmp_path / 'train')
+        with pytest.raises(ValueError, match='test: no image found'):
+            prepare(tiny('custom'), tmp_path)
+
+    def test_no_folder(self, tmp_path):
+        with pytest.raises(FileNotFoundError, match='has no folder. Make one for each class'):
+            prepare(tiny('custom'), tmp_path / 'nowhere')
+
+
+class TestCIFAR:
+    @pytest.fixture
+    def root(self, tmp_path, monkeypatch):
+        """What CIFAR-10 is downloaded as, of 3 images a batch."""
+        root = tmp_path / 'cifar10'
+        cifar_archive(root, monkeypatch)
+        layouts.pack(root / 'cifar-10-python.tar.gz', [root / 'cifar-10-batches-py'])
+        return root
+
+    def test_is_unpacked_and_written(self, root):
+        assert prepare(tiny('cifar10', train=15, test=3), root) == dict(train=15, test=3)
+        found = host_reads('cifar10', root)
+        assert all(f'/class{label}/' in path for path, label in found['train'])
+        assert check(tiny('cifar10', train=15, test=3), root)
+
+    def test_what_convert_dataset_wrote_lacks_the_classes_only(self, tmp_path):
+        root = layouts.cifar(tmp_path, classes=3)
+        (root / 'meta' / 'classes.txt').unlink()
+        before = (root / 'meta' / 'train.txt').stat().st_mtime_ns
+        assert prepare(tiny('cifar10', train=6, test=6), root) == dict(train=6, test=6)
+        assert lines(root, 'meta/classes.txt') == ['airplane', 'automobile', 'bird']
+        assert (root / 'meta' / 'train.txt').stat().st_mtime_ns == before
+
+
+class TestVOC:
+    def test_2007(self, tmp_path):
+        root = layouts.voc(tmp_path, trainval=6, test=4)
+        data_set = tiny('voc2007', trainval=6, test=4)
+        assert prepare(data_set, root) == dict(trainval=6, test=4)
+        assert prepare(data_set, root) is None
+        assert check(data_set, root) == {'VOC2007/Lists/trainvaltest.txt': 10}
+        host = HostImageList(
+            ann_file='Lists/trainvaltest.txt',
+            data_root=str(root / 'VOC2007'),
+            data_prefix='JPEGImages/',
+            pipeline=[],
+        )
+        paths = [host.get_data_info(index)['img_path'] for index in range(len(host))]
+        assert [os.path.basename(path) for path in paths] == [f'{n:06d}.jpg' for n in range(1, 11)]
+
+    def test_mmcls_reads_the_official_layout(self, tmp_path):
+        root = layouts.voc(tmp_path, trainval=6, test=4)
+        data_set = VOC(
+            data_root=str(root / 'VOC2007'),
+            image_set_path='ImageSets/Main/test.txt',
+            pipeline=[],
+        )
+        info = data_set.get_data_info(0)  # Number 6 of all: classes 6 and 7, and 8, difficult.
+        assert sorted(info['gt_label']) == [6, 7] and info['gt_label_difficult'] == [8]
+
+    def test_2012(self, tmp_path):
+        root = layouts.voc(tmp_path, 2012, trainval=5)
+        assert prepare(tiny('voc2012', trainval=5), root) == dict(trainval=5)
+        assert lines(root, 'VOC2012/Lists/trainval.txt')[0] == '2012_000001.jpg'
+
+    def test_a_missing_annotation(self, tmp_path):
+        root = layouts.voc(tmp_path, trainval=6, test=4)
+        (root / 'VOC2007' / 'Annotations' / '000008.xml').unlink()
+        with pytest.raises(FileNotFoundError, match='1 of 4 annotations of test .* 000008.xml'):
+            prepare(tiny('voc2007'), root)
+        assert not (root / 'VOC2007' / 'Lists').exists()
+
+
+class TestSubsets:
+    @pytest.fixture
+    def root(self, tmp_path):
+        """ImageNet of classes of 21 and 5 images."""
+        root = layouts.imagenet(tmp_path / 'imagenet', classes=2, per_class=21)
+        for path in sorted((root / 'train' / layouts.WNIDS[1]).iterdir())[5:]:
+            path.unlink()
+        prepare(tiny('imagenet', train=26, val=42), root)
+        return root
+
+    def test_at_random(self, root):
+        data_set = tiny('imagenet-10percent')
+        assert prepare(data_set, root) == dict(train=4)
+        drawn = lines(root, 'meta/train_10percent.txt')
+        # ceil(2.1) and ceil(0.5), lines of the whole list in its order.
+        assert [line.split()[1] for line in drawn] == ['0', '0', '0', '1']
+        assert [line for line in lines(root) if line in drawn] == drawn
+        sidecar = json.loads((root / 'meta' / 'train_10percent.json').read_text())
+        assert sidecar == dict(source='random', seed=0, count=4)
+        assert prepare(data_set, root) is None
+        assert prepare(tiny('imagenet-1percent'), root) == dict(train=2)
+
+    def test_by_seed(self, root):
+        drawn = set()
+        for seed in (0, 0, 1, 2):
+            prepare(tiny('imagenet-10percent', seed=seed), root)
+            drawn.add((root / 'meta' / 'train_10percent.txt').read_text())
+            (root / 'meta' / 'train_10percent.txt').unlink()
+        assert len(drawn) == 3
+
+    def test_by_a_list(self, root, tmp_path):
+        wnid = layouts.WNIDS[1]
+        names = [f'{wnid}_11.JPEG', 'n01440764_20.JPEG', f'{wnid}_0.JPEG']
+        listing = tmp_path / '1percent.txt'
+        listing.write_text('\n'.join(names) + '\n')
+        assert prepare(tiny('imagenet-1percent', subset_list=listing), root) == dict(train=3)
+        assert lines(root, 'meta/train_1percent.txt') == [
+            f'{wnid}/{names[0]} 1', f'n01440764/{names[1]} 0', f'{wnid}/{names[2]} 1',
+        ]  # fmt: skip
+        sidecar = json.loads((root / 'meta' / 'train_1percent.json').read_text())
+        assert sidecar == dict(source='1percent.txt', seed=None, count=3)
+        # It is complete however it was made, unless something else is asked for.
+        assert prepare(tiny('imagenet-1percent'), root) is None
+        with pytest.raises(ValueError, match=r"made with {'seed': None}, not with {'seed': 0}"):
+            prepare(tiny('imagenet-1percent', seed=0), root)
+
+    @pytest.mark.parametrize(
+        ('text', 'message'),
+        [
+            ('n01440764_0.JPEG\nn01440764_99.JPEG\n', '1 that are not in .*\n  n01440764_99.JPEG'),
+            ('n01440764_0.JPEG\nn01440764_0.JPEG\n', '1 of them more than once'),
+            ('', 'lists 0 images'),
+        ],
+    )
+    def test_a_list_of_other_images(self, root, tmp_path, text, message):
+        (tmp_path / 'list.txt').write_text(text)
+        with pytest.raises(ValueError, match=message):
+            prepare(tiny('imagenet-1percent', subset_list=tmp_path / 'list.txt'), root)
+        assert not (root / 'meta' / 'train_1percent.txt').exists()
+
+    def test_a_list_that_is_not_there(self, root, tmp_path):
+        with pytest.raises(FileNotFoundError, match='google-research/simclr'):
+            prepare(tiny('imagenet-1percent', subset_list=tmp_path / 'list.txt'), root)
+
+    def test_imagenet_comes_first(self, tmp_path):
+        with pytest.raises(FileNotFoundError, match='prepare_data.py imagenet'):
+            prepare(tiny('imagenet-1percent'), tmp_path)
