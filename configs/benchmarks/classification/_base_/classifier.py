@@ -8,7 +8,6 @@ model = dict(
         num_classes=1000,
         in_channels=2048,
         loss=dict(type='mmcls.CrossEntropyLoss'),
-        topk=(1, 5),
     ),
     data_preprocessor=dict(
         type='mmcls.ClsDataPreprocessor',
@@ -19,4 +18,4 @@ model = dict(
 )
 
 val_cfg = dict()
-val_evaluator = dict(type='mmcls.Accuracy', topk=(1, 5))
+val_evaluator = dict(type='mmcls.Accuracy', topk=(1,))

@@ -3,6 +3,7 @@
 _base_ = ['../_base_/semi.py', '../_base_/imagenet.py', '../_base_/runtime.py']
 
 train_dataloader = dict(batch_size=128, dataset=dict(ann_file='meta/train_1percent.txt'))
+val_evaluator = dict(topk=(1, 5))
 
 benchmark = dict(
     name='imagenet-1percent',

@@ -8,7 +8,6 @@ model = dict(
         type='mmcls.MultiLabelLinearClsHead',
         num_classes=20,
         loss=dict(type='mmcls.CrossEntropyLoss', use_sigmoid=True),
-        topk=None,
     ),
 )
 train_pipeline = [
