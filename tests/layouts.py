@@ -1,10 +1,11 @@
 """Tiny folders in the layouts of the official data sets, as their archives unpack.
 
 Every function writes a folder that stands for ``data/NAME`` and gives it back. The images are
-small, of a colour for each class. Only :func:`cifar` writes lists; for the others
-``tools/prepare_data.py`` builds them.
+small, of a colour for each class. Only :func:`cifar` writes lists; :func:`prepared` builds those of
+any data set, as ``tools/prepare_data.py`` does.
 """
 
+import dataclasses
 import shutil
 import tarfile
 from collections.abc import Iterable
@@ -17,6 +18,7 @@ from mmcls.datasets.categories import VOC2007_CATEGORIES
 from PIL import Image
 
 from mmselfsup_invp.datasets.converters import write_split
+from mmselfsup_invp.datasets.preparation import data_sets, prepare
 
 WNIDS = ['n01440764', 'n01443537', 'n01484850', 'n01491361', 'n01494475', 'n01496331', 'n01498041']
 SIZE = (40, 32)  # Width and height of an image, in pixels.
@@ -221,6 +223,19 @@ def custom(root: Path, classes: int = 2, per_class: int = 5, splits: bool = Fals
         for label in range(classes):
             for number in range(per_class):
                 write_image(root / split / f'class {label}' / f'{number}.png', label, number)
+    return root
+
+
+def prepared(name: str, root: Path) -> Path:
+    """A data set of ``tools/prepare_data.py``, by its name, with its lists."""
+    if name.startswith('imagenet-'):
+        prepared('imagenet', root)
+    elif name.startswith('voc'):
+        voc(root, int(name.removeprefix('voc')))
+    else:
+        write = cifar if name.startswith('cifar') else globals()[name]
+        write(root)
+    prepare(dataclasses.replace(data_sets()[name], counts={}), root)
     return root
 
 

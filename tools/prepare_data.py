@@ -54,6 +54,8 @@ def parse_args() -> argparse.Namespace:
     args = parser.parse_args()
     if not args.list and args.name is None:
         parser.error(f'name one of {", ".join(data_sets())}, or --list')
+    if args.subset_list is not None and not str(args.name).startswith('imagenet-'):
+        parser.error('--subset-list goes with imagenet-1percent and imagenet-10percent')
     return args
 
 

@@ -70,6 +70,13 @@ def test_every_class_is_in_every_split(tmp_path, name, classes, prefix):
         assert lines(root, 'meta/classes.txt') == classes
 
 
+@pytest.mark.parametrize('name', data_sets())
+def test_all_have_a_layout(tmp_path, name):
+    """What the tests of configs start from."""
+    root = layouts.prepared(name, tmp_path)
+    assert check(tiny(name), root).keys() == {item.file for item in data_sets()[name].lists}
+
+
 class TestImageNet:
     def test_paths_are_those_that_mmselfsup_expects(self, tmp_path):
         root = layouts.imagenet(tmp_path)

@@ -92,9 +92,13 @@ def test_the_table(tool):
 
 @pytest.mark.parametrize(
     ('words', 'message'),
-    [([], 'name one of imagenet, '), (['mnist'], "invalid choice: 'mnist'")],
+    [
+        ([], 'name one of imagenet, '),
+        (['mnist'], "invalid choice: 'mnist'"),
+        (['pets', '--subset-list', 'x'], 'goes with imagenet-1percent'),
+    ],
 )
-def test_a_name_is_needed(tool, words, message):
+def test_words_that_do_not_fit(tool, words, message):
     code, output = tool(*words)
     assert code == 2 and message in output
 
