@@ -1,12 +1,17 @@
 from .agreement import cluster_agreement
-from .checkpoints import PretrainedBackbone, read_backbone
+from .checkpoints import PretrainedBackbone, read_backbone, read_checkpoint, run_config
 from .extraction import collect_features, extract_features
 from .graph_health import GraphHealth, graph_health, neighbour_purity
 from .knn import knn_accuracy, knn_predict
+from .positives import neighbours_by_hop, rank_positives
+from .retrieval import Retrieval, retrieve
+from .similarity import similarity_distribution
+from .tsne import tsne
 
 __all__ = [
     'GraphHealth',
     'PretrainedBackbone',
+    'Retrieval',
     'cluster_agreement',
     'collect_features',
     'extract_features',
@@ -14,5 +19,12 @@ __all__ = [
     'knn_accuracy',
     'knn_predict',
     'neighbour_purity',
+    'neighbours_by_hop',
+    'rank_positives',
     'read_backbone',
+    'read_checkpoint',
+    'retrieve',
+    'run_config',
+    'similarity_distribution',
+    'tsne',
 ]
