@@ -5,13 +5,16 @@ from .graph_health import GraphHealth, graph_health, neighbour_purity
 from .knn import knn_accuracy, knn_predict
 from .positives import neighbours_by_hop, rank_positives
 from .retrieval import Retrieval, retrieve
+from .runs import Curve, TrainingRun, read_run
 from .similarity import similarity_distribution
 from .tsne import tsne
 
 __all__ = [
+    'Curve',
     'GraphHealth',
     'PretrainedBackbone',
     'Retrieval',
+    'TrainingRun',
     'cluster_agreement',
     'collect_features',
     'extract_features',
@@ -23,6 +26,7 @@ __all__ = [
     'rank_positives',
     'read_backbone',
     'read_checkpoint',
+    'read_run',
     'retrieve',
     'run_config',
     'similarity_distribution',
