@@ -8,15 +8,7 @@ from .blocks import Absent, Block, Paragraph, Table
 from .source import Source
 
 FOLDER = 'benchmarks'
-COLUMNS = {
-    'protocol': 'protocol',
-    'metric': 'metric',
-    'value': 'value',
-    'best': 'best',
-    'last': 'last',
-    'epochs': 'epochs',
-    'seed': 'seed',
-}
+COLUMNS = ('protocol', 'metric', 'value', 'best', 'last', 'epochs', 'seed')
 REQUIRED = ('protocol', 'metric', 'value')
 
 
@@ -31,7 +23,7 @@ def benchmarks(source: Source) -> list[Block]:
     if not results:
         why = f': {" ".join(faults)}' if faults else ''
         raise Absent(f'there is no result in {FOLDER}/*.json of the run{why}'.rstrip('.'))
-    table = Table([*COLUMNS.values(), 'published'], [_row(result) for result in results])
+    table = Table([*COLUMNS, 'published'], [_row(result) for result in results])
     return [table, *map(Paragraph, faults)]
 
 

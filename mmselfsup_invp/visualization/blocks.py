@@ -18,11 +18,12 @@ class Paragraph:
 
 @dataclass(frozen=True)
 class Chart:
-    """A picture of numbers: a data URI, and in words what it shows."""
+    """A picture of numbers: a data URI, in words what it shows, and its width in CSS pixels."""
 
     kind: ClassVar[str] = 'chart'
     uri: str
     alt: str
+    width: int
 
 
 @dataclass(frozen=True)

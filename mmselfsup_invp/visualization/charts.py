@@ -29,12 +29,18 @@ STYLE = {
     'svg.fonttype': 'none',  # Letters stay letters: small, and sharp at any size.
     'svg.hashsalt': 'mmselfsup_invp',  # The same numbers give the same file.
 }
-WIDE, NARROW = (7.0, 3.2), (3.5, 2.4)
+WIDE, NARROW = (8.4, 3.4), (3.5, 2.4)
 # Points of a curve; of more, neighbours are averaged.
 MAX_POINTS = 400
 # Kinds of points that colours and markers still tell apart.
 MAX_GROUPS = 20
 BINS = 40
+# Dots an inch of a page, and of pictures in it, which stay sharp on finer screens.
+PAGE_DPI, PNG_DPI = 96, 160
+# Without a date the same numbers give the same file.
+METADATA = {'svg': {'Date': None}, 'png': {}}
+
+in_style = matplotlib.rc_context(STYLE)
 
 
 def data_uri(content: bytes, kind: str) -> str:
@@ -54,9 +60,9 @@ def encode(figure: Figure, alt: str, kind: str = 'svg') -> Chart:
         Chart: The picture as a data URI.
     """
     file = io.BytesIO()
-    with matplotlib.rc_context(STYLE):
-        figure.savefig(file, format=kind, dpi=130, metadata={'Date': None} if kind == 'svg' else {})
-    return Chart(data_uri(file.getvalue(), 'svg+xml' if kind == 'svg' else kind), alt)
+    figure.savefig(file, format=kind, dpi=PNG_DPI, metadata=METADATA[kind])
+    uri = data_uri(file.getvalue(), 'svg+xml' if kind == 'svg' else kind)
+    return Chart(uri, alt, round(figure.get_figwidth() * PAGE_DPI))
 
 
 def new_figure(size: tuple[float, float], title: str, x_label: str, y_label: str) -> Figure:
@@ -68,14 +74,14 @@ def new_figure(size: tuple[float, float], title: str, x_label: str, y_label: str
         x_label (str): Of the horizontal axis, with its unit.
         y_label (str): Of the vertical axis, with its unit.
     """
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=size, layout='constrained')
-        FigureCanvasAgg(figure)
-        axes = figure.add_subplot(xlabel=x_label, ylabel=y_label)
-        axes.set_title(title, fontsize='medium', loc='left')
+    figure = Figure(figsize=size, layout='constrained')
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot(xlabel=x_label, ylabel=y_label)
+    axes.set_title(title, fontsize='medium', loc='left')
     return figure
 
 
+@in_style
 def line_chart(
     curves: Mapping[str, Curve],
     title: str,
@@ -111,10 +117,16 @@ def line_chart(
             linewidth=1.6,
             marker=MARKERS[number % len(MARKERS)] if len(epoch) <= 60 else None,
             markersize=3.5,
+            clip_on=False,
         )
     axes.ticklabel_format(axis='y', useOffset=False, scilimits=(-3, 4))
+    axes.set_xlim(left=0)
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    axes.yaxis.set_major_locator(MaxNLocator(5))
+    counts = all(value == int(value) for curve in curves.values() for value in curve.value)
+    axes.yaxis.set_major_locator(MaxNLocator(5, integer=counts))
+    low, high = axes.dataLim.intervaly
+    if low == high >= 0:  # A line without ups and downs needs no magnifying glass.
+        axes.set_ylim(0, 1.2 * high or 1)
     if len(curves) > 1:
         axes.legend(fontsize='small', loc='center left', bbox_to_anchor=(1, 0.5))
     last = ', '.join(f'{name} ends at {curve.value[-1]:.4g}' for name, curve in curves.items())
@@ -135,6 +147,7 @@ def thin(curve: Curve, max_points: int = MAX_POINTS) -> tuple[np.ndarray, np.nda
     return epoch, value
 
 
+@in_style
 def histogram(
     groups: Mapping[str, Tensor],
     title: str,
@@ -151,8 +164,8 @@ def histogram(
         x_label (str): What the values are, with their unit.
         y_label (str): What is counted.
         bins (ndarray): Edges.
-        share (bool): Whether a bar is the share of the group's values in per cent, not their number.
-            Defaults to False.
+        share (bool): Whether a bar is the share of the group's values in per cent, not their
+            number. Defaults to False.
 
     Returns:
         Chart: As SVG.
@@ -169,6 +182,8 @@ def histogram(
         axes.axvline(values.mean(), **look | dict(linewidth=1.0))
     axes.set_xlim(bins[0], bins[-1])
     axes.set_ylim(bottom=0)
+    axes.xaxis.set_major_locator(MaxNLocator(10, steps=[1, 2, 5, 10]))
+    axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
     if len(groups) > 1:
         axes.legend(fontsize='small', loc='upper left')
     means = ', '.join(
@@ -186,6 +201,7 @@ def edges(values: Tensor, integer: bool = False) -> np.ndarray:
     return np.arange(low, high + width + 1, width) - 0.5
 
 
+@in_style
 def scatter(points: Tensor, groups: Mapping[str, Tensor] | None, title: str) -> Chart:
     """Points of a plane whose axes have no meaning.
 
@@ -198,7 +214,7 @@ def scatter(points: Tensor, groups: Mapping[str, Tensor] | None, title: str) -> 
     Returns:
         Chart: As PNG, for SVG keeps every point.
     """
-    figure = new_figure((7.0, 5.6), title, 't-SNE 1 (no unit)', 't-SNE 2 (no unit)')
+    figure = new_figure((8.4, 5.8), title, 't-SNE 1 (no unit)', 't-SNE 2 (no unit)')
     (axes,) = figure.axes
     place = points.numpy()
     if groups is None:
@@ -216,6 +232,7 @@ def scatter(points: Tensor, groups: Mapping[str, Tensor] | None, title: str) -> 
         )
         box = dict(boxstyle='round,pad=0.15', facecolor='white', edgecolor='none', alpha=0.8)
         axes.text(*np.median(own, axis=0), name, ha='center', va='center', weight='bold', bbox=box)
+    axes.grid(False)
     axes.tick_params(labelbottom=False, labelleft=False, length=0)
     if groups:
         axes.legend(loc='center left', bbox_to_anchor=(1, 0.5), markerscale=2)

@@ -1,7 +1,5 @@
 """Sections made from what a run logged."""
 
-from collections.abc import Iterable
-
 from ..evaluation import Curve
 from .blocks import Absent, Block, Chart, Grid, Paragraph, Table
 from .charts import NARROW, line_chart
@@ -9,9 +7,10 @@ from .source import Source
 
 # Title and unit of figures that have a chart of their own.
 NAMES = {
+    'lr': ('Learning rate', 'learning rate'),
     'num_positives': ('Positives of an image, |N(i)|', 'images'),
     'short_pools': ('Images whose negatives repeat', 'share of the images'),
-    'label_accuracy': ('Labels that the heads predict', 'share of the labels'),
+    'label_accuracy': ('Labels that the heads predict', 'labels (%)'),
     'change_ratio': ('Labels that changed', 'share of the labels'),
     'unfilled': ('Rows without neighbours yet', 'share of the rows'),
     'largest_in_degree': ('Links into the most popular row', 'links'),
@@ -30,8 +29,7 @@ NAMES = {
 }
 AGREEMENT = {'nmi': 'NMI', 'adjusted_nmi': 'adjusted NMI', 'ari': 'ARI', 'accuracy': 'accuracy'}
 # Of the trainer's own figures these say nothing about learning.
-HOUSEKEEPING = ('time', 'data_time', 'memory', 'grad_norm')
-RATES = ('lr', 'base_lr', 'momentum')
+HOUSEKEEPING = ('time', 'data_time', 'memory', 'base_lr')
 SCORES = ('knn/', 'graph/purity_')
 
 
@@ -51,15 +49,12 @@ def learning(source: Source) -> list[Block]:
     losses = {name: curve for name, curve in curves.items() if name.startswith('loss')}
     if not losses:
         raise Absent('the log holds no losses')
-    rates = {name: curve for name, curve in curves.items() if name in RATES[:2]}
-    taken = (*losses, *RATES, *HOUSEKEEPING)
-    others = {name: c for name, c in curves.items() if '/' not in name and name not in taken}
-    blocks = [line_chart(losses, 'Losses', 'loss (nats)')]
-    if rates:
-        # Both are the same where no rule scales the rate.
-        rate = {'lr': rates.get('lr') or next(iter(rates.values()))}
-        others = {'lr': rate['lr'], **others}
-    return [*blocks, Grid(_single(others))]
+    others = {
+        name: curve
+        for name, curve in curves.items()
+        if '/' not in name and name not in losses and name not in HOUSEKEEPING
+    }
+    return [line_chart(losses, 'Losses', 'loss (nats)'), Grid(_single(others))]
 
 
 def knn(source: Source) -> list[Block]:
@@ -112,8 +107,6 @@ def _single(curves: dict[str, Curve]) -> list[Chart]:
     charts = []
     for name, curve in curves.items():
         title, unit = NAMES.get(name, (name, name))
-        if name in RATES:
-            title = unit = 'Learning rate'
         charts.append(line_chart({name: curve}, title, unit, NARROW))
     return charts
 
@@ -121,14 +114,10 @@ def _single(curves: dict[str, Curve]) -> list[Chart]:
 def last_figures(source: Source) -> list[Block]:
     """The scores of the run, last and best."""
     curves = source.run.curves
-    rows = [_last(name, curves[name]) for name in _with_prefix(curves, SCORES)]
+    rows = [_last(name, curve) for name, curve in curves.items() if name.startswith(SCORES)]
     if not rows:
         return [Paragraph('The log holds no score that needs labels.')]
     return [Table(['score, %', 'last', 'best', 'best at epoch'], rows)]
-
-
-def _with_prefix(names: Iterable[str], prefixes: tuple[str, ...]) -> list[str]:
-    return [name for name in names if name.startswith(prefixes)]
 
 
 def _last(name: str, curve: Curve) -> list[str]:

@@ -29,28 +29,28 @@ def sizes(source: Source) -> list[Block]:
     blocks: list[Block] = []
     for name, (memory, buffers) in source.memories.items():
         labels = buffers.get('labels')
-        if labels is None or not labels.numel() or labels.min() < 0:
-            continue
-        count = memory.num_clusters if hasattr(memory, 'num_clusters') else memory.num_classes
-        heads = labels.reshape(len(labels), -1)
-        members = torch.cat([head.bincount(minlength=count) for head in heads.unbind(1)])
-        title = f'Sizes of {count} clusters of {len(labels)} images, {heads.size(1)} head(s)'
-        bins = edges(members, integer=True)
-        unit = 'clusters' if heads.size(1) == 1 else 'clusters, of all heads'
-        blocks.append(
-            histogram({name: members}, title, 'images in a cluster', unit, bins),
-        )
-        spread = members.double()
-        blocks.append(
-            Paragraph(
-                f'{name}.labels: {spread.min():.0f} to {spread.max():.0f} images, mean '
-                f'{spread.mean():.1f} (thin line), standard deviation '
-                f'{spread.std(correction=0):.1f}.'
-            )
-        )
+        if labels is not None and labels.numel() and labels.min() >= 0:
+            num = memory.num_clusters if hasattr(memory, 'num_clusters') else memory.num_classes
+            blocks += _sizes(name, labels, num)
     if not blocks:
         raise Absent('no memory in the checkpoint holds labels; InterCLR, ODC and SeLa have some')
     return blocks
+
+
+def _sizes(name: str, labels: Tensor, num_clusters: int) -> list[Block]:
+    """Sizes for labels of shape ``(N,)`` or, with several heads, ``(N, H)``."""
+    heads = labels.reshape(len(labels), -1).unbind(1)
+    sizes = torch.cat([head.bincount(minlength=num_clusters) for head in heads])
+    each = f', for each of {len(heads)} heads' if len(heads) > 1 else ''
+    title = f'Sizes of {num_clusters} clusters of {len(labels)} images{each}'
+    bins = edges(sizes, integer=True)
+    chart = histogram({name: sizes}, title, 'images in a cluster', 'clusters', bins)
+    spread = sizes.double()
+    words = (
+        f'{name}.labels in the checkpoint: {spread.min():.0f} to {spread.max():.0f} images, mean '
+        f'{spread.mean():.1f} (thin line), standard deviation {spread.std(correction=0):.1f}.'
+    )
+    return [chart, Paragraph(words)]
 
 
 def similarities(source: Source) -> list[Block]:
@@ -93,14 +93,14 @@ def positives(source: Source) -> list[Block]:
     groups = []
     for anchor in source.anchors:
         index, similarity = rank_positives(source.embedding, neighbours, anchor, source.hops)
-        strips = [_anchor_strip(source.gallery, anchor)]
+        same = _share_of_class(source.gallery, anchor, index)
+        strips = [_anchor_strip(source.gallery, anchor, f'{len(index)} positives', *same)]
         # Few positives are halved, so that none is shown twice.
         num = min(NUM_SHOWN, len(index) // 2)
         for name, part in (('easy', slice(0, num)), ('hard', slice(len(index) - num, None))):
             shown = list(zip(index[part].tolist(), similarity[part].tolist(), strict=True))
             strips.append(_strip(source.gallery, name, anchor, shown))
-        same = _share_of_class(source.gallery, anchor, index)
-        groups.append([Strip(strips[0].label, strips[0].pictures, same), *strips[1:]])
+        groups.append(strips)
     words = (
         f'Images within {source.hops} steps of an anchor on {origin}, ranked by the cosine '
         f'similarity of the {source.space}: the most similar are easy positives, the least '
@@ -118,11 +118,11 @@ def hops(source: Source) -> list[Block]:
         for hop, found in enumerate(neighbours_by_hop(neighbours, anchor, source.hops), start=1):
             similarity = source.embedding[found] @ source.embedding[anchor]
             pairs = list(zip(found.tolist(), similarity.tolist(), strict=True))
-            more = f', {MAX_OF_HOP} shown' if len(pairs) > MAX_OF_HOP else ''
-            label = f'hop {hop}: {len(pairs)} images{more}'
-            strip = _strip(source.gallery, label, anchor, _evenly(pairs, MAX_OF_HOP))
-            note = _share_of_class(source.gallery, anchor, found)
-            strips.append(Strip(strip.label, strip.pictures, note))
+            same = _share_of_class(source.gallery, anchor, found)
+            more = [f'{MAX_OF_HOP} shown'] if len(pairs) > MAX_OF_HOP else []
+            note = ', '.join([f'{len(pairs)} images', *same, *more])
+            shown = _evenly(pairs, MAX_OF_HOP)
+            strips.append(_strip(source.gallery, f'hop {hop}', anchor, shown, note))
         groups.append(strips)
     words = f'The images that the walk from an anchor on {origin} meets first after so many steps.'
     return [Paragraph(words + _legend(source.gallery)), Gallery(groups)]
@@ -210,20 +210,22 @@ def _retrieved(source: Source, found: Retrieval, row: int) -> list[Strip]:
     return [Strip(name, [query], note), Strip('nearest', pictures)]
 
 
-def _anchor_strip(images: ImageSet, anchor: int) -> Strip:
+def _anchor_strip(images: ImageSet, anchor: int, *notes: str) -> Strip:
     name = f'anchor {images.number[anchor]}'
-    if images.label is not None:
-        name += f', class {images.class_name(anchor)}'
-    return Strip(name, [Picture(thumbnail(images.path(anchor)), name)])
+    kind = [] if images.label is None else [f'class {images.class_name(anchor)}']
+    picture = Picture(thumbnail(images.path(anchor)), ', '.join([name, *kind]))
+    return Strip(name, [picture], ', '.join([*kind, *notes]))
 
 
-def _strip(images: ImageSet, label: str, anchor: int, shown: list[tuple[int, float]]) -> Strip:
+def _strip(
+    images: ImageSet, label: str, anchor: int, shown: list[tuple[int, float]], note: str = ''
+) -> Strip:
     """Images beside an anchor, marked by whether they are of its class."""
     pictures = []
     for row, similarity in shown:
         failed = None if images.label is None else bool(images.label[row] != images.label[anchor])
         pictures.append(_picture(images, row, similarity, failed))
-    return Strip(label, pictures, '' if pictures else 'none')
+    return Strip(label, pictures, note)
 
 
 def _picture(images: ImageSet, row: int, similarity: float, failed: bool | None) -> Picture:
@@ -236,11 +238,12 @@ def _picture(images: ImageSet, row: int, similarity: float, failed: bool | None)
     return Picture(thumbnail(images.path(row)), name, caption, 'other' if failed else 'same')
 
 
-def _share_of_class(images: ImageSet, anchor: int, found: Tensor) -> str:
+def _share_of_class(images: ImageSet, anchor: int, found: Tensor) -> list[str]:
+    """How many are of the anchor's class, in words, where that is known."""
     if images.label is None or not len(found):
-        return ''
+        return []
     same = (images.label[found] == images.label[anchor]).float().mean().item()
-    return f"{same:.0%} of {len(found)} of the anchor's class"
+    return [f'{same:.0%} of its class']
 
 
 def _legend(images: ImageSet) -> str:

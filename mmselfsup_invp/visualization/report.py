@@ -1,5 +1,6 @@
 """One page about a run, with everything inside."""
 
+import re
 import time
 from collections.abc import Callable
 from datetime import datetime
@@ -17,6 +18,7 @@ from .source import Options, Source
 
 TEMPLATE = 'report.html'
 PACKAGES = ('torch', 'torchvision', 'mmengine', 'mmcv', 'mmcls', 'mmselfsup', 'scikit-learn')
+COMMIT = re.compile(r'([0-9a-f]{40}|unknown)$')  # Which MMEngine appends to its version.
 STAMP = '%Y%m%d_%H%M%S'  # In which MMEngine names the folder of a start.
 
 
@@ -32,7 +34,7 @@ def overview(source: Source) -> list[Block]:
         ['started', ', resumed '.join(map(_date, run.starts))],
         ['checkpoint saved', _date(meta.get('time', '-'))],
         ['seed', str(meta.get('seed', '-'))],
-        ['trained with', f'mmengine {meta.get("mmengine_version", "-")[:7].rstrip(".")}'],
+        ['trained with', f'mmengine {COMMIT.sub("", meta.get("mmengine_version", "-"))}'],
         ['reported with', ', '.join(_versions())],
     ]
     return [Table([], rows), *curves.last_figures(source)]

@@ -77,8 +77,7 @@ class ImageSet:
 
     def class_name(self, row: int) -> str:
         """Class of an image."""
-        label = int(self.label[row])
-        return self.classes[label] if self.classes else str(label)
+        return self.name_of(int(self.label[row]))
 
     def name_of(self, label: int) -> str:
         """Name of a class."""
@@ -171,10 +170,9 @@ class Source:
     def graph(self) -> tuple[Tensor, str]:
         """Neighbours of the training images, ``(N, k)``, and where they are from, in words."""
         for memory, buffers in self.memories.values():
-            neighbours = buffers.get('neighbours')
-            if memory.holds_images and neighbours is not None:
-                if len(neighbours) == len(self.gallery.number):
-                    return neighbours, 'the graph in the checkpoint'
+            neighbours = buffers.get('neighbours', ())
+            if memory.holds_images and len(neighbours) == len(self.gallery.number):
+                return neighbours, 'the graph in the checkpoint'
         k = min(self._option('memory', 'num_neighbours', NUM_NEIGHBOURS), len(self.embedding) - 1)
         words = f'the {k} nearest neighbours by the {self.space} without augmentation'
         return ops.knn_graph(self.embedding, k), words
