@@ -90,10 +90,14 @@ def test_what_is_missing_is_named(run):
 
 def test_reads_what_a_runner_writes(images, tmp_path):
     hooks = dict(checkpoint=dict(type='CheckpointHook', interval=1))
-    for epochs, resume in ((1, False), (2, True)):
-        config = toy.runner_config(images, tmp_path / 'run', epochs, default_hooks=hooks)
-        toy.Runner.from_cfg(config.__class__(dict(config, resume=resume))).train()
-    found = read_run(tmp_path / 'run')
+    run = tmp_path / 'run'
+    toy.build_runner(images, run, 1, default_hooks=hooks).train()
+    (log,) = run.glob('*/vis_data')
+    log.parent.rename(run / '20260101_000000')  # The next start may come in the same second.
+    config = toy.runner_config(images, run, 2, default_hooks=hooks)
+    config.resume = True
+    toy.Runner.from_cfg(config).train()
+    found = read_run(run)
     assert found.checkpoint.name == 'epoch_2.pth' and len(found.starts) == 2
     # 24 images in batches of 8, each logged.
     assert found.curves['loss'].epoch == pytest.approx([n / 3 for n in range(1, 7)])

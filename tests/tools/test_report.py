@@ -65,14 +65,12 @@ def decode(uri):
         Image.open(io.BytesIO(content)).load()
 
 
-@pytest.fixture(scope='module')
-def report(tmp_path_factory):
+@pytest.fixture
+def report(images, tmp_path):
     """Make the page of a run of two epochs."""
-    root = tmp_path_factory.mktemp('report')
-    images = toy.image_folder(root / 'images', images=30)
 
     def make(name, *words, model=None, custom_hooks=(), ann_file=None, labels=True):
-        run = root / name
+        run = tmp_path / name
         query = toy.loader(images, 'test')
         knn = dict(
             type='KNNEvalHook',
@@ -105,7 +103,7 @@ def call(run, *words):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, 'argv', ['report.py', str(run), *map(str, words)])
         tool.main()
-    return Page((run / 'report.html').read_text())
+    return Page((Path(run) / 'report.html').read_text())
 
 
 def check(page, left_out):
@@ -141,14 +139,12 @@ def test_a_page_of_invp(report, capsys):
 
 @pytest.mark.parametrize('method', ['InterCLR', 'SeLa'])
 def test_pages_of_methods_with_labels_of_their_own(report, images, method):
-    if method == 'InterCLR':
-        model = toy.interclr_config()
-        hook = dict(type='OnlineClusterHook', extract_dataloader=toy.loader(images))
-        hook['extract_dataloader']['dataset']['data_root'] = None  # Set below.
-    else:
-        model = toy.sela_config()
-        hook = dict(type='SelfLabelHook', num_events=3, spacing='linear')
-    _, page = report(method, model=model, custom_hooks=[dict(type='EpochSeedHook'), hook])
+    models = dict(InterCLR=toy.interclr_config(), SeLa=toy.sela_config())
+    hooks = dict(
+        InterCLR=dict(type='OnlineClusterHook', extract_dataloader=toy.loader(images)),
+        SeLa=dict(type='SelfLabelHook', num_events=3, spacing='linear'),
+    )
+    _, page = report(method, model=models[method], custom_hooks=[hooks[method]])
     check(page, left_out=['graph', 'benchmarks'])
     assert 'nearest neighbours by the embeddings' in page.words
     assert re.search(r'memory\.labels in the checkpoint: \d+ to \d+ images', page.words)
@@ -167,18 +163,19 @@ def test_a_page_without_labels(report):
     ('words', 'message'),
     [
         (['nothing'], 'There is no folder nothing. Give the work folder'),
-        (['.'], 'has no log (*/vis_data/scalars.json)'),
+        (['.'], r'has no log'),
         (['.', '--data', 'nothing'], 'There is no folder nothing for --data.'),
     ],
 )
-def test_mistakes_end_in_one_message(tmp_path, words, message):
+def test_mistakes_end_in_one_message(tmp_path, monkeypatch, words, message):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match=message):
+        call(*words)
+
+
+def test_the_command_line_works_by_itself(tmp_path):
     environment = {**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1'}
-    done = subprocess.run(
-        [sys.executable, str(SCRIPT), *words],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 1 and message in done.stderr
-    assert 'Traceback' not in done.stderr
+    command = [sys.executable, str(SCRIPT), 'nothing']
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert 'There is no folder nothing.' in done.stderr and 'Traceback' not in done.stderr

@@ -20,7 +20,7 @@ def words(chart):
     """The texts of a chart."""
     kind, data = content(chart)
     assert kind == 'data:image/svg+xml'
-    return [element.text for element in ElementTree.fromstring(data).iter('{*}text')]
+    return [element.text for element in ElementTree.fromstring(data).findall('.//{*}text')]
 
 
 def test_a_line_chart_names_title_axes_and_curves():

@@ -8,18 +8,7 @@ from mmselfsup_invp.visualization.source import Options, Source
 
 from .. import toy
 
-
-def hooks(root, **queries):
-    """Checkpoints, and where the images to classify are."""
-    return dict(
-        checkpoint=dict(type='CheckpointHook', interval=1),
-        knn=dict(
-            type='KNNEvalHook',
-            query_dataloader=toy.loader(root, 'test', **queries),
-            k=3,
-            interval=9,
-        ),
-    )
+CHECKPOINT = dict(type='CheckpointHook', interval=1)
 
 
 @pytest.fixture(scope='module')
@@ -27,7 +16,9 @@ def trained(tmp_path_factory):
     """An InvP run of one epoch, its model and its images."""
     root = tmp_path_factory.mktemp('source')
     images = toy.image_folder(root / 'images')
-    runner = toy.build_runner(images, root / 'work', 1, default_hooks=hooks(images))
+    knn = dict(type='KNNEvalHook', query_dataloader=toy.loader(images, 'test'), k=3)
+    hooks = dict(checkpoint=CHECKPOINT, knn=knn)
+    runner = toy.build_runner(images, root / 'work', 1, default_hooks=hooks)
     runner.train()
     return read_run(root / 'work'), runner.model, images
 
@@ -107,7 +98,7 @@ def test_a_queue_shorter_than_configured_is_no_hindrance(images, tmp_path):
         1,
         model=model,
         train_dataloader=toy.loader(images, views=toy.VIEWS, num_views=2),
-        default_hooks=hooks(images) | dict(knn=None),
+        default_hooks=dict(checkpoint=CHECKPOINT),
         test_pipeline=toy.loader(images)['dataset']['pipeline'],
     )
     runner.train()
