@@ -7,7 +7,7 @@ from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from ..evaluation import read_run
 from ..version import __version__
@@ -114,7 +114,7 @@ def write_report(
     out.write_text(page, encoding='utf-8')
 
 
-def _template() -> object:
+def _template() -> Template:
     loader = FileSystemLoader(Path(__file__).parent)
     environment = Environment(
         loader=loader,

@@ -1,5 +1,7 @@
 """Network, images and features of a run, each made when a section first asks for it."""
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,6 +19,7 @@ from torch.utils.data import DataLoader
 
 from .. import ops
 from ..datasets import image_labels
+from ..datasets.transforms.loading import UnreadableImage
 from ..engine.hooks.knn_eval_hook import backbone_features
 from ..evaluation import TrainingRun, extract_features
 from ..models.memories.sized_memory import SizedMemory
@@ -200,7 +203,7 @@ class Source:
     def _option(self, part: str, name: str, default: int) -> int:
         return self.run.config.model.get(part, {}).get(name, default)
 
-    def _scope(self) -> object:
+    def _scope(self) -> AbstractContextManager:
         return DefaultScope.overwrite_default_scope(self.run.config.get('default_scope'))
 
     def _knn_hook(self) -> ConfigDict | None:
@@ -267,9 +270,12 @@ class Source:
         others = order[~torch.isin(order, asked)]
         return torch.cat([asked.unique(), others])[:num].sort().values
 
-    def _extract(self, images: ImageSet, embed: object) -> Tensor:
-        features = extract_features(self.model, images.loader, embed)
-        return features.cpu()
+    def _extract(self, images: ImageSet, embed: Callable) -> Tensor:
+        try:
+            return extract_features(self.model, images.loader, embed).cpu()
+        except UnreadableImage as error:
+            # That of a worker process holds its traceback too.
+            raise Absent(str(error).splitlines()[-1].rstrip('.')) from error
 
 
 def _memories(model: BaseModel) -> list[tuple[str, SizedMemory]]:

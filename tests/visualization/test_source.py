@@ -1,3 +1,5 @@
+import shutil
+
 import pytest
 import torch
 
@@ -7,20 +9,6 @@ from mmselfsup_invp.visualization.blocks import Absent
 from mmselfsup_invp.visualization.source import Options, Source
 
 from .. import toy
-
-CHECKPOINT = dict(type='CheckpointHook', interval=1)
-
-
-@pytest.fixture(scope='module')
-def trained(tmp_path_factory):
-    """An InvP run of one epoch, its model and its images."""
-    root = tmp_path_factory.mktemp('source')
-    images = toy.image_folder(root / 'images')
-    knn = dict(type='KNNEvalHook', query_dataloader=toy.loader(images, 'test'), k=3)
-    hooks = dict(checkpoint=CHECKPOINT, knn=knn)
-    runner = toy.build_runner(images, root / 'work', 1, default_hooks=hooks)
-    runner.train()
-    return read_run(root / 'work'), runner.model, images
 
 
 def test_the_network_is_that_of_the_run(trained):
@@ -79,6 +67,21 @@ def test_images_that_have_moved_are_found(trained, tmp_path):
         run.config.train_dataloader.dataset.data_root = str(images)
 
 
+@pytest.mark.parametrize('num_workers', [0, 1])
+def test_an_image_that_is_gone_is_named(trained, tmp_path, num_workers):
+    run, _, images = trained
+    shutil.copytree(images, tmp_path / 'images')
+    (tmp_path / 'images' / 'train' / '007.png').unlink()
+    source = Source(run, Options(data_root=str(tmp_path / 'images')))
+    run.config.train_dataloader.num_workers = num_workers
+    try:
+        with pytest.raises(Absent, match='Cannot read the image .*train/007.png') as caught:
+            _ = source.embedding
+        assert '\n' not in str(caught.value)
+    finally:
+        run.config.train_dataloader.num_workers = 0
+
+
 def test_a_repeated_data_set_is_looked_through(trained):
     run, _, images = trained
     plain = run.config.train_dataloader.dataset
@@ -98,7 +101,7 @@ def test_a_queue_shorter_than_configured_is_no_hindrance(images, tmp_path):
         1,
         model=model,
         train_dataloader=toy.loader(images, views=toy.VIEWS, num_views=2),
-        default_hooks=dict(checkpoint=CHECKPOINT),
+        default_hooks=dict(checkpoint=dict(type='CheckpointHook', interval=1)),
         test_pipeline=toy.loader(images)['dataset']['pipeline'],
     )
     runner.train()
