@@ -9,7 +9,7 @@ import argparse
 from pathlib import Path
 
 from mmselfsup_invp.visualization import Options, write_report
-from mmselfsup_invp.visualization.source import default_device, folder
+from mmselfsup_invp.visualization.source import folder, usable_device
 
 
 def parse_args() -> argparse.Namespace:
@@ -37,7 +37,7 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--seed', type=int, default=0, help='of all draws (default: %(default)s)')
     parser.add_argument(
-        '--device', default=default_device(), help='what the network runs on (default: %(default)s)'
+        '--device', help='what the network runs on (default: a GPU where there is one, else cpu)'
     )
     return parser.parse_args()
 
@@ -51,10 +51,10 @@ def main() -> None:
             data_root=folder(args.data),
             max_images=args.max_images,
             seed=args.seed,
-            device=args.device,
+            device=usable_device(args.device),
         )
         write_report(args.run, out, options, args.checkpoint, lambda line: print(line, flush=True))
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, FileNotFoundError, ImportError) as error:
         raise SystemExit(f'{error}') from error
     print(out)
 

@@ -23,6 +23,7 @@ from ..datasets.transforms.loading import UnreadableImage
 from ..engine.hooks.knn_eval_hook import backbone_features
 from ..evaluation import TrainingRun, extract_features
 from ..models.memories.sized_memory import SizedMemory
+from ..ops.checks import require_range
 from .blocks import Absent
 
 # Of the paper; for methods without a graph of their own.
@@ -42,6 +43,9 @@ class Options:
         max_images (int): Training images, and images to classify, to draw where there are more.
         seed (int): Of every draw.
         device (str): What the network runs on.
+
+    Raises:
+        ValueError: If no image may be drawn.
     """
 
     anchors: tuple[int, ...] = ()
@@ -50,6 +54,9 @@ class Options:
     max_images: int = 50_000
     seed: int = 0
     device: str = 'cpu'
+
+    def __post_init__(self) -> None:
+        require_range('max_images', self.max_images, 1, 2**31, 'the page shows some')
 
     def generator(self) -> torch.Generator:
         """A generator of its own for each figure, so that none depends on another."""
@@ -286,9 +293,19 @@ def _embedding(model: BaseModel, inputs: list[Tensor]) -> Tensor:
     return F.normalize(model.embed(inputs[0]).float(), dim=1)
 
 
-def default_device() -> str:
-    """The accelerator, where there is one."""
-    return 'cuda' if torch.cuda.is_available() else 'cpu'
+def usable_device(name: str | None) -> str:
+    """A device that is there; where none is named, a GPU if there is one.
+
+    Raises:
+        ValueError: If the device cannot be used.
+    """
+    name = name or ('cuda' if torch.cuda.is_available() else 'cpu')
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f'The device {name!r} cannot be used here: {reason}') from error
+    return name
 
 
 def folder(path: str | Path | None) -> str | None:

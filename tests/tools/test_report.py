@@ -165,6 +165,8 @@ def test_a_page_without_labels(report):
         (['nothing'], 'There is no folder nothing. Give the work folder'),
         (['.'], r'has no log'),
         (['.', '--data', 'nothing'], 'There is no folder nothing for --data.'),
+        (['.', '--device', 'abacus'], "The device 'abacus' cannot be used here"),
+        (['.', '--max-images', '0'], 'max_images = 0 is outside the valid range'),
     ],
 )
 def test_mistakes_end_in_one_message(tmp_path, monkeypatch, words, message):
