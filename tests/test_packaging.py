@@ -105,8 +105,9 @@ def test_the_index_names_every_metafile():
 
 
 def test_the_wheel_holds_the_whole_package(wheel):
-    modules = {path.relative_to(ROOT).as_posix() for path in ROOT.glob('mmselfsup_invp/**/*.py')}
-    assert {name for name in modules if '.mim' not in name} <= names_in(wheel)
+    files = [path for kind in ('py', 'html') for path in ROOT.glob(f'mmselfsup_invp/**/*.{kind}')]
+    names = {path.relative_to(ROOT).as_posix() for path in files}
+    assert {name for name in names if '.mim' not in name} <= names_in(wheel)
 
 
 def test_the_wheel_holds_configs_tools_and_index_as_files(wheel):

@@ -1,15 +1,23 @@
 from .agreement import cluster_agreement
 from .average_precision import average_precision, mean_average_precision
-from .checkpoints import PretrainedBackbone, read_backbone
+from .checkpoints import PretrainedBackbone, read_backbone, read_checkpoint, run_config
 from .extraction import collect_features, extract_features
 from .graph_health import GraphHealth, graph_health, neighbour_purity
 from .knn import knn_accuracy, knn_predict
 from .metrics import TapMetric, VOCMeanAveragePrecision
+from .positives import neighbours_by_hop, rank_positives
+from .retrieval import Retrieval, retrieve
+from .runs import Curve, TrainingRun, read_run
+from .similarity import similarity_distribution
+from .tsne import tsne
 
 __all__ = [
+    'Curve',
     'GraphHealth',
     'PretrainedBackbone',
+    'Retrieval',
     'TapMetric',
+    'TrainingRun',
     'VOCMeanAveragePrecision',
     'average_precision',
     'cluster_agreement',
@@ -20,5 +28,13 @@ __all__ = [
     'knn_predict',
     'mean_average_precision',
     'neighbour_purity',
+    'neighbours_by_hop',
+    'rank_positives',
     'read_backbone',
+    'read_checkpoint',
+    'read_run',
+    'retrieve',
+    'run_config',
+    'similarity_distribution',
+    'tsne',
 ]

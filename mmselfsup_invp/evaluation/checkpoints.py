@@ -89,14 +89,9 @@ def read_backbone(path: str | Path) -> PretrainedBackbone:
         ('ResNet', 50)
     """
     path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f'There is no checkpoint {path}.{_suggestion(path)}')
-    try:
-        checkpoint = CheckpointLoader.load_checkpoint(str(path), 'cpu', logger='silent')
-    except Exception as error:  # Damaged files make the unpickler fail in any way.
-        raise ValueError(f'{path} cannot be read as a checkpoint of PyTorch: {error}') from error
+    checkpoint = read_checkpoint(path)
     weights = _weights(path, checkpoint)
-    config = _run_config(path, checkpoint)
+    config = run_config(path, checkpoint)
     model = config.model
     preprocessor = dict(model.get('data_preprocessor') or config.get('data_preprocessor') or {})
     preprocessor.pop('type', None)
@@ -108,18 +103,35 @@ def read_backbone(path: str | Path) -> PretrainedBackbone:
     )
 
 
-def _suggestion(path: Path) -> str:
-    found = sorted(path.parent.glob('*.pth')) if path.parent.is_dir() else []
-    return f' In that folder: {", ".join(file.name for file in found)}.' if found else ''
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Load a checkpoint of MMEngine's runner on the CPU.
 
-
-def _weights(path: Path, checkpoint: Any) -> dict[str, Tensor]:
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file is no such checkpoint.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f'There is no checkpoint {path}.{_suggestion(path)}')
+    try:
+        checkpoint = CheckpointLoader.load_checkpoint(str(path), 'cpu', logger='silent')
+    except Exception as error:  # Damaged files make the unpickler fail in any way.
+        raise ValueError(f'{path} cannot be read as a checkpoint of PyTorch: {error}') from error
     state = checkpoint.get('state_dict') if isinstance(checkpoint, dict) else None
     if not isinstance(state, dict):
         raise ValueError(
             f'{path} has no "state_dict": it is no checkpoint of MMEngine. Give the epoch_*.pth of '
             'a pre-training run.'
         )
+    return checkpoint
+
+
+def _suggestion(path: Path) -> str:
+    found = sorted(path.parent.glob('*.pth')) if path.parent.is_dir() else []
+    return f' In that folder: {", ".join(file.name for file in found)}.' if found else ''
+
+
+def _weights(path: Path, checkpoint: dict) -> dict[str, Tensor]:
+    state = checkpoint['state_dict']
     weights = {
         name.removeprefix(PREFIX): value for name, value in state.items() if name.startswith(PREFIX)
     }
@@ -133,7 +145,12 @@ def _weights(path: Path, checkpoint: Any) -> dict[str, Tensor]:
     return weights
 
 
-def _run_config(path: Path, checkpoint: dict) -> Config:
+def run_config(path: Path, checkpoint: dict) -> Config:
+    """The config of the run that wrote the checkpoint.
+
+    Raises:
+        ValueError: If it does not lie in the file.
+    """
     text = checkpoint.get('meta', {}).get('cfg')
     if not text:
         raise ValueError(

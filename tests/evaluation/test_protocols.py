@@ -7,7 +7,7 @@ import torch
 from mmengine.config import Config
 
 from mmselfsup_invp.datasets import FewLabels
-from mmselfsup_invp.evaluation import read_backbone
+from mmselfsup_invp.evaluation import read_backbone, read_run
 from mmselfsup_invp.evaluation.protocols import (
     KINDS,
     Benchmark,
@@ -17,7 +17,6 @@ from mmselfsup_invp.evaluation.protocols import (
     write_outcome,
 )
 from mmselfsup_invp.evaluation.protocols.data import check_data, move_data
-from mmselfsup_invp.evaluation.protocols.training import read_scalars
 
 from ..toy import build_runner, image_folder
 
@@ -142,11 +141,11 @@ class TestTraining:
 
     def test_an_interrupted_run_goes_on(self, root, backbone, tmp_path):
         run(training(root, epochs=1), backbone, tmp_path)
-        first = read_scalars(tmp_path)['taps/best'][1]
+        first = read_run(tmp_path).curves['taps/best'].value
         _, outcome = run(training(root, epochs=3), backbone, tmp_path)
-        values = read_scalars(tmp_path)['taps/best']
-        assert sorted(values) == [1, 2, 3] and values[1] == first
-        assert outcome.best == max(values.values()) and outcome.last == values[3]
+        curve = read_run(tmp_path).curves['taps/best']
+        assert curve.epoch == [1, 2, 3] and curve.value[:1] == first
+        assert outcome.best == max(curve.value) and outcome.last == curve.value[-1]
 
     @pytest.mark.parametrize('classes', [2, 5])
     def test_another_number_of_classes_is_refused(self, root, backbone, tmp_path, classes):

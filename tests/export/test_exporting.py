@@ -127,7 +127,8 @@ class TestMMDetection:
         from mmdet.registry import MODELS as DETECTORS
 
         model = Config.fromstring(usage, '.py').model
-        backbone = DETECTORS.build(model.backbone)
+        with DefaultScope.overwrite_default_scope('mmdet'):  # Not that of an earlier run.
+            backbone = DETECTORS.build(model.backbone)
         backbone.init_weights()
         backbone.eval()
         return backbone

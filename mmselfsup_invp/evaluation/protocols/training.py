@@ -1,14 +1,12 @@
 """Benchmarks that train: MMEngine's runner on the benchmark's config, with our backbone."""
 
-import json
-from collections import defaultdict
-from pathlib import Path
 from uuid import uuid4
 
 import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
 
+from ..runs import Curve, read_run
 from .job import Job, Outcome
 
 
@@ -27,8 +25,7 @@ def run_training(job: Job) -> Outcome:
     runner = Runner.from_cfg(config)
     _check_classes(runner, config)
     runner.train()
-    history = read_scalars(job.work_dir)
-    return _outcome(job, history, runner.epoch)
+    return _outcome(job, read_run(job.work_dir).curves, runner.epoch)
 
 
 def _width(backbone: torch.nn.Module) -> int:
@@ -79,34 +76,12 @@ def _check_classes(runner: Runner, config: Config) -> None:
             )
 
 
-def read_scalars(work_dir: str | Path) -> dict[str, dict[int, float]]:
-    """Figures by name and step from all logs of a run, resumed parts included.
-
-    Args:
-        work_dir (str | Path): Folder of the run. A later part overwrites what it did again.
-
-    Returns:
-        dict[str, dict[int, float]]: ``{'taps/best': {1: 40.2, ...}}``.
-    """
-    history: dict[str, dict[int, float]] = defaultdict(dict)
-    for log in sorted(Path(work_dir).glob('*/vis_data/scalars.json')):
-        for line in log.read_text().splitlines():
-            entry = json.loads(line)
-            step = entry.pop('step', entry.get('epoch', 0))
-            for name, value in entry.items():
-                history[name][step] = value
-    return dict(history)
-
-
-def _outcome(job: Job, history: dict[str, dict[int, float]], epochs: int) -> Outcome:
-    values = history.get(job.benchmark.metric)
-    if not values:
+def _outcome(job: Job, curves: dict[str, Curve], epochs: int) -> Outcome:
+    counted = curves.get(job.benchmark.metric)
+    if counted is None:
         raise ValueError(
             f'The log of {job.work_dir} has no figure {job.benchmark.metric!r}; it has '
-            f'{", ".join(sorted(history))}. Mend benchmark.metric of the config.'
+            f'{", ".join(sorted(curves))}. Mend benchmark.metric of the config.'
         )
-    last = max(values)
-    evaluated = {
-        name: steps[last] for name, steps in history.items() if last in steps and '/' in name
-    }
-    return Outcome(values[last], max(values.values()), epochs, evaluated)
+    evaluated = {name: curve.value[-1] for name, curve in curves.items() if '/' in name}
+    return Outcome(counted.value[-1], max(counted.value), epochs, evaluated)

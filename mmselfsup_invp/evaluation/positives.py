@@ -1,0 +1,77 @@
+"""What the walk on a graph finds for one image: easy and hard positives, hop by hop."""
+
+import torch
+from torch import Tensor
+
+from ..ops import propagate
+
+
+@torch.no_grad()
+def rank_positives(
+    features: Tensor, neighbours: Tensor, anchor: int, hops: int
+) -> tuple[Tensor, Tensor]:
+    """Positives N(i) of an image by similarity, the easy first, the hard last.
+
+    Figure 2b of InvP (`arXiv:2010.11694 <https://arxiv.org/abs/2010.11694>`_): of the images that
+    :func:`~mmselfsup_invp.ops.propagate` reaches from the anchor, the most similar are easy
+    positives, the least similar hard ones.
+
+    Args:
+        features (Tensor): Float, unit rows, shape ``(N, D)``.
+        neighbours (Tensor): int64, shape ``(N, k)``, the graph; -1 for no edge.
+        anchor (int): Row i to start from.
+        hops (int): l, steps to walk.
+
+    Returns:
+        tuple[Tensor, Tensor]: Row index, int64, and similarity to the anchor, float32, both of
+        shape ``(|N(i)|,)``, in descending order of similarity.
+
+    Example:
+        >>> angle = torch.deg2rad(torch.tensor([0., 30., 60.]))
+        >>> features = torch.stack([angle.cos(), angle.sin()], dim=1)
+        >>> chain = torch.tensor([[1], [2], [1]])
+        >>> rank_positives(features, chain, anchor=0, hops=2)
+        (tensor([1, 2]), tensor([0.8660, 0.5000]))
+    """
+    index, mask = propagate(neighbours, _row(neighbours, anchor), hops)
+    positives = index[mask]
+    similarity = features[positives].float() @ features[anchor].float()
+    similarity, order = similarity.sort(descending=True)
+    return positives[order], similarity
+
+
+@torch.no_grad()
+def neighbours_by_hop(neighbours: Tensor, anchor: int, hops: int) -> list[Tensor]:
+    """The images that the walk meets first after 1, 2, ... ``hops`` steps.
+
+    Args:
+        neighbours (Tensor): int64, shape ``(N, k)``, the graph; -1 for no edge.
+        anchor (int): Row to start from.
+        hops (int): l, steps to walk.
+
+    Returns:
+        list[Tensor]: For each number of steps the rows at that distance, int64, ascending; together
+        they are N(i).
+
+    Example:
+        >>> chain = torch.tensor([[1], [2], [0]])
+        >>> [rows.tolist() for rows in neighbours_by_hop(chain, anchor=0, hops=3)]
+        [[1], [2], []]
+    """
+    start = _row(neighbours, anchor)
+    found, seen = [], start
+    for hop in range(1, hops + 1):
+        index, mask = propagate(neighbours, start, hop)
+        reached = index[mask]
+        found.append(reached[~torch.isin(reached, seen)])
+        seen = torch.cat([seen, reached])
+    return found
+
+
+def _row(neighbours: Tensor, anchor: int) -> Tensor:
+    if not 0 <= anchor < len(neighbours):
+        raise ValueError(
+            f'anchor = {anchor} is outside the valid range 0 to {len(neighbours) - 1}: the graph '
+            f'has {len(neighbours)} rows.'
+        )
+    return torch.tensor([anchor], device=neighbours.device)

@@ -1,0 +1,4 @@
+from .report import write_report
+from .source import Options
+
+__all__ = ['Options', 'write_report']

@@ -1,0 +1,183 @@
+import base64
+import importlib.util
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from PIL import Image
+
+from mmselfsup_invp.visualization.report import SECTIONS
+
+from .. import toy
+
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPT = ROOT / 'tools' / 'report.py'
+VOID = {'meta', 'img', 'link', 'br', 'hr'}
+
+
+class Page(HTMLParser):
+    """What a test asks of a page."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.ids, self.images, self.links, self.open = [], [], [], []
+        self.words = ''
+        self.feed(text)
+        self.close()
+        assert not self.open  # Every element was closed.
+
+    def handle_starttag(self, tag, attrs):
+        attrs = dict(attrs)
+        if tag not in VOID:
+            self.open.append(tag)
+        if tag == 'section':
+            self.ids.append(attrs['id'])
+        if tag == 'img':
+            self.images.append(attrs)
+        assert tag not in ('script', 'link', 'iframe', 'object')
+        if tag == 'a':
+            self.links.append(attrs['href'])
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if not self.open or self.open[-1] != 'style':
+            self.words += data
+
+
+def decode(uri):
+    """Raise unless the address holds an image."""
+    kind, _, data = uri.partition(';base64,')
+    content = base64.b64decode(data, validate=True)
+    if kind == 'data:image/svg+xml':
+        assert ElementTree.fromstring(content).tag.endswith('svg')
+        assert not re.search(rb'(?:href|src)="https?:', content)
+    else:
+        assert kind == 'data:image/png'
+        Image.open(io.BytesIO(content)).load()
+
+
+@pytest.fixture
+def report(images, tmp_path):
+    """Make the page of a run of two epochs."""
+
+    def make(name, *words, model=None, custom_hooks=(), ann_file=None, labels=True):
+        run = tmp_path / name
+        query = toy.loader(images, 'test')
+        knn = dict(
+            type='KNNEvalHook',
+            query_dataloader=query,
+            gallery_dataloader=toy.loader(images),
+            gallery='backbone',
+            k=3,
+        )
+        checkpoint = dict(type='CheckpointHook', interval=1)
+        hooks = dict(checkpoint=checkpoint, **(dict(knn=knn) if labels else {}))
+        changes = dict(
+            train_dataloader=toy.loader(images, views=toy.VIEWS, ann_file=ann_file),
+            default_hooks=hooks,
+            test_pipeline=query['dataset']['pipeline'],
+        )
+        if model is not None:
+            changes |= dict(model=model, custom_hooks=list(custom_hooks))
+        runner = toy.build_runner(images, run, 2, **changes)
+        runner.train()
+        return run, call(run, *words)
+
+    return make
+
+
+def call(run, *words):
+    """The tool in this process: its lines and its page."""
+    spec = importlib.util.spec_from_file_location('report_tool', SCRIPT)
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, 'argv', ['report.py', str(run), *map(str, words)])
+        tool.main()
+    return Page((Path(run) / 'report.html').read_text())
+
+
+def check(page, left_out):
+    """All sections but those are there, linked, and their pictures hold themselves."""
+    expected = [name for name, _, _ in SECTIONS if name not in left_out]
+    assert page.ids == [*expected, *(['left-out'] if left_out else [])]
+    assert page.links == [f'#{name}' for name in page.ids]
+    assert page.images
+    for image in page.images:
+        decode(image['src'])
+        assert image['alt']
+
+
+def test_a_page_of_invp(report, capsys):
+    run, page = report('invp', '--anchors', 3, 14)
+    check(page, left_out=['clusters', 'sizes', 'benchmarks'])
+    lines = capsys.readouterr().out.splitlines()
+    for _, title, _ in SECTIONS:
+        assert any(line.startswith(f'{title}: ') for line in lines)
+    assert 'Clusters: left out, the log holds no figures of clusters' in ''.join(lines)
+    for words in ('epoch_2.pth', 'anchor 14', 'class 2', 'the graph in the checkpoint', 'hop 2'):
+        assert words in page.words
+    assert 'purity_hop2' in page.words and "type='PropagationMemory'" in page.words
+    assert re.search(r'query \d+', page.words) and re.search(r'torch \d', page.words)
+
+    # With results of benchmarks that section is there too.
+    (run / 'benchmarks').mkdir()
+    result = dict(protocol='linear <b>', metric='top-1', value=50.0, best=51.0, last=50.0)
+    (run / 'benchmarks' / 'linear.json').write_text(json.dumps(result))
+    page = call(run)
+    assert 'benchmarks' in page.ids and 'linear <b>' in page.words
+
+
+@pytest.mark.parametrize('method', ['InterCLR', 'SeLa'])
+def test_pages_of_methods_with_labels_of_their_own(report, images, method):
+    models = dict(InterCLR=toy.interclr_config(), SeLa=toy.sela_config())
+    hooks = dict(
+        InterCLR=dict(type='OnlineClusterHook', extract_dataloader=toy.loader(images)),
+        SeLa=dict(type='SelfLabelHook', num_events=3, spacing='linear'),
+    )
+    _, page = report(method, model=models[method], custom_hooks=[hooks[method]])
+    check(page, left_out=['graph', 'benchmarks'])
+    assert 'nearest neighbours by the embeddings' in page.words
+    assert re.search(r'memory\.labels in the checkpoint: \d+ to \d+ images', page.words)
+
+
+def test_a_page_without_labels(report):
+    _, page = report('unlabelled', ann_file='meta/unlabelled.txt', labels=False)
+    left_out = ['knn', 'clusters', 'sizes', 'similarities', 'retrieval', 'benchmarks']
+    check(page, left_out)
+    assert 'Similarity distributions: the training images have no labels.' in page.words
+    assert 'Retrieval: the run has no KNNEvalHook' in page.words
+    assert 'class' not in page.words.partition('Easy and hard positives')[2].partition('t-SNE')[0]
+
+
+@pytest.mark.parametrize(
+    ('words', 'message'),
+    [
+        (['nothing'], 'There is no folder nothing. Give the work folder'),
+        (['.'], r'has no log'),
+        (['.', '--data', 'nothing'], 'There is no folder nothing for --data.'),
+        (['.', '--device', 'abacus'], "The device 'abacus' cannot be used here"),
+        (['.', '--max-images', '0'], 'max_images = 0 is outside the valid range'),
+    ],
+)
+def test_mistakes_end_in_one_message(tmp_path, monkeypatch, words, message):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match=message):
+        call(*words)
+
+
+def test_the_command_line_works_by_itself(tmp_path):
+    environment = {**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1'}
+    command = [sys.executable, str(SCRIPT), 'nothing']
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert 'There is no folder nothing.' in done.stderr and 'Traceback' not in done.stderr
