@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 from mmengine.config import Config, DictAction
+from mmengine.hub import get_config
 from mmengine.runner import Runner
 
 import mmselfsup_invp  # noqa: F401  (mends the host; registers; names mmselfsup_invp:: configs)
@@ -12,7 +13,9 @@ import mmselfsup_invp  # noqa: F401  (mends the host; registers; names mmselfsup
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('config', help='path of the config')
+    parser.add_argument(
+        'config', help='path of the config, or PACKAGE::PATH of one in an installed package'
+    )
     parser.add_argument('--work-dir', help='folder for logs and checkpoints')
     parser.add_argument(
         '--resume',
@@ -42,7 +45,7 @@ def parse_args() -> argparse.Namespace:
 
 def load_config(args: argparse.Namespace) -> Config:
     """Read the config and let the command line have the last word."""
-    cfg = Config.fromfile(args.config)
+    cfg = get_config(args.config) if '::' in args.config else Config.fromfile(args.config)
     cfg.launcher = args.launcher
     if args.cfg_options is not None:
         cfg.merge_from_dict(args.cfg_options)

@@ -4,7 +4,7 @@ from .checkpoints import PretrainedBackbone, read_backbone, read_checkpoint, run
 from .extraction import collect_features, extract_features
 from .graph_health import GraphHealth, graph_health, neighbour_purity
 from .knn import knn_accuracy, knn_predict
-from .metrics import TapMetric, VOCMeanAveragePrecision
+from .metrics import MultiHeadEvaluator, TapMetric, VOCMeanAveragePrecision
 from .positives import neighbours_by_hop, rank_positives
 from .retrieval import Retrieval, retrieve
 from .runs import Curve, TrainingRun, read_run
@@ -14,6 +14,7 @@ from .tsne import tsne
 __all__ = [
     'Curve',
     'GraphHealth',
+    'MultiHeadEvaluator',
     'PretrainedBackbone',
     'Retrieval',
     'TapMetric',

@@ -2,8 +2,15 @@ import numpy as np
 import pytest
 import torch
 from mmcls.structures import ClsDataSample
+from mmengine.registry import EVALUATOR
+from mmengine.structures import LabelData
 
-from mmselfsup_invp.evaluation import TapMetric, VOCMeanAveragePrecision, mean_average_precision
+from mmselfsup_invp.evaluation import (
+    MultiHeadEvaluator,
+    TapMetric,
+    VOCMeanAveragePrecision,
+    mean_average_precision,
+)
 
 
 def predictions(num=12, taps=3, classes=4, many=False, seed=0):
@@ -59,6 +66,27 @@ def test_mean_average_precision_of_a_classifier(rule):
     found = evaluate(VOCMeanAveragePrecision(rule), packed)
     expected = mean_average_precision(scores[:, 0].numpy(), targets(labels), rule)
     assert found['multi-label/mAP'] == pytest.approx(expected)
+
+
+def test_each_head_has_figures_of_its_own():
+    packed, scores, labels = predictions()
+    for sample, own in zip(packed, scores, strict=True):
+        for head in (0, 2):
+            sample.set_field(LabelData(score=own[head]), f'head{head}_pred_label', LabelData)
+    accuracy = dict(type='mmcls.Accuracy', topk=(1,))
+    evaluator = MultiHeadEvaluator(dict(head0=accuracy, head2=accuracy))
+    evaluator.process(packed[:5])
+    evaluator.process(packed[5:])
+    found = evaluator.evaluate(len(packed))
+    expected = (scores.argmax(dim=2) == labels[:, None]).float().mean(dim=0) * 100
+    assert found == {
+        'head0/accuracy/top1': pytest.approx(expected[0].item()),
+        'head2/accuracy/top1': pytest.approx(expected[2].item()),
+    }
+
+
+def test_any_toolbox_finds_the_evaluator():
+    assert EVALUATOR.get('mmcls.MultiHeadEvaluator') is MultiHeadEvaluator
 
 
 def test_unknown_names_are_refused():

@@ -65,8 +65,8 @@ class TestCommandLine:
         # The tool sets it, where no launcher did.
         monkeypatch.setenv('LOCAL_RANK', '7')
 
-        def load(*words):
-            monkeypatch.setattr(sys, 'argv', ['train.py', str(config), *words])
+        def load(*words, name=config):
+            monkeypatch.setattr(sys, 'argv', ['train.py', str(name), *words])
             return tool.load_config(tool.parse_args())
 
         return load
@@ -75,6 +75,12 @@ class TestCommandLine:
         assert load().work_dir == str(Path('work_dirs') / 'toys' / 'toy')
         assert load('--cfg-options', 'work_dir=here').work_dir == 'here'
         assert load('--cfg-options', 'work_dir=here', '--work-dir', 'there').work_dir == 'there'
+
+    def test_a_config_of_an_installed_package_is_found_by_its_name(self, load):
+        name = 'resnet50_linear-8xb32-steplr-100e_in1k'
+        cfg = load(name=f'mmselfsup::benchmarks/classification/imagenet/{name}.py')
+        assert cfg.model.type == 'ImageClassifier' and cfg.model.backbone.frozen_stages == 4
+        assert cfg.work_dir == str(Path('work_dirs') / 'imagenet' / name)
 
     def test_options_are_merged(self, load):
         cfg = load(
