@@ -21,9 +21,10 @@ BENCHMARKS = {benchmark.name: path for path, benchmark in find_benchmarks(FOLDER
 every_benchmark = pytest.mark.parametrize('name', BENCHMARKS)
 
 # Pixels of an image, classes of each data set, and images of each class and split.
-CROP, CLASSES, IMAGES = 32, 5, 2
+CROP, CLASSES, IMAGES = 64, 5, 2
 VOC_CLASSES = 20
 
+# A slim ResNet-18 with the stem and the stages that the configs of ImageNet expect.
 RESNET = dict(type='ResNet', depth=18, stem_channels=4, base_channels=4)
 
 
@@ -47,13 +48,19 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope='module')
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of a slim ResNet-18 with the stem and the stages that the configs of ImageNet expect."""
-    model = model_config(backbone=RESNET, neck=dict(in_channels=32))
-    path = tmp_path_factory.mktemp('checkpoint') / 'epoch_1.pth'
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """By the type of the backbone."""
+    return {
+        backbone['type']: save_checkpoint(tmp_path_factory.mktemp('checkpoint'), backbone, width)
+        for backbone, width in ((RESNET, 32), (dict(type='AlexNetBN'), 256))
+    }
+
+
+def save_checkpoint(folder: Path, backbone: dict, width: int) -> Path:
+    model = model_config(backbone=backbone, neck=dict(in_channels=width))
     meta = dict(cfg=Config(dict(model=model)).pretty_text, epoch=1, experiment_name='toy_1_2')
-    torch.save(dict(state_dict=build_model(model).state_dict(), meta=meta), path)
-    return path
+    torch.save(dict(state_dict=build_model(model).state_dict(), meta=meta), folder / 'epoch_1.pth')
+    return folder / 'epoch_1.pth'
 
 
 def shrink(config: Any, classes: int) -> None:
@@ -96,8 +103,9 @@ def job_of(name: str, checkpoint: Path, work_dir: Path) -> Job:
 
 
 @every_benchmark
-def test_it_runs_on_the_layout_of_its_data_set(name, project, checkpoint, tmp_path, monkeypatch):
+def test_it_runs_on_the_layout_of_its_data_set(name, project, checkpoints, tmp_path, monkeypatch):
     monkeypatch.chdir(project)
+    checkpoint = checkpoints['AlexNetBN' if name.endswith('alexnet') else 'ResNet']
     job = job_of(name, checkpoint, tmp_path / 'work')
     check_data(job.config, job.benchmark.data)
     outcome = KINDS[job.benchmark.kind](job)

@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.markdown import Markdown
 from rich.table import Table
 
+from mmselfsup_invp.datasets.transforms import UnreadableImage
 from mmselfsup_invp.evaluation import read_backbone
 from mmselfsup_invp.evaluation.protocols import (
     KINDS,
@@ -128,6 +129,9 @@ def main() -> None:
     try:
         for name in args.protocol:
             run(name, args, out)
+    except UnreadableImage as error:
+        # From a worker its traceback comes along; the last line says what is wrong.
+        raise SystemExit(str(error).strip().splitlines()[-1]) from error
     except (ValueError, FileNotFoundError) as error:
         raise SystemExit(f'{error}') from error
     table = results_table(out)

@@ -42,6 +42,19 @@ def test_the_official_pools_give_the_official_widths():
     assert widths == [9216] * 4 + [8192] * 4 + [9216] * 6 + [2048] * 3
 
 
+def test_the_convolutions_of_alexnet_are_probed():
+    model = probe(backbone=dict(type='AlexNetBN'), pool_sizes=(10, 6, 5, 5, 6), norm='plain')
+    assert model.taps == ['conv1', 'conv2', 'conv3', 'conv4', 'conv5']
+    widths = [head[-1].in_features for head in model.heads]
+    assert widths == [9600, 9216, 9600, 9600, 9216]
+    assert all(head[2].weight is None for head in model.heads)
+    image = torch.randn(2, 3, 96, 96, generator=torch.Generator().manual_seed(2))
+    model.backbone.out_indices = tuple(range(5))
+    maps = model.backbone(image)
+    expected = [head(feature) for head, feature in zip(model.heads, maps, strict=True)]
+    torch.testing.assert_close(model(image), torch.stack(expected, dim=1))
+
+
 @pytest.mark.parametrize('pool', ['mean', 'max'])
 def test_logits_are_those_of_each_block_alone(pool):
     model = probe(pool=pool)
@@ -110,8 +123,11 @@ def test_predictions_hold_the_scores_of_all_taps():
         (dict(pool='sum'), "pool = 'sum' is unknown"),
         (dict(norm='none'), "norm = 'none' is unknown"),
         (dict(labels='two'), "labels = 'two' is unknown"),
-        (dict(pool_sizes=(1, 1)), r'pool_sizes = \(1, 1\) must have 3 entries'),
-        (dict(backbone=dict(type='AlexNetBN')), 'The blocks of AlexNetBN cannot be probed'),
+        (
+            dict(pool_sizes=(1, 1)),
+            r'pool_sizes = \(1, 1\) must have 3 entries, one for each of stem, layer1, layer2',
+        ),
+        (dict(backbone=dict(type='mmcls.LeNet5')), 'The blocks of LeNet5 cannot be probed'),
     ],
 )
 def test_options_that_are_not_valid_are_refused(change, message):

@@ -101,6 +101,20 @@ def test_mistakes_end_in_one_message(project, changes, message):
     assert re.search(message, done.stderr), done.stderr
 
 
+@pytest.mark.parametrize('workers', [0, 1])
+def test_a_truncated_image_is_named(project, tmp_path, workers):
+    images = image_folder(tmp_path / 'data')
+    broken = images / 'train' / '005.png'
+    broken.write_bytes(broken.read_bytes()[:60])
+    config = KNN.format(root=images).replace('num_workers=0', f'num_workers={workers}')
+    (tmp_path / 'knn.py').write_text(config)
+    arguments = ('--protocol', tmp_path / 'knn.py', '--out', tmp_path / 'out')
+    done = call(project / 'run' / 'epoch_1.pth', *arguments)
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines()[-1].count(f'Cannot read the image {broken}') == 1
+    assert not list((tmp_path / 'out').glob('*.json'))
+
+
 def test_nothing_to_do_shows_the_usage():
     done = call()
     assert done.returncode == 2 and 'give a checkpoint and --protocol, or --list' in done.stderr

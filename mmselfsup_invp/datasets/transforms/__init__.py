@@ -1,4 +1,4 @@
-from .loading import LoadImage
+from .loading import LoadImage, UnreadableImage
 from .views import AugmentedViews, PILGaussianBlur
 
-__all__ = ['AugmentedViews', 'LoadImage', 'PILGaussianBlur']
+__all__ = ['AugmentedViews', 'LoadImage', 'PILGaussianBlur', 'UnreadableImage']

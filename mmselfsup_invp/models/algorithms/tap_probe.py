@@ -8,9 +8,10 @@ from torch import Tensor, nn
 
 from ...datasets.info import label_vector
 from ...ops.checks import require_choice
+from ..backbones import AlexNetBN
 
 POOLS = {'mean': nn.AdaptiveAvgPool2d, 'max': nn.AdaptiveMaxPool2d}
-NORMS = ('affine', 'train')
+NORMS = ('affine', 'train', 'plain')
 LOSSES = {
     'single': F.cross_entropy,
     # Summed over the classes.
@@ -18,23 +19,27 @@ LOSSES = {
 }
 
 
-def block_taps(backbone: nn.Module) -> dict[str, nn.Module]:
-    """The modules of a ResNet whose outputs are probed: its stem and each residual block.
+def taps_of(backbone: nn.Module) -> dict[str, nn.Module]:
+    """The modules whose outputs are probed.
 
     Args:
-        backbone (nn.Module): A ResNet of MMClassification or MMSelfSup.
+        backbone (nn.Module): A ResNet of MMClassification or MMSelfSup, or ``AlexNetBN``.
 
     Returns:
-        dict[str, nn.Module]: ``'stem'`` (after max pooling, where there is one), ``'layer1.0'``,
-        and so on; 17 for a ResNet-50.
+        dict[str, nn.Module]: Of a ResNet its stem (after max pooling, where there is one) and each
+        residual block: ``'stem'``, ``'layer1.0'``, and so on, 17 for a ResNet-50. Of AlexNet its
+        convolutions, ``'conv1'`` to ``'conv5'``. What stands before the dot is the stage.
 
     Raises:
-        ValueError: If the backbone has no such blocks.
+        ValueError: If the backbone is neither.
     """
+    if isinstance(backbone, AlexNetBN):
+        return {f'conv{number}': layer for number, layer in enumerate(backbone.layers, start=1)}
     if not getattr(backbone, 'res_layers', None):
         raise ValueError(
-            f'The blocks of {type(backbone).__name__} cannot be probed: it is no ResNet of '
-            "MMClassification. Use the host's linear configs, which probe its last feature map."
+            f'The blocks of {type(backbone).__name__} cannot be probed: it is neither a ResNet of '
+            "MMClassification nor AlexNetBN. Use the host's linear configs, which probe the last "
+            'feature map.'
         )
     stem = backbone.maxpool if hasattr(backbone, 'maxpool') else backbone.relu
     blocks = {
@@ -54,10 +59,13 @@ def _masked_bce(logits: Tensor, target: Tensor) -> Tensor:
 class TapHead(nn.Sequential):
     """Pooling, normalisation of each feature, and a linear classifier."""
 
-    def __init__(self, channels: int, size: int, pool: str, num_classes: int) -> None:
+    def __init__(self, channels: int, size: int, pool: str, norm: str, num_classes: int) -> None:
         width = channels * size * size
         super().__init__(
-            POOLS[pool](size), nn.Flatten(), nn.BatchNorm1d(width), nn.Linear(width, num_classes)
+            POOLS[pool](size),
+            nn.Flatten(),
+            nn.BatchNorm1d(width, affine=norm != 'plain'),
+            nn.Linear(width, num_classes),
         )
         nn.init.normal_(self[-1].weight, std=0.01)
         nn.init.zeros_(self[-1].bias)
@@ -65,29 +73,31 @@ class TapHead(nn.Sequential):
 
 @MODELS.register_module()
 class TapProbe(BaseModel):
-    """Linear classifiers on a frozen ResNet: one on its stem and on each residual block.
+    """Linear classifiers on a frozen network: on a ResNet's stem and each of its residual blocks.
 
     The protocol of InvP (`arXiv:2010.11694 <https://arxiv.org/abs/2010.11694>`_, section 4.1, and
     its official code), in which the best of the 17 taps of a ResNet-50 counts. All classifiers
-    train at once, each on its own loss; the loss is their sum.
+    train at once, each on its own loss; the loss is their sum. On ``AlexNetBN`` the taps are the
+    five convolutions, as SeLa probes them.
 
     Args:
-        backbone (dict): Config of the ResNet, with ``init_cfg`` for its weights.
+        backbone (dict): Config of the network, with ``init_cfg`` for its weights.
         num_classes (int): C.
-        pool_sizes (Sequence[int]): Height and width to which the stem and the blocks of each stage
-            are pooled. Defaults to (12, 6, 4, 3, 1) (the code; it comments on 2 for the last).
-            ``(1, 1, 1, 1, 1)`` is the global pooling of the paper's text.
+        pool_sizes (Sequence[int]): Height and width to which the stem and the blocks of each stage,
+            or each convolution, are pooled. Defaults to (12, 6, 4, 3, 1) (the code; it comments on
+            2 for the last). ``(1, 1, 1, 1, 1)`` is the global pooling of the paper's text.
         pool (str): ``'mean'`` or ``'max'``. Defaults to ``'mean'``.
         norm (str): ``'affine'``: the normalisation keeps its initial statistics and only scales
             and shifts, as in the code, whose training loop leaves it in evaluation mode;
-            ``'train'``: usual batch normalisation. Defaults to ``'affine'``.
+            ``'train'``: usual batch normalisation; ``'plain'``: the same without scale and shift.
+            Defaults to ``'affine'``.
         labels (str): ``'single'``: one class an image, cross entropy; ``'multi'``: any number,
             binary cross entropy, summed over the classes, -1 left out. Defaults to ``'single'``.
         data_preprocessor (dict, optional): As for MMClassification's classifiers.
         init_cfg (dict, optional): Not used.
 
     Raises:
-        ValueError: If an option is not valid, or the backbone is no ResNet.
+        ValueError: If an option is not valid, or the backbone cannot be probed.
 
     Attributes:
         taps (list[str]): Names of the taps, in order.
@@ -116,17 +126,18 @@ class TapProbe(BaseModel):
         self.backbone = MODELS.build(backbone)
         self.backbone.requires_grad_(False)
         self.outputs: dict[str, Tensor] = {}
-        taps = block_taps(self.backbone)
+        taps = taps_of(self.backbone)
         self.taps = list(taps)
         for name, module in taps.items():
             module.register_forward_hook(self._keep(name))
-        stages = len(self.backbone.res_layers)
-        if len(pool_sizes) != stages + 1:
+        stages = list(dict.fromkeys(name.partition('.')[0] for name in taps))
+        if len(pool_sizes) != len(stages):
             raise ValueError(
-                f'pool_sizes = {tuple(pool_sizes)} must have {stages + 1} entries: one for the '
-                f'stem and one for each of the {stages} stages of the backbone.'
+                f'pool_sizes = {tuple(pool_sizes)} must have {len(stages)} entries, one for each '
+                f'of {", ".join(stages)}.'
             )
-        self.heads = nn.ModuleList(self._build_heads(pool_sizes, pool))
+        sizes = dict(zip(stages, pool_sizes, strict=True))
+        self.heads = nn.ModuleList(self._build_heads(sizes, pool))
         self.train()
 
     def _keep(self, name: str):
@@ -135,12 +146,11 @@ class TapProbe(BaseModel):
 
         return keep
 
-    def _build_heads(self, pool_sizes: Sequence[int], pool: str) -> Iterator[TapHead]:
-        stage_of = ['stem', *self.backbone.res_layers]
+    def _build_heads(self, sizes: dict[str, int], pool: str) -> Iterator[TapHead]:
         self.backbone.eval()
         for name, feature in self._features(torch.zeros(1, 3, 64, 64)).items():
-            size = pool_sizes[stage_of.index(name.partition('.')[0])]
-            yield TapHead(feature.size(1), size, pool, self.num_classes)
+            size = sizes[name.partition('.')[0]]
+            yield TapHead(feature.size(1), size, pool, self.norm, self.num_classes)
 
     @torch.no_grad()
     def _features(self, image: Tensor) -> dict[str, Tensor]:
