@@ -89,7 +89,7 @@ def require_mmdet() -> None:
         raise ImportError(
             f'Detection needs mmdet and mmcv with its compiled operators: {error}. '
             'pip install "mmdet==3.3.0" "mmcv==2.0.1"; mmcv-lite does not have the operators, and '
-            'docs/en/get_started.md says how to build mmcv where there is no wheel.'
+            'README.md says how to build mmcv where there is no wheel.'
         ) from error
 
 
@@ -102,8 +102,8 @@ def detection_config(
 ) -> Config:
     """Config of a run that fine-tunes a detector from this backbone; see :func:`run_detection`.
 
-    The weights go into the backbone and into the shared head of a C4 detector, and the pixels are
-    normalised as they were in pre-training.
+    The weights go into the backbone and into the shared head of a C4 detector, which become the
+    network of pre-training, and the pixels are normalised as they were there.
 
     Returns:
         Config: All that a runner needs, but for ``work_dir``.
@@ -117,6 +117,8 @@ def detection_config(
     parts = [model.backbone, model.get('roi_head', {}).get('shared_head')]
     for part in filter(None, parts):
         part.init_cfg = weights
+        if 'style' in part:  # Which convolution of a block has the stride, no matter of weights.
+            part.style = backbone.config.get('style', 'pytorch')
     if 'mean' in backbone.preprocessor:
         normalise = {key: backbone.preprocessor.get(key) for key in ('mean', 'std')}
         rgb = backbone.preprocessor.get('bgr_to_rgb', False)

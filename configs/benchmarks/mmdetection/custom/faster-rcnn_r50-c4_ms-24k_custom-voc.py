@@ -15,7 +15,8 @@ dataset = dict(
 train_dataloader = dict(
     dataset=dict(
         _delete_=True,
-        type='mmdet.VOCDataset',
+        type='VOCDataset',
+        _scope_='mmdet',  # Also where this file is inherited as mmselfsup_invp::...
         ann_file='ImageSets/Main/trainval.txt',
         filter_cfg=dict(filter_empty_gt=True, min_size=32),
         pipeline=_base_.train_pipeline,
