@@ -1,6 +1,7 @@
 """Detectors of the host, of mmdet and of ours train from our checkpoints and are evaluated."""
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +112,22 @@ def test_the_paper_config_trains_and_gives_the_papers_figures(devkit, checkpoint
 def test_the_bccd_config_trains_on_a_folder_in_voc_layout(checkpoint, tmp_path):
     data = detectors.voc_folder(tmp_path / 'cells', classes=('RBC', 'WBC', 'Platelets'))
     assert 'AP50' in tiny_run(BCCD, checkpoint, data, tmp_path)
+
+
+def test_a_box_without_size_is_ignored(tmp_path):
+    """Its regression target would be the logarithm of 0 / 0."""
+    data = detectors.voc_folder(tmp_path, classes=('RBC', 'WBC'), images=2)
+    path = data / 'Annotations/000000.xml'
+    text = path.read_text()
+    left = re.search(r'<xmin>(\d+)', text)[1]
+    path.write_text(re.sub(r'<xmax>\d+', f'<xmax>{left}', text))
+    config = Config.fromfile(BCCD).train_dataloader.dataset
+    config.data_root = str(data)
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        dataset = DATASETS.build(config)
+    flat, sound = (dataset[index]['data_samples'] for index in range(2))
+    assert (len(flat.gt_instances), len(flat.ignored_instances)) == (0, 1)
+    assert (len(sound.gt_instances), len(sound.ignored_instances)) == (1, 0)
 
 
 @every_config

@@ -18,7 +18,8 @@ train_dataloader = dict(
         type='VOCDataset',
         _scope_='mmdet',  # Also where this file is inherited as mmselfsup_invp::...
         ann_file='ImageSets/Main/trainval.txt',
-        filter_cfg=dict(filter_empty_gt=True, min_size=32),
+        # Boxes without width or height, which hand-made sets have, would make the loss NaN.
+        filter_cfg=dict(filter_empty_gt=True, min_size=32, bbox_min_size=1),
         pipeline=_base_.train_pipeline,
         **dataset,
     )
