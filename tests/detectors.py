@@ -79,6 +79,8 @@ def shrink(config: Config) -> Config:
             part['scale'] = SCALE
         if part.get('type') == 'RandomChoiceResize':
             part['scales'] = [SCALE]
+        if 'ann_file' in part:
+            part['serialize_data'] = False  # Which would collect garbage, for a second.
         if 'num_workers' in part:
             part.update(num_workers=0, persistent_workers=False)
     return config
