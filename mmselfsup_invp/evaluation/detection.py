@@ -58,12 +58,13 @@ def run_detection(
             began from other weights.
 
     Example:
-        >>> run_detection(
+        >>> figures = run_detection(
         ...     'work_dirs/invp/epoch_800.pth',
         ...     'configs/benchmarks/mmdetection/voc0712/faster-rcnn_r50-c4_ms-24k_voc0712.py',
         ...     'work_dirs/detection',
         ... )  # doctest: +SKIP
-        {'AP': 56.2, 'AP50': 81.8, 'AP75': 61.5}
+        >>> list(figures)  # doctest: +SKIP
+        ['AP', 'AP50', 'AP75']
     """
     require_mmdet()
     cfg = detection_config(read_backbone(checkpoint), config, data_root, options, random_init)
