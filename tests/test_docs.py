@@ -18,7 +18,7 @@ from . import toy
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [
     ROOT / 'README.md',
-    *sorted(ROOT.glob('configs/*/README.md')),
+    *sorted(ROOT.glob('configs/**/README.md')),
     *sorted(ROOT.glob('docs/en/*.md')),
 ]
 OPTIONS = (ROOT / 'docs/en/configuration.md').read_text()

@@ -84,7 +84,7 @@ def test_it_trains_on_our_backbone(name, checkpoint, data_root, tmp_path):
     config.experiment_name = config.visualizer.name = f'host {name}'
     runner = Runner.from_cfg(config)
     runner.model.init_weights()
-    read_backbone(checkpoint).check_loaded(runner.model.backbone)
+    read_backbone(checkpoint).check_loaded(runner.model.backbone.state_dict())
     before = runner.model.head.state_dict()
     before = {key: value.clone() for key, value in before.items()}
     runner.train()

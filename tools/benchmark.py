@@ -11,6 +11,7 @@ table of them all. What is finished is not done again, what was interrupted goes
 
 import argparse
 import json
+from importlib.util import find_spec
 from pathlib import Path
 
 from mmengine.config import Config, DictAction
@@ -67,8 +68,11 @@ def show_list() -> None:
     """Print every protocol."""
     table = Table('protocol', 'what it is', 'data')
     for _, benchmark in find_benchmarks(CONFIGS):
-        table.add_row(benchmark.name, benchmark.title, benchmark.data)
+        data = benchmark.data if isinstance(benchmark.data, str) else ', '.join(benchmark.data)
+        table.add_row(benchmark.name, benchmark.title, data)
     console.print(table)
+    if find_spec('mmdet') is None:
+        console.print('Detection is not listed: it needs mmdet, pip install "mmdet==3.3.0".')
 
 
 def config_of(name: str) -> Path:
@@ -132,7 +136,7 @@ def main() -> None:
     except UnreadableImage as error:
         # From a worker its traceback comes along; the last line says what is wrong.
         raise SystemExit(str(error).strip().splitlines()[-1]) from error
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, FileNotFoundError, ImportError) as error:
         raise SystemExit(f'{error}') from error
     table = results_table(out)
     (out / 'results.md').write_text(table)

@@ -1,6 +1,7 @@
 from .agreement import cluster_agreement
 from .average_precision import average_precision, mean_average_precision
 from .checkpoints import PretrainedBackbone, read_backbone, read_checkpoint, run_config
+from .detection import check_loaded, run_detection
 from .extraction import collect_features, extract_features
 from .graph_health import GraphHealth, graph_health, neighbour_purity
 from .knn import knn_accuracy, knn_predict
@@ -21,6 +22,7 @@ __all__ = [
     'TrainingRun',
     'VOCMeanAveragePrecision',
     'average_precision',
+    'check_loaded',
     'cluster_agreement',
     'collect_features',
     'extract_features',
@@ -38,4 +40,5 @@ __all__ = [
     'run_config',
     'similarity_distribution',
     'tsne',
+    'run_detection',
 ]

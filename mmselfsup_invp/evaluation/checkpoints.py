@@ -1,6 +1,7 @@
 """The backbone of a checkpoint: its weights, and the config that it was built from."""
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,9 +9,10 @@ from typing import Any
 import torch
 from mmengine.config import Config
 from mmengine.runner import CheckpointLoader
-from torch import Tensor, nn
+from torch import Tensor
 
 PREFIX = 'backbone.'
+NAMED_AT_MOST = 4
 
 
 @dataclass(frozen=True)
@@ -41,32 +43,41 @@ class PretrainedBackbone:
         weights = dict(type='Pretrained', checkpoint=str(self.path), prefix=PREFIX)
         return dict(self.config, init_cfg=weights)
 
-    def check_loaded(self, backbone: nn.Module) -> None:
-        """Make sure that every weight has arrived in a backbone.
+    def check_loaded(self, state: Mapping[str, Tensor]) -> None:
+        """Make sure that every weight has arrived.
+
+        MMEngine's ``Pretrained`` loads what fits and only logs the rest.
+
+        Args:
+            state (Mapping[str, Tensor]): Weights of a network that was to be initialised so, named
+                as in the backbone itself.
 
         Raises:
-            ValueError: If weights are missing, unexpected or of other values; it names them.
+            ValueError: Names weights that are missing, unused or different.
         """
-        built = backbone.state_dict()
+        both = state.keys() & self.state.keys()
         faults = {
-            'not in the checkpoint': built.keys() - self.state.keys(),
-            'not in the network': self.state.keys() - built.keys(),
-            'with other values': {
-                name
-                for name in built.keys() & self.state.keys()
-                if not torch.equal(built[name].cpu(), self.state[name].cpu())
-            },
+            'not in the checkpoint': state.keys() - both,
+            'not in the network': self.state.keys() - both,
+            'different': {name for name in both if not _equal(state[name], self.state[name])},
         }
-        texts = [
-            f'{len(names)} {fault} ({", ".join(sorted(names)[:3])}, ...)'
-            for fault, names in faults.items()
-            if names
-        ]
-        if texts:
+        found = [f'{what}: {_some(names)}' for what, names in faults.items() if names]
+        if found:
             raise ValueError(
-                f'The backbone {type(backbone).__name__} did not take the weights of {self.path}: '
-                f'{"; ".join(texts)}. The network has to be the one of the checkpoint.'
+                f'The backbone is not that of {self.path} ({self.experiment}). Weights '
+                f'{"; ".join(found)}. The config must build the same network, and load it with '
+                "init_cfg = dict(type='Pretrained', checkpoint=..., prefix='backbone.') in the "
+                'backbone and, if it is a detector that has one, in roi_head.shared_head.'
             )
+
+
+def _equal(one: Tensor, other: Tensor) -> bool:
+    return one.shape == other.shape and torch.equal(one.cpu(), other.cpu())
+
+
+def _some(names: set[str]) -> str:
+    more = len(names) - NAMED_AT_MOST
+    return ', '.join(sorted(names)[:NAMED_AT_MOST]) + (f' and {more} more' if more > 0 else '')
 
 
 def read_backbone(path: str | Path) -> PretrainedBackbone:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import uuid4
 
 from mmengine.config import Config
 from torch import Tensor
@@ -102,6 +103,22 @@ def read_run(path: str | Path, checkpoint: str | Path | None = None) -> Training
         starts=[log.parents[1].name for log in logs],
         curves=_read_curves(logs, _epoch_length(file, meta)),
     )
+
+
+def separate_logs(config: Config, name: str) -> None:
+    """Give a run a name of its own among those of this process.
+
+    MMEngine keeps loggers and visualisers by their names: a second run of a process would write its
+    figures into the folder of the first.
+
+    Args:
+        config (Config): Changed in place.
+        name (str): What the name begins with.
+    """
+    config.experiment_name = f'{name}_{uuid4().hex[:8]}'
+    if config.get('visualizer'):
+        config.visualizer.name = config.experiment_name
+        config.visualizer.setdefault('vis_backends', [dict(type='LocalVisBackend')])
 
 
 def _latest_checkpoint(path: Path) -> Path:

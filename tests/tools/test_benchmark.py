@@ -89,7 +89,7 @@ def test_a_result_is_written_once(project):
         (dict(checkpoint='epoch_7.pth'), 'epoch_7.pth. In that folder: epoch_1.pth'),
         (dict(protocol='imagenet'), "no protocol 'imagenet'. Valid: .*imagenet-linear"),
         (dict(protocol='mine.py'), 'There is no config mine.py'),
-        (dict(data='elsewhere'), 'toy is not complete: .*prepare_data.py toy'),
+        (dict(data='elsewhere'), 'toy: not complete, .*prepare_data.py toy'),
     ],
 )
 def test_mistakes_end_in_one_message(project, changes, message):

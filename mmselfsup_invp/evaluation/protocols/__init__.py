@@ -1,5 +1,6 @@
 """The papers' evaluations of a checkpoint, each a config with a ``benchmark`` entry."""
 
+from .detector import run_detector
 from .frozen import run_few_shot, run_knn, run_svm
 from .job import Benchmark, Job, Outcome, find_benchmarks, read_benchmark
 from .results import results_table, write_outcome
@@ -8,6 +9,7 @@ from .training import run_training
 # What a benchmark's `kind` names.
 KINDS = {
     'training': run_training,
+    'detection': run_detector,
     'knn': run_knn,
     'svm': run_svm,
     'few_shot': run_few_shot,
@@ -21,6 +23,7 @@ __all__ = [
     'find_benchmarks',
     'read_benchmark',
     'results_table',
+    'run_detector',
     'run_few_shot',
     'run_knn',
     'run_svm',

@@ -1,6 +1,6 @@
 """The data sets that a benchmark's config names."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,22 +37,23 @@ def move_data(config: Config, root: str) -> None:
         dataset['data_root'] = root
 
 
-def check_data(config: Config, name: str) -> None:
+def check_data(config: Config, names: str | Sequence[str]) -> None:
     """Make sure that lists and folders of the data are there before anything long begins.
 
     Args:
         config (Config): Of the benchmark.
-        name (str): What ``tools/prepare_data.py`` calls the data set.
+        names (str | Sequence[str]): What ``tools/prepare_data.py`` calls the data sets.
 
     Raises:
         FileNotFoundError: If something is missing; it says what, and what to do.
     """
     missing = {str(path): None for dataset in _named(config) for path in _missing(dataset)}
+    names = [names] if isinstance(names, str) else names
     if missing:
+        commands = ' and '.join(f'`python tools/prepare_data.py {name}`' for name in names)
         raise FileNotFoundError(
-            f'The data set {name} is not complete: {", ".join(missing)} not found. Run `python '
-            f'tools/prepare_data.py {name}`, which says what to download, or name its folder by '
-            '--data.'
+            f'{" and ".join(names)}: not complete, {", ".join(missing)} not found. Run {commands}, '
+            'which says what to download, or name the folder by --data.'
         )
 
 

@@ -2,8 +2,8 @@
 
 import copy
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ class Benchmark:
         title (str): One line for people.
         kind (str): Which function runs it: a key of :data:`~.KINDS`.
         metric (str): The figure that counts, as the log names it; higher is better.
-        data (str): Name of the data set for ``tools/prepare_data.py``.
+        data (str | Sequence[str]): Names of the data sets for ``tools/prepare_data.py``.
         backbone (dict): Settings of the backbone on top of those of its checkpoint.
         options (dict): What the function takes besides.
         published (dict[str, float]): Rows of the papers by method.
@@ -37,7 +37,7 @@ class Benchmark:
     title: str
     kind: str
     metric: str
-    data: str
+    data: str | Sequence[str]
     backbone: dict[str, Any] = field(default_factory=dict)
     options: dict[str, Any] = field(default_factory=dict)
     published: dict[str, float] = field(default_factory=dict)
@@ -108,7 +108,7 @@ class Job:
             backbone = MODELS.build(copy.deepcopy(self.backbone_config()))
             backbone.init_weights()
         if not self.random_init:
-            self.backbone.check_loaded(backbone)
+            self.backbone.check_loaded(backbone.state_dict())
         backbone.eval()
         return backbone
 
@@ -146,7 +146,11 @@ def read_benchmark(path: str | Path) -> tuple[Benchmark, Config]:
 
 
 def find_benchmarks(root: str | Path) -> Iterator[tuple[Path, Benchmark]]:
-    """All benchmarks among the configs in a folder and its folders, in the order of their paths."""
+    """All benchmarks among the configs in a folder and its folders, in the order of their paths.
+
+    Those that inherit from a package that is not installed (mmdet) are left out.
+    """
     for path in sorted(Path(root).rglob('*.py')):
         if '_base_' not in path.parts:
-            yield path, read_benchmark(path)[0]
+            with suppress(ImportError):
+                yield path, read_benchmark(path)[0]

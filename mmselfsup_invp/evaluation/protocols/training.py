@@ -1,12 +1,10 @@
 """Benchmarks that train: MMEngine's runner on the benchmark's config, with our backbone."""
 
-from uuid import uuid4
-
 import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-from ..runs import Curve, read_run
+from ..runs import Curve, read_run, separate_logs
 from .job import Job, Outcome
 
 
@@ -39,14 +37,7 @@ def _training_config(job: Job, width: int) -> Config:
     config.work_dir = str(job.work_dir)
     config.randomness = dict(seed=job.seed)
     config.resume = True
-    # MMEngine keeps loggers and visualisers by their names: a second run of this process would
-    # write its figures into the folder of the first.
-    config.experiment_name = f'{job.benchmark.name}_{uuid4().hex[:8]}'
-    config.visualizer = dict(
-        type='mmengine.Visualizer',
-        name=config.experiment_name,
-        vis_backends=[dict(type='LocalVisBackend')],
-    )
+    separate_logs(config, job.benchmark.name)
     config.model.backbone = job.backbone_config()
     config.model.data_preprocessor = job.preprocessor_config()
     if 'head' in config.model:

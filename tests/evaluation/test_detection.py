@@ -1,0 +1,148 @@
+from importlib import import_module
+
+import pytest
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
+
+from mmselfsup_invp.evaluation import check_loaded, detection, read_backbone, run_detection
+
+from .. import detectors
+
+# A detector without a shared head, made small.
+FPN = 'mmdet::pascal_voc/faster-rcnn_r50_fpn_1x_voc0712.py'
+R18 = {'model.backbone.depth': 18, 'model.neck.in_channels': [64, 128, 256, 512]}
+C4 = 'mmdet::pascal_voc/faster-rcnn_r50-caffe-c4_ms-18k_voc0712.py'
+
+
+@pytest.fixture(scope='module')
+def checkpoint(tmp_path_factory):
+    return detectors.resnet_checkpoint(tmp_path_factory.mktemp('resnet18'), depth=18)
+
+
+@pytest.fixture(scope='module')
+def resnet50(tmp_path_factory):
+    return read_backbone(detectors.resnet_checkpoint(tmp_path_factory.mktemp('resnet50')))
+
+
+@pytest.fixture
+def config(checkpoint, tmp_path):
+    """A config file, small."""
+    (tmp_path / 'base.py').write_text(f'_base_ = {FPN!r}')
+    config = detectors.shrink(Config.fromfile(tmp_path / 'base.py'))
+    config.merge_from_dict(R18)
+    config.train_dataloader.dataset.times = 1
+    config.dump(tmp_path / 'config.py')
+    return tmp_path / 'config.py'
+
+
+def build(config):
+    """The detector, initialised."""
+    detection.require_mmdet()
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        model = import_module('mmdet.registry').MODELS.build(config.model)
+        model.init_weights()
+    return model
+
+
+def test_a_run_is_interrupted_resumed_and_tested_again(checkpoint, config, tmp_path, monkeypatch):
+    data, work = detectors.devkit(tmp_path / 'data'), tmp_path / 'work'
+    run = dict(checkpoint=checkpoint, config=config, work_dir=work, data_root=data)
+    trained = []
+    train = detection.Runner.train
+    monkeypatch.setattr(
+        detection.Runner, 'train', lambda runner: train(runner) and trained.append(runner)
+    )
+    figures = run_detection(**run, options={'train_cfg.max_epochs': 1})
+    assert list(figures) == ['AP50'] and 0 <= figures['AP50'] <= 100
+    assert run_detection(**run, options={'train_cfg.max_epochs': 1}) == figures
+    assert [(runner.epoch, runner.iter) for runner in trained] == [(1, 4)]
+
+    run_detection(**run, options={'train_cfg.max_epochs': 2})
+    assert [(runner.epoch, runner.iter) for runner in trained] == [(1, 4), (2, 8)]
+    assert trained[1]._resume
+    with pytest.raises(ValueError, match='holds a run whose backbone began as .*pretrained.pth'):
+        run_detection(**run, random_init=True)
+
+
+def test_the_weights_the_pixels_and_the_data_reach_the_config(checkpoint):
+    backbone = read_backbone(checkpoint)
+    config = detection.detection_config(backbone, C4, 'elsewhere', {'train_cfg.max_iters': 7})
+    expected = dict(type='Pretrained', checkpoint=str(checkpoint), prefix='backbone.')
+    assert config.model.backbone.init_cfg == config.model.roi_head.shared_head.init_cfg == expected
+    assert config.model.backbone.style == config.model.roi_head.shared_head.style == 'pytorch'
+    pixels = config.model.data_preprocessor
+    assert pixels.mean == pixels.std == [127.5] * 3 and pixels.bgr_to_rgb is True
+    roots = [part.data_root for part in config.train_dataloader.dataset.datasets]
+    assert {*roots, config.test_dataloader.dataset.data_root} == {'elsewhere'}
+    assert config.train_cfg.max_iters == 7 and config.val_dataloader is None
+
+
+def test_a_random_backbone_loads_nothing(checkpoint):
+    config = detection.detection_config(read_backbone(checkpoint), C4, random_init=True)
+    assert config.model.backbone.init_cfg is config.model.roi_head.shared_head.init_cfg is None
+
+
+def test_a_c4_detector_is_loaded_in_both_parts(resnet50):
+    check_loaded(build(detection.detection_config(resnet50, C4)), resnet50)
+
+
+def without_head(config):
+    config.model.roi_head.shared_head.init_cfg = None
+
+
+def without_prefix(config):
+    del config.model.backbone.init_cfg['prefix']
+
+
+def without_last_stage(config):
+    del config.model.roi_head['shared_head']
+
+
+def with_another_depth(config):
+    config.model.backbone.depth = 101
+
+
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        (without_head, r'Weights different: layer4\.0\.'),
+        (without_prefix, r'Weights different: bn1\.bias'),
+        (without_last_stage, r'Weights not in the network: layer4\.0\.'),
+        (with_another_depth, r'Weights not in the checkpoint: layer3\.10\.'),
+    ],
+)
+def test_what_is_not_loaded_is_named(resnet50, change, message):
+    config = detection.detection_config(resnet50, C4)
+    change(config)
+    with pytest.raises(ValueError, match=message):
+        check_loaded(build(config), resnet50)
+
+
+def test_another_network_is_refused_before_training(checkpoint, tmp_path):
+    """A ResNet-18 does not fit a ResNet-50; MMEngine would go on with what fits."""
+    data = detectors.devkit(tmp_path / 'data')
+    (tmp_path / 'base.py').write_text(f'_base_ = {FPN!r}')
+    detectors.shrink(Config.fromfile(tmp_path / 'base.py')).dump(tmp_path / 'config.py')
+    with pytest.raises(ValueError, match='not that of .*pretrained.pth'):
+        run_detection(checkpoint, tmp_path / 'config.py', tmp_path / 'work', data)
+
+
+def test_without_mmdet_it_says_what_to_install(checkpoint, tmp_path, monkeypatch):
+    def missing(name):
+        raise ImportError(f"No module named '{name}'")
+
+    monkeypatch.setattr(detection, 'import_module', missing)
+    with pytest.raises(ImportError, match=r"No module named 'mmcv.ops'\. pip install \"mmdet=="):
+        run_detection(checkpoint, FPN, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ('found', 'expected'),
+    [
+        (dict(mAP=0.3, AP50=0.5, AP75=0.25), dict(AP=30, AP50=50, AP75=25)),
+        (dict(mAP=0.5, AP50=0.5), dict(AP50=50)),
+    ],
+)
+def test_a_mean_over_one_overlap_is_no_ap(found, expected):
+    named = {f'pascal_voc/{name}': value for name, value in found.items()}
+    assert detection._in_percent(named) == expected
