@@ -153,6 +153,14 @@ class TestTraining:
         with pytest.raises(ValueError, match=f'says {classes} classes.*run from 0 to 2'):
             run(config, backbone, tmp_path)
 
+    def test_test_images_of_another_class_are_refused(self, root, backbone, tmp_path):
+        lines = (root / 'meta/test.txt').read_text() + '000.png 3\n'
+        (root / 'meta/more.txt').write_text(lines)
+        config = training(root)
+        config.val_dataloader.dataset.ann_file = 'meta/more.txt'
+        with pytest.raises(ValueError, match='says 3 classes, but the test labels.*from 0 to 3'):
+            run(config, backbone, tmp_path)
+
     def test_a_figure_that_is_not_logged_is_named(self, root, backbone, tmp_path):
         with pytest.raises(ValueError, match="has no figure 'taps/worst'; it has .*taps/best"):
             run(training(root, metric='taps/worst'), backbone, tmp_path)

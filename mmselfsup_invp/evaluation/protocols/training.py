@@ -21,7 +21,7 @@ def run_training(job: Job) -> Outcome:
     backbone = job.build_backbone()
     config = _training_config(job, _width(backbone))
     runner = Runner.from_cfg(config)
-    _check_classes(runner, config)
+    _check_classes(runner, config.model.get('num_classes') or config.model.head.num_classes)
     runner.train()
     return _outcome(job, read_run(job.work_dir).curves, runner.epoch)
 
@@ -45,25 +45,17 @@ def _training_config(job: Job, width: int) -> Config:
     return config
 
 
-def _check_classes(runner: Runner, config: Config) -> None:
-    """Refuse labels that the classifier has no output for, and outputs without images."""
-    num_classes = config.model.get('num_classes') or config.model.head.num_classes
-    for name in ('train_dataloader', 'val_dataloader'):
-        loader = runner.build_dataloader(getattr(runner, f'_{name}'))
-        source = loader.dataset
-        while hasattr(source, 'dataset'):
-            source = source.dataset
+def _check_classes(runner: Runner, num_classes: int) -> None:
+    """Refuse labels that the classifier has no output for, and outputs without images to learn."""
+    for split, loop in (('training', runner.train_loop), ('test', runner.val_loop)):
+        source = loop.dataloader.dataset
         labels = {label for index in range(len(source)) for label in source.get_cat_ids(index)}
-        if name == 'train_dataloader' and labels and max(labels) + 1 != num_classes:
+        most = max(labels) + 1
+        if most > num_classes or (split == 'training' and most < num_classes):
             raise ValueError(
-                f'The config says {num_classes} classes, but the training labels of '
-                f'{getattr(source, "ann_file", "") or source.data_root} run from {min(labels)} to '
-                f'{max(labels)}. Set num_classes in the model of the benchmark config, or give '
-                'the right data set.'
-            )
-        if labels and max(labels) >= num_classes:
-            raise ValueError(
-                f'{name} has the label {max(labels)}, but there are {num_classes} classes.'
+                f'The config says {num_classes} classes, but the {split} labels of '
+                f'{source.ann_file or source.data_root} run from {min(labels)} to {max(labels)}. '
+                'Set num_classes in the model of the config, or give the right data set.'
             )
 
 
