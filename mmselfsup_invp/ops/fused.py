@@ -1,0 +1,309 @@
+"""The steps of the search and of its gradient as Triton kernels, for GPUs.
+
+Needs Triton 3, which PyTorch for CUDA brings along; import it through :mod:`.devices`, which says
+why where it cannot be used. With ``TRITON_INTERPRET=1`` in the environment before Triton is
+imported the kernels run on the CPU, slowly: that is how they are tested without a GPU.
+
+One pass over the bank multiplies a tile of it with the queries, compares the products with a
+threshold for each query and writes down what passes; ``topk`` then gets a thousandth of the bank.
+The host never waits for the device: where a threshold turns out wrong, the device itself selects
+anew (:func:`_settle_kernel`).
+"""
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+# Of the pass over the bank: queries, rows and dimensions that a program multiplies at a time.
+QUERY_BLOCK, ROW_BLOCK, DIM_BLOCK = 128, 128, 64
+# Rows that a program of the exact selection compares at a time.
+SETTLE_BLOCK = 64
+# Of the weighted sums: rows read at a time, and rows that one program sums.
+GATHER_BLOCK, GATHER_ROWS = 32, 512
+# Dimensions of the gathered rows that a program holds.
+GATHER_DIM = 256
+
+
+@triton.jit
+def _load_rows(rows, row, dim, row_stride, start, inside, BLOCK_D: tl.constexpr):
+    """Some dimensions of some rows of a matrix, ``(rows, BLOCK_D)``, zero outside."""
+    column = start + tl.arange(0, BLOCK_D)
+    place = row.to(tl.int64)[:, None] * row_stride + column[None, :]
+    return tl.load(rows + place, mask=inside[:, None] & (column < dim)[None, :], other=0.0)
+
+
+@triton.jit
+def _sift_kernel(
+    query, scale, bank, threshold, exclude, bank_label, query_label, value, index, count,
+    queries, rows, dim, query_stride, bank_stride, width,
+    PRECISION: tl.constexpr,
+    BLOCK_Q: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr,
+):  # fmt: skip
+    """Write down the rows of one tile of the bank that reach the thresholds of some queries."""
+    # Programs that share a tile are neighbours, so that all but the first find it in the cache.
+    groups = tl.cdiv(queries, BLOCK_Q)
+    own = (tl.program_id(0) % groups) * BLOCK_Q + tl.arange(0, BLOCK_Q)
+    row = (tl.program_id(0) // groups) * BLOCK_N + tl.arange(0, BLOCK_N)
+    is_query, is_row = own < queries, row < rows
+
+    score = tl.zeros((BLOCK_Q, BLOCK_N), dtype=tl.float32)
+    for start in range(0, dim, BLOCK_D):
+        left = _load_rows(query, own, dim, query_stride, start, is_query, BLOCK_D)
+        right = _load_rows(bank, row, dim, bank_stride, start, is_row, BLOCK_D)
+        score = tl.dot(left, tl.trans(right), score, input_precision=PRECISION)
+    if scale is not None:
+        score *= tl.load(scale + own, mask=is_query, other=0.0)[:, None]
+
+    passes = score >= tl.load(threshold + own, mask=is_query, other=float('inf'))[:, None]
+    passes &= is_query[:, None] & is_row[None, :]
+    if exclude is not None:
+        passes &= tl.load(exclude + own, mask=is_query, other=-1)[:, None] != row[None, :]
+    if bank_label is not None:
+        hidden = tl.load(bank_label + row, mask=is_row, other=0)
+        passes &= hidden[None, :] != tl.load(query_label + own, mask=is_query, other=0)[:, None]
+
+    # Room for all of the tile is reserved at once; there the rows keep their order.
+    passing = passes.to(tl.int32)
+    passed = tl.sum(passing, axis=1)
+    first = tl.atomic_add(count + own, passed, mask=is_query & (passed > 0), sem='relaxed')
+    place = first[:, None] + tl.cumsum(passing, axis=1) - 1
+    kept = passes & (place < width)
+    place += own.to(tl.int64)[:, None] * width
+    tl.store(value + place, score, mask=kept)
+    tl.store(index + place, tl.broadcast_to(row[None, :], (BLOCK_Q, BLOCK_N)), mask=kept)
+
+
+@triton.jit
+def _ranked(
+    query, scale, bank, exclude, bank_label, query_label, own, row, rows, dim,
+    query_stride, bank_stride, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr,
+):  # fmt: skip
+    """Scores of one query with some rows, and integers in their order: NaN highest, as in topk."""
+    is_row = row < rows
+    score = tl.zeros((BLOCK_N,), dtype=tl.float32)
+    for start in range(0, dim, BLOCK_D):
+        column = start + tl.arange(0, BLOCK_D)
+        left = tl.load(query + own * query_stride + column, mask=column < dim, other=0.0)
+        right = _load_rows(bank, row, dim, bank_stride, start, is_row, BLOCK_D)
+        score += tl.sum(right.to(tl.float32) * left.to(tl.float32)[None, :], axis=1)
+    if scale is not None:
+        score *= tl.load(scale + own)
+    hidden = row < 0
+    if exclude is not None:
+        hidden |= tl.load(exclude + own) == row
+    if bank_label is not None:
+        label = tl.load(bank_label + row, mask=is_row, other=0)
+        hidden |= label == tl.load(query_label + own)
+    score = tl.where(hidden, float('-inf'), score)
+    # The bits of a positive number are in its order; those of a negative one the other way round.
+    bits = tl.where(score == score, score, float('nan')).to(tl.int32, bitcast=True)
+    bits = tl.where(score == score, bits, 0x7FFFFFFF)
+    ordered = bits ^ ((bits >> 31) & 0x7FFFFFFF)
+    return score, ordered.to(tl.uint32, bitcast=True) ^ 0x80000000
+
+
+@triton.jit
+def _settle_kernel(
+    query, scale, bank, exclude, bank_label, query_label, count, similarity, index, fallbacks,
+    rows, dim, query_stride, bank_stride, width, m,
+    BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr,
+):  # fmt: skip
+    """Select the ``m`` highest of one query from all rows, if its threshold was a bad one.
+
+    Too few rows have passed it, or more than there was room for. The score of rank ``m`` is found
+    eight bits at a time from the counts of what they can be; a last pass collects what is above
+    it and as many of its equals as are missing.
+    """
+    own = tl.program_id(0).to(tl.int64)
+    passed = tl.load(count + own)
+    if (passed < m) | (passed > width):
+        tl.atomic_add(fallbacks, 1)
+        digit = tl.arange(0, 256)
+        prefix = tl.full((), 0, tl.uint32)
+        missing = tl.full((), 0, tl.int32) + m
+        for step in tl.static_range(4):
+            shift = 24 - 8 * step
+            histogram = tl.zeros((256,), dtype=tl.int32)
+            for start in range(0, rows, BLOCK_N):
+                row = start + tl.arange(0, BLOCK_N)
+                _, key = _ranked(
+                    query, scale, bank, exclude, bank_label, query_label, own, row, rows, dim,
+                    query_stride, bank_stride, BLOCK_N, BLOCK_D,
+                )  # fmt: skip
+                # Twice, since a shift by all 32 bits is not defined.
+                counted = ((key >> shift) >> 8) == ((prefix >> shift) >> 8)
+                counted &= row < rows
+                own_digit = ((key >> shift) & 255).to(tl.int32)
+                equal = (own_digit[:, None] == digit[None, :]) & counted[:, None]
+                histogram += tl.sum(equal.to(tl.int32), axis=0)
+            above = tl.sum(histogram, axis=0) - tl.cumsum(histogram, axis=0)
+            chosen = tl.max(tl.where(above + histogram >= missing, digit, 0), axis=0)
+            missing -= tl.sum(tl.where(digit == chosen, above, 0), axis=0)
+            prefix |= chosen.to(tl.uint32) << shift
+
+        filled = tl.full((), 0, tl.int32)
+        equals = tl.full((), 0, tl.int32)
+        for start in range(0, rows, BLOCK_N):
+            row = start + tl.arange(0, BLOCK_N)
+            score, key = _ranked(
+                query, scale, bank, exclude, bank_label, query_label, own, row, rows, dim,
+                query_stride, bank_stride, BLOCK_N, BLOCK_D,
+            )  # fmt: skip
+            is_equal = ((key == prefix) & (row < rows)).to(tl.int32)
+            earlier = equals + tl.cumsum(is_equal, axis=0)
+            kept = (key > prefix) | ((is_equal > 0) & (earlier <= missing))
+            kept &= row < rows
+            place = own * m + filled + tl.cumsum(kept.to(tl.int32), axis=0) - 1
+            tl.store(similarity + place, score, mask=kept)
+            tl.store(index + place, row.to(tl.int64), mask=kept)
+            equals += tl.sum(is_equal, axis=0)
+            filled += tl.sum(kept.to(tl.int32), axis=0)
+
+
+@triton.jit
+def _weighted_rows_kernel(
+    weight, bank, index, partial, chosen, dim, parts, bank_stride,
+    ROWS: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_D: tl.constexpr,
+):  # fmt: skip
+    """Sum some of the rows chosen by one query, each times its weight, over some dimensions."""
+    part, own = tl.program_id(0) % parts, (tl.program_id(0) // parts).to(tl.int64)
+    column = tl.program_id(1) * BLOCK_D + tl.arange(0, BLOCK_D)
+    total = tl.zeros((BLOCK_D,), dtype=tl.float32)
+    for start in range(0, ROWS, BLOCK_M):
+        place = part * ROWS + start + tl.arange(0, BLOCK_M)
+        inside = place < chosen
+        row = tl.load(index + own * chosen + place, mask=inside, other=0)
+        factor = tl.load(weight + own * chosen + place, mask=inside, other=0.0)
+        rows = _load_rows(bank, row, dim, bank_stride, tl.program_id(1) * BLOCK_D, inside, BLOCK_D)
+        total += tl.sum(rows.to(tl.float32) * factor[:, None], axis=0)
+    tl.store(partial + (own * parts + part) * dim + column, total, mask=column < dim)
+
+
+# The kernels of a process that interprets are no compiled functions.
+INTERPRETED = not isinstance(_sift_kernel, triton.JITFunction)
+
+
+def sift(
+    query: Tensor, scale: Tensor | None, bank: Tensor, threshold: Tensor, hidden, width: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Find the rows of the bank whose product with a query reaches its threshold.
+
+    Args:
+        query (Tensor): Of the type of the bank, shape ``(B, D)``.
+        scale (Tensor, optional): float32, shape ``(B,)``, what the products are multiplied by.
+        bank (Tensor): float32, float16 or bfloat16, shape ``(N, D)``, rows without gaps. Products
+            are summed in float32; those of float32 numbers are not rounded to TF32.
+        threshold (Tensor): float32, shape ``(B,)``. A NaN reaches none.
+        hidden: What each query must not find: ``exclude``, ``bank_label``, ``query_label``.
+        width (int): How many rows of the bank there is room for; the count may be higher.
+
+    Returns:
+        tuple[Tensor, Tensor, Tensor]: Similarity, float32, -inf where nothing was filled in, and
+        row, int32, both ``(B, width)`` and in any order, and how many have passed, int32, ``(B,)``.
+    """
+    value = threshold.new_full((len(query), width), -torch.inf)
+    index = torch.zeros_like(value, dtype=torch.int32)
+    count = torch.zeros_like(threshold, dtype=torch.int32)
+    block = min(QUERY_BLOCK, max(triton.next_power_of_2(len(query)), 16))
+    programs = triton.cdiv(len(query), block) * triton.cdiv(len(bank), ROW_BLOCK)
+    with torch.cuda.device_of(bank):
+        _sift_kernel[(programs,)](
+            query, scale, bank, threshold, *_of(hidden), value, index, count,
+            *query.shape[:1], *bank.shape, query.stride(0), bank.stride(0), width,
+            PRECISION='ieee', BLOCK_Q=block, BLOCK_N=ROW_BLOCK, BLOCK_D=_dim_block(bank, DIM_BLOCK),
+            num_warps=8,
+        )  # fmt: skip
+    return value, index, count
+
+
+def settle(
+    query: Tensor, scale: Tensor | None, bank: Tensor, hidden, count: Tensor, width: int,
+    similarity: Tensor, index: Tensor, fallbacks: Tensor,
+) -> None:  # fmt: skip
+    """Overwrite the results of queries whose sieve let too few or too many rows pass, in place.
+
+    Args:
+        query, scale, bank, hidden, width: As for :func:`sift`.
+        count (Tensor): int32, shape ``(B,)``, how many rows have passed.
+        similarity (Tensor): float32, shape ``(B, m)``.
+        index (Tensor): int64, shape ``(B, m)``.
+        fallbacks (Tensor): int32, shape ``(1,)``, grows by the number of such queries.
+    """
+    with torch.cuda.device_of(bank):
+        _settle_kernel[(len(query),)](
+            query, scale, bank, *_of(hidden), count, similarity, index, fallbacks,
+            *bank.shape, query.stride(0), bank.stride(0), width, similarity.size(1),
+            BLOCK_N=SETTLE_BLOCK, BLOCK_D=_dim_block(bank, DIM_BLOCK), num_warps=8,
+        )  # fmt: skip
+
+
+def in_type_of(bank: Tensor, query: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Round queries to the type of the bank.
+
+    They are divided by their largest entry first, so that none leaves the range of float16.
+
+    Args:
+        bank (Tensor): float32, float16 or bfloat16.
+        query (Tensor): Float, shape ``(B, D)``.
+
+    Returns:
+        tuple[Tensor, Tensor | None]: The queries, and float32, ``(B,)``, what their products are
+        to be multiplied by; None for nothing, with a float32 bank.
+
+    Example:
+        >>> in_type_of(torch.ones(1, 2).half(), torch.tensor([[1e6, 5e5]]))
+        (tensor([[1.0000, 0.5000]], dtype=torch.float16), tensor([1000000.]))
+    """
+    query = query.float().contiguous()
+    if bank.dtype == torch.float32:
+        return query, None
+    largest = query.abs().amax(dim=1)
+    largest = torch.where(largest > 0, largest, 1)
+    return (query / largest[:, None]).to(bank.dtype), largest
+
+
+def weighted_rows(weight: Tensor, bank: Tensor, index: Tensor) -> Tensor:
+    """``sum_j weight[b, j] * bank[index[b, j]]`` in float32, the same in every run.
+
+    Reads each row once. A query's rows are shared among programs, whose sums are then added.
+
+    Args:
+        weight (Tensor): Float, shape ``(B, M)``.
+        bank (Tensor): Float, shape ``(N, D)``.
+        index (Tensor): int64, shape ``(B, M)``.
+
+    Returns:
+        Tensor: float32, shape ``(B, D)``.
+    """
+    queries, chosen = index.shape
+    dim = bank.size(1)
+    parts = max(triton.cdiv(chosen, GATHER_ROWS), 1)
+    partial = torch.empty((queries, parts, dim), dtype=torch.float32, device=bank.device)
+    bank = without_gaps(bank)
+    block = _dim_block(bank, GATHER_DIM)
+    # No program can be started for no query.
+    if queries:
+        with torch.cuda.device_of(bank):
+            _weighted_rows_kernel[(queries * parts, triton.cdiv(dim, block))](
+                weight.float().contiguous(), bank, index.contiguous(), partial,
+                chosen, dim, parts, bank.stride(0),
+                ROWS=min(GATHER_ROWS, triton.next_power_of_2(max(chosen, GATHER_BLOCK))),
+                BLOCK_M=GATHER_BLOCK, BLOCK_D=block,
+            )  # fmt: skip
+    return partial.sum(dim=1)
+
+
+def without_gaps(bank: Tensor) -> Tensor:
+    """The bank itself, or a copy if the entries of its rows do not stand side by side."""
+    return bank if bank.stride(1) == 1 else bank.contiguous()
+
+
+def _dim_block(bank: Tensor, most: int) -> int:
+    """Dimensions at a time: a power of two, as Triton needs it, and 16 for its products."""
+    return min(most, max(triton.next_power_of_2(bank.size(1)), 16))
+
+
+def _of(hidden) -> tuple[Tensor | None, ...]:
+    values = hidden.exclude, hidden.bank_label, hidden.query_label
+    return tuple(None if part is None else part.contiguous() for part in values)
