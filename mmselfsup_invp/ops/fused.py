@@ -1,8 +1,8 @@
 """The steps of the search and of its gradient as Triton kernels, for GPUs.
 
-Needs Triton 3, which PyTorch for CUDA brings along; import it through :mod:`.devices`, which says
-why where it cannot be used. With ``TRITON_INTERPRET=1`` in the environment before Triton is
-imported the kernels run on the CPU, slowly: that is how they are tested without a GPU.
+Needs Triton 3, which PyTorch for CUDA brings along; import it through :mod:`.devices`, which tells
+whether that is there. With ``TRITON_INTERPRET=1`` in the environment before Triton is imported the
+kernels run on the CPU, slowly: that is how they are tested without a GPU.
 
 One pass over the bank multiplies a tile of it with the queries, compares the products with a
 threshold for each query and writes down what passes; ``topk`` then gets a thousandth of the bank.
@@ -15,8 +15,13 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from .native import Hidden
+
 # Of the pass over the bank: queries, rows and dimensions that a program multiplies at a time.
-QUERY_BLOCK, ROW_BLOCK, DIM_BLOCK = 128, 128, 64
+# These are the largest whose numbers all fit into the registers of an H100 (seen by compiling).
+QUERY_BLOCK, ROW_BLOCK = 128, 64
+# Bytes of a row that are multiplied at a time.
+ROW_BYTES = 128
 # Rows that a program of the exact selection compares at a time.
 SETTLE_BLOCK = 64
 # Of the weighted sums: rows read at a time, and rows that one program sums.
@@ -37,7 +42,7 @@ def _load_rows(rows, row, dim, row_stride, start, inside, BLOCK_D: tl.constexpr)
 def _sift_kernel(
     query, scale, bank, threshold, exclude, bank_label, query_label, value, index, count,
     queries, rows, dim, query_stride, bank_stride, width,
-    PRECISION: tl.constexpr,
+    WIDEN: tl.constexpr,
     BLOCK_Q: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
     """Write down the rows of one tile of the bank that reach the thresholds of some queries."""
@@ -51,14 +56,17 @@ def _sift_kernel(
     for start in range(0, dim, BLOCK_D):
         left = _load_rows(query, own, dim, query_stride, start, is_query, BLOCK_D)
         right = _load_rows(bank, row, dim, bank_stride, start, is_row, BLOCK_D)
-        score = tl.dot(left, tl.trans(right), score, input_precision=PRECISION)
+        if WIDEN:
+            left, right = left.to(tl.float32), right.to(tl.float32)
+        score = tl.dot(left, tl.trans(right), score, input_precision='ieee')
     if scale is not None:
         score *= tl.load(scale + own, mask=is_query, other=0.0)[:, None]
 
     passes = score >= tl.load(threshold + own, mask=is_query, other=float('inf'))[:, None]
     passes &= is_query[:, None] & is_row[None, :]
     if exclude is not None:
-        passes &= tl.load(exclude + own, mask=is_query, other=-1)[:, None] != row[None, :]
+        barred = tl.load(exclude + own, mask=is_query, other=-1).to(tl.int32)
+        passes &= barred[:, None] != row[None, :]
     if bank_label is not None:
         hidden = tl.load(bank_label + row, mask=is_row, other=0)
         passes &= hidden[None, :] != tl.load(query_label + own, mask=is_query, other=0)[:, None]
@@ -69,9 +77,9 @@ def _sift_kernel(
     first = tl.atomic_add(count + own, passed, mask=is_query & (passed > 0), sem='relaxed')
     place = first[:, None] + tl.cumsum(passing, axis=1) - 1
     kept = passes & (place < width)
-    place += own.to(tl.int64)[:, None] * width
-    tl.store(value + place, score, mask=kept)
-    tl.store(index + place, tl.broadcast_to(row[None, :], (BLOCK_Q, BLOCK_N)), mask=kept)
+    room = own.to(tl.int64)[:, None] * width
+    tl.store(value + room + place, score, mask=kept)
+    tl.store(index + room + place, tl.broadcast_to(row[None, :], (BLOCK_Q, BLOCK_N)), mask=kept)
 
 
 @triton.jit
@@ -180,12 +188,63 @@ def _weighted_rows_kernel(
     tl.store(partial + (own * parts + part) * dim + column, total, mask=column < dim)
 
 
-# The kernels of a process that interprets are no compiled functions.
+@triton.jit
+def _gathered_kernel(
+    query, bank, index, product, chosen, dim, parts, query_stride, bank_stride,
+    BLOCK_M: tl.constexpr, BLOCK_D: tl.constexpr,
+):  # fmt: skip
+    """Multiply one query with some of the rows chosen by it."""
+    part, own = tl.program_id(0) % parts, (tl.program_id(0) // parts).to(tl.int64)
+    place = part * BLOCK_M + tl.arange(0, BLOCK_M)
+    inside = place < chosen
+    row = tl.load(index + own * chosen + place, mask=inside, other=0)
+    total = tl.zeros((BLOCK_M,), dtype=tl.float32)
+    for start in range(0, dim, BLOCK_D):
+        column = start + tl.arange(0, BLOCK_D)
+        left = tl.load(query + own * query_stride + column, mask=column < dim, other=0.0)
+        rows = _load_rows(bank, row, dim, bank_stride, start, inside, BLOCK_D)
+        total += tl.sum(rows.to(tl.float32) * left[None, :], axis=1)
+    tl.store(product + own * chosen + place, total, mask=inside)
+
+
+# The kernels of a process that interprets are no compiled functions. Its products of bfloat16 are
+# wrong (Triton 3.6), so there they are widened first.
 INTERPRETED = not isinstance(_sift_kernel, triton.JITFunction)
 
 
+def search(
+    query: Tensor, hidden: Hidden, bank: Tensor, m: int, threshold: Tensor, width: int,
+    fallbacks: Tensor,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """Find the ``m`` rows most similar to each query, in any order; the host never waits.
+
+    Exact whatever the thresholds are, of which depends how long it takes. With a bank of 16-bit
+    numbers the queries are rounded to its type too (:func:`in_type_of`); sums are float32.
+
+    Args:
+        query (Tensor): Float, shape ``(B, D)``, at least one.
+        hidden (Hidden): What each query must not find.
+        bank (Tensor): float32, float16 or bfloat16, shape ``(N, D)``.
+        m (int): 1 to the rows that a query may find.
+        threshold (Tensor): float32, shape ``(B,)``: what somewhat more than ``m`` rows reach.
+        width (int): How many rows that reach it there is room for, at least ``m``.
+        fallbacks (Tensor): int64, shape ``(1,)``, grows by the number of queries whose threshold
+            was too high or too low.
+
+    Returns:
+        tuple[Tensor, Tensor]: Similarity, float32, and row, int64, both ``(B, m)``.
+    """
+    bank = without_gaps(bank)
+    query, scale = in_type_of(bank, query)
+    value, row, count = sift(query, scale, bank, threshold, hidden, width)
+    similarity, kept = value.topk(m, dim=1, sorted=False)
+    index = row.gather(1, kept).long()
+    settle(query, scale, bank, hidden, count, width, similarity, index, fallbacks)
+    return similarity, index
+
+
 def sift(
-    query: Tensor, scale: Tensor | None, bank: Tensor, threshold: Tensor, hidden, width: int
+    query: Tensor, scale: Tensor | None, bank: Tensor, threshold: Tensor, hidden: Hidden, width: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Find the rows of the bank whose product with a query reaches its threshold.
 
@@ -195,7 +254,7 @@ def sift(
         bank (Tensor): float32, float16 or bfloat16, shape ``(N, D)``, rows without gaps. Products
             are summed in float32; those of float32 numbers are not rounded to TF32.
         threshold (Tensor): float32, shape ``(B,)``. A NaN reaches none.
-        hidden: What each query must not find: ``exclude``, ``bank_label``, ``query_label``.
+        hidden (Hidden): What each query must not find.
         width (int): How many rows of the bank there is room for; the count may be higher.
 
     Returns:
@@ -211,14 +270,16 @@ def sift(
         _sift_kernel[(programs,)](
             query, scale, bank, threshold, *_of(hidden), value, index, count,
             *query.shape[:1], *bank.shape, query.stride(0), bank.stride(0), width,
-            PRECISION='ieee', BLOCK_Q=block, BLOCK_N=ROW_BLOCK, BLOCK_D=_dim_block(bank, DIM_BLOCK),
-            num_warps=8,
+            WIDEN=INTERPRETED and bank.dtype == torch.bfloat16,
+            BLOCK_Q=block, BLOCK_N=ROW_BLOCK,
+            BLOCK_D=_dim_block(bank, ROW_BYTES // bank.element_size()),
+            num_warps=8 if block == QUERY_BLOCK else 4,
         )  # fmt: skip
     return value, index, count
 
 
 def settle(
-    query: Tensor, scale: Tensor | None, bank: Tensor, hidden, count: Tensor, width: int,
+    query: Tensor, scale: Tensor | None, bank: Tensor, hidden: Hidden, count: Tensor, width: int,
     similarity: Tensor, index: Tensor, fallbacks: Tensor,
 ) -> None:  # fmt: skip
     """Overwrite the results of queries whose sieve let too few or too many rows pass, in place.
@@ -228,13 +289,13 @@ def settle(
         count (Tensor): int32, shape ``(B,)``, how many rows have passed.
         similarity (Tensor): float32, shape ``(B, m)``.
         index (Tensor): int64, shape ``(B, m)``.
-        fallbacks (Tensor): int32, shape ``(1,)``, grows by the number of such queries.
+        fallbacks (Tensor): int64, shape ``(1,)``, grows by the number of such queries.
     """
     with torch.cuda.device_of(bank):
         _settle_kernel[(len(query),)](
             query, scale, bank, *_of(hidden), count, similarity, index, fallbacks,
             *bank.shape, query.stride(0), bank.stride(0), width, similarity.size(1),
-            BLOCK_N=SETTLE_BLOCK, BLOCK_D=_dim_block(bank, DIM_BLOCK), num_warps=8,
+            BLOCK_N=SETTLE_BLOCK, BLOCK_D=_dim_block(bank, SETTLE_BLOCK), num_warps=8,
         )  # fmt: skip
 
 
@@ -261,6 +322,30 @@ def in_type_of(bank: Tensor, query: Tensor) -> tuple[Tensor, Tensor | None]:
     largest = query.abs().amax(dim=1)
     largest = torch.where(largest > 0, largest, 1)
     return (query / largest[:, None]).to(bank.dtype), largest
+
+
+def gathered_products(query: Tensor, bank: Tensor, index: Tensor) -> Tensor:
+    """``query[b] . bank[index[b, j]]`` in float32; each row is read once and none is copied.
+
+    Args:
+        query (Tensor): Float, shape ``(B, D)``.
+        bank (Tensor): float32, float16 or bfloat16, shape ``(N, D)``.
+        index (Tensor): int64, shape ``(B, M)``.
+
+    Returns:
+        Tensor: float32, shape ``(B, M)``.
+    """
+    product = torch.empty(index.shape, dtype=torch.float32, device=bank.device)
+    parts = triton.cdiv(index.size(1), GATHER_BLOCK)
+    query, bank = query.float().contiguous(), without_gaps(bank)
+    if product.numel():
+        with torch.cuda.device_of(bank):
+            _gathered_kernel[(len(index) * parts,)](
+                query, bank, index.contiguous(), product,
+                index.size(1), bank.size(1), parts, query.stride(0), bank.stride(0),
+                BLOCK_M=GATHER_BLOCK, BLOCK_D=_dim_block(bank, GATHER_DIM),
+            )  # fmt: skip
+    return product
 
 
 def weighted_rows(weight: Tensor, bank: Tensor, index: Tensor) -> Tensor:
@@ -304,6 +389,6 @@ def _dim_block(bank: Tensor, most: int) -> int:
     return min(most, max(triton.next_power_of_2(bank.size(1)), 16))
 
 
-def _of(hidden) -> tuple[Tensor | None, ...]:
+def _of(hidden: Hidden) -> tuple[Tensor | None, ...]:
     values = hidden.exclude, hidden.bank_label, hidden.query_label
     return tuple(None if part is None else part.contiguous() for part in values)

@@ -1,7 +1,7 @@
 """Exact search: the rows of the bank most similar to each query."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from . import native
-from .checks import require_features, require_range
+from . import devices, flat, native
+from .checks import require_choice, require_features, require_range
 
 # Similarities that one call holds at a time unless told otherwise: 8 MiB on the CPU, 64 MiB on
 # accelerators.
@@ -27,6 +27,13 @@ SIEVE_ELEMENTS = 2**19
 SIEVE_COLUMNS = 2**10
 SAMPLE_STRIDE = 24
 SAMPLE_RANK = 16
+# Standard deviations that the threshold of a sample is lowered by: on the CPU, and where it takes
+# one processor of a GPU many times longer to put a query right than to search all of them.
+CPU_DEVIATIONS = 4
+DEVICE_DEVIATIONS = 6
+
+# Similarity, float32, and row, int64, of each query.
+Found = tuple[Tensor, Tensor]
 
 
 def default_elements(device: torch.device) -> int:
@@ -45,7 +52,8 @@ def top_m(
     query_label: Tensor | None = None,
     sort: bool = True,
     max_elements: int | None = None,
-) -> tuple[Tensor, Tensor]:
+    backend: str = 'auto',
+) -> Found:
     """Find the ``m`` rows of the bank with the highest inner product with each query.
 
     With each query's own row as ``exclude`` this is N_M(i) of the InvP paper
@@ -54,6 +62,18 @@ def top_m(
     block, so that the memory on top of the result is bounded by ``max_elements`` and does not
     grow with ``N``. No gradient flows through the search; :func:`bank_similarity` gives
     similarities that have one.
+
+    Backends:
+
+    - ``'torch'``: matrix products and ``topk``, on any device.
+    - ``'native'``: one pass in C, on the CPU, if it was compiled.
+    - ``'triton'``: one pass on a GPU, without waiting for it; what passes a threshold is held in
+      addition, about twice the result. With a bank of 16-bit numbers the queries are rounded to
+      its type as well, so that the similarities differ from those of the other backends by that.
+    - ``'faiss'``: the exact search of faiss; without labels, and on GPUs for 2048 rows at most.
+      Converts a bank of 16-bit numbers as a whole.
+    - ``'auto'``: ``'native'`` on the CPU and ``'triton'`` on CUDA devices if they can be used,
+      ``'torch'`` otherwise.
 
     Args:
         query (Tensor): Float, shape ``(B, D)``; unit rows make the inner product the cosine.
@@ -70,12 +90,14 @@ def top_m(
             thousands of columns costs about as much as finding them. Defaults to True.
         max_elements (int, optional): Similarities held at a time. Defaults to None: 2**21
             (8 MiB) on the CPU, 2**24 elsewhere.
+        backend (str): How to search. Defaults to ``'auto'``.
 
     Returns:
         tuple[Tensor, Tensor]: Similarity, float32, and row index, int64, both ``(B, m)``.
 
     Raises:
-        ValueError: If the shapes do not fit or ``m`` is not within its range.
+        ValueError: If the shapes do not fit, ``m`` is not within its range, or the backend is
+            unknown or cannot be used here.
 
     Example:
         >>> bank = torch.eye(4)
@@ -88,7 +110,8 @@ def top_m(
     require_range('m', m, 1, others, f'each query has {others} rows of the bank to find')
     hidden = _Hidden(exclude, bank_label, query_label)
     limit = max_elements or default_elements(bank.device)
-    found = _sieve(query, hidden, bank, m, limit) if bank.device.type == 'cpu' else None
+    search = _backend(backend, hidden, bank, m)
+    found = search(query, hidden, bank, m, limit) if len(query) else None
     similarity, index = found or _search(query, hidden, bank, m, limit)
     if sort:
         similarity, order = similarity.sort(dim=1, descending=True)
@@ -168,9 +191,7 @@ class _Hidden:
             scores.masked_fill_(label == self.query_label[:, None], -torch.inf)
 
 
-def _search(
-    query: Tensor, hidden: _Hidden, bank: Tensor, m: int, limit: int
-) -> tuple[Tensor, Tensor]:
+def _search(query: Tensor, hidden: _Hidden, bank: Tensor, m: int, limit: int) -> Found:
     """Search block by block with ``topk``, in any order."""
     rows, columns = _block_shape(len(query), len(bank), m, limit)
     similarity = query.new_empty((len(query), m), dtype=torch.float32)
@@ -210,18 +231,29 @@ class _Plan(NamedTuple):
 
 
 def _plan(queries: int, bank_rows: int, m: int, limit: int) -> _Plan | None:
-    """Choose a threshold that ``m`` rows and four standard deviations more will pass."""
+    """Choose a threshold for the CPU; None where the sample would be a poor guess."""
+    plan = _threshold_plan(queries, bank_rows, m, limit, CPU_DEVIATIONS)
+    fair = m / plan.stride >= SAMPLE_RANK and bank_rows >= 8 * m
+    return plan if queries and fair else None
+
+
+def _device_plan(queries: int, bank_rows: int, m: int, limit: int) -> _Plan | None:
+    """Choose a threshold for a GPU, where many times ``m`` rows may pass while these are few."""
+    plan = _threshold_plan(queries, bank_rows, m, limit, DEVICE_DEVIATIONS)
+    return plan if queries and bank_rows >= 4 * plan.width else None
+
+
+def _threshold_plan(queries: int, bank_rows: int, m: int, limit: int, deviations: int) -> _Plan:
+    """Choose a threshold that ``m`` rows and some standard deviations more will pass."""
     stride = max(SAMPLE_STRIDE, math.ceil(bank_rows * queries / limit))
     sampled = m / stride
-    if queries == 0 or sampled < SAMPLE_RANK or bank_rows < 8 * m:
-        return None
-    rank = math.ceil(sampled + 4 * sampled**0.5)
-    return _Plan(stride, rank, math.ceil(stride * (rank + 5 * rank**0.5)))
+    rank = max(math.ceil(sampled + deviations * sampled**0.5), SAMPLE_RANK)
+    return _Plan(stride, rank, math.ceil(stride * (rank + (deviations + 1) * rank**0.5)))
 
 
 def _sieve(
-    query: Tensor, hidden: _Hidden, bank: Tensor, m: int, limit: int
-) -> tuple[Tensor, Tensor] | None:
+    query: Tensor, hidden: _Hidden, bank: Tensor, m: int, limit: int, compiled: bool | None = None
+) -> Found | None:
     """Search in one pass with a threshold for each query, in any order.
 
     On the CPU ``topk`` spends its time on moving whole rows about. Here only what passes a
@@ -232,11 +264,17 @@ def _sieve(
     plan = _plan(len(query), len(bank), m, limit)
     if plan is None:
         return None
-    if native.available():
-        return _sieve_native(query, hidden, bank, m, plan)
-    if len(query) * SIEVE_COLUMNS > min(SIEVE_ELEMENTS, limit):
+    if compiled is None:
+        compiled = native.available()
+    if compiled:
+        found = _sieve_native(query, hidden, bank, m, plan)
+    elif len(query) * SIEVE_COLUMNS > min(SIEVE_ELEMENTS, limit):
         return None
-    return _sieve_torch(query, hidden, bank, m, limit, plan)
+    else:
+        found = _sieve_torch(query, hidden, bank, m, limit, plan)
+    if found is None:
+        _counter(bank.device).add_(len(query))
+    return found
 
 
 def _sieve_native(
@@ -264,11 +302,7 @@ def _sieve_torch(
     query: Tensor, hidden: _Hidden, bank: Tensor, m: int, limit: int, plan: _Plan
 ) -> tuple[Tensor, Tensor] | None:
     """The products come in blocks from oneDNN, and ``topk`` gets what passes of all of them."""
-    columns = slice(0, None, plan.stride)
-    sample = _cpu_similarities(query, bank[columns])
-    hidden.within(columns).mask(sample, slice(0, None))
-    threshold = sample.topk(plan.rank, dim=1, sorted=False)[0].amin(dim=1, keepdim=True)
-
+    threshold = _threshold(_cpu_similarities, query, hidden, bank, plan)[:, None]
     width = plan.width
     similarity = query.new_full((len(query), width), -torch.inf, dtype=torch.float32)
     index = torch.zeros_like(similarity, dtype=torch.int32)
@@ -298,6 +332,138 @@ def _sieve_torch(
     return similarity, index.gather(1, kept).long()
 
 
+def _threshold(
+    product: Callable[[Tensor, Tensor], Tensor],
+    query: Tensor, hidden: _Hidden, bank: Tensor, plan: _Plan,
+) -> Tensor:  # fmt: skip
+    """What the row of a certain rank in a sample of the bank reaches, ``(B,)``."""
+    columns = slice(0, None, plan.stride)
+    sample = product(query, bank[columns])
+    hidden.within(columns).mask(sample, slice(0, None))
+    return sample.topk(plan.rank, dim=1, sorted=False)[0].amin(dim=1)
+
+
+def _search_fused(query: Tensor, hidden: _Hidden, bank: Tensor, m: int, limit: int) -> Found | None:
+    """Search in one pass of a GPU; None where it is not worth it."""
+    plan = _device_plan(len(query), len(bank), m, limit)
+    if plan is None:
+        return None
+    threshold = _threshold(similarities, query, hidden, bank, plan)
+    return devices.kernels().search(
+        query, hidden, bank, m, threshold, plan.width, _counter(bank.device)
+    )
+
+
+def _search_torch(query: Tensor, hidden: _Hidden, bank: Tensor, m: int, limit: int) -> Found | None:
+    if bank.device.type != 'cpu':
+        return None
+    return _sieve(query, hidden, bank, m, limit, compiled=False)
+
+
+def _search_native(
+    query: Tensor, hidden: _Hidden, bank: Tensor, m: int, limit: int
+) -> Found | None:
+    return _sieve(query, hidden, bank, m, limit, compiled=True)
+
+
+def _search_flat(query: Tensor, hidden: _Hidden, bank: Tensor, m: int, _: int) -> Found | None:
+    """Search with faiss for one row more than is asked for if one is hidden, and drop that."""
+    if hidden.exclude is None:
+        similarity, index = flat.flat_search(query, bank, m)
+    else:
+        similarity, index = flat.flat_search(query, bank, m + 1)
+        similarity.masked_fill_(index == hidden.exclude[:, None], -torch.inf)
+        similarity, kept = similarity.topk(m, dim=1)
+        index = index.gather(1, kept)
+    # A NaN hides a row from faiss.
+    return None if (index < 0).any() else (similarity, index)
+
+
+def _native_obstacle(_: _Hidden, bank: Tensor, m: int) -> str | None:
+    if bank.device.type != 'cpu':
+        return f'the bank is on {bank.device}, it searches on the CPU'
+    if not native.available():
+        return 'it was not compiled for this processor and the threads of PyTorch'
+    return None
+
+
+def _flat_obstacle(hidden: _Hidden, bank: Tensor, m: int) -> str | None:
+    if hidden.bank_label is not None:
+        return 'it cannot hide rows by their labels'
+    return flat.flat_obstacle(bank, m + (hidden.exclude is not None))
+
+
+class _Backend(NamedTuple):
+    """A search, None where another is better, and why it cannot be used, None if it can."""
+
+    search: Callable[[Tensor, _Hidden, Tensor, int, int], Found | None]
+    obstacle: Callable[[_Hidden, Tensor, int], str | None]
+
+
+BACKENDS = {
+    'torch': _Backend(_search_torch, lambda *_: None),
+    'native': _Backend(_search_native, _native_obstacle),
+    'triton': _Backend(_search_fused, lambda hidden, bank, m: devices.fused_obstacle(bank)),
+    'faiss': _Backend(_search_flat, _flat_obstacle),
+}
+# What 'auto' takes if it can be used.
+PREFERRED = {'cpu': 'native', 'cuda': 'triton'}
+
+
+def require_backend(name: str) -> None:
+    """Raise ``ValueError`` that lists the backends unless ``name`` is one."""
+    require_choice('backend', name, ['auto', *BACKENDS])
+
+
+def _backend(name: str, hidden: _Hidden, bank: Tensor, m: int):
+    require_backend(name)
+    if name == 'auto':
+        name = PREFERRED.get(bank.device.type, 'torch')
+        name = 'torch' if BACKENDS[name].obstacle(hidden, bank, m) else name
+    reason = BACKENDS[name].obstacle(hidden, bank, m)
+    if reason is None:
+        return BACKENDS[name].search
+    usable = [other for other in BACKENDS if BACKENDS[other].obstacle(hidden, bank, m) is None]
+    raise ValueError(
+        f'backend = {name!r} cannot be used: {reason}. '
+        f'Usable here: {", ".join(map(repr, ["auto", *usable]))}.'
+    )
+
+
+# On each device, queries that were searched again.
+_counters: dict[torch.device, Tensor] = {}
+
+
+def _counter(device: torch.device) -> Tensor:
+    if device not in _counters:
+        # A tensor made in inference mode could not be changed outside of it.
+        with torch.inference_mode(mode=False):
+            _counters[device] = torch.zeros(1, dtype=torch.int64, device=device)
+    return _counters[device]
+
+
+def fallbacks() -> int:
+    """Tell for how many queries a sample of the bank has misled the search since the last reset.
+
+    They were searched again, which is exact but slow; many of them are a sign of a bank whose
+    rows are all alike. Waits for the devices.
+
+    Example:
+        >>> reset_fallbacks()
+        >>> bank = torch.ones(9000, 2)
+        >>> _ = top_m(bank[:3], bank, 1000)
+        >>> fallbacks()
+        3
+    """
+    return sum(counter.item() for counter in _counters.values())
+
+
+def reset_fallbacks() -> None:
+    """Begin to count anew."""
+    for counter in _counters.values():
+        counter.zero_()
+
+
 def similarities(query: Tensor, bank: Tensor) -> Tensor:
     """All inner products, in float32 even under autocast, which leaves ``out=`` calls alone."""
     query = query.float()
@@ -311,7 +477,8 @@ def similarities(query: Tensor, bank: Tensor) -> Tensor:
 
 def _widened(bank: Tensor) -> Iterator[Tensor]:
     """The bank in float32: as it is, or block by block where it has to be converted."""
-    step = len(bank) if bank.dtype == torch.float32 else CAST_ROWS
+    step = CAST_ROWS if bank.device.type == 'cpu' else DEVICE_ELEMENTS // bank.size(1)
+    step = len(bank) if bank.dtype == torch.float32 else max(step, 1)
     return (bank[start : start + step].float() for start in range(0, len(bank), step))
 
 
