@@ -7,9 +7,10 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-# Before, its products do not let one choose their precision.
-TRITON_VERSION = (3, 0)
-# Of the GPU: what Triton 3 supports.
+# Before, atomic_add gives some threads a wrong result (triton-lang/triton issue 7402, mended in
+# pull request 7460). PyTorch 2.9 brings this one.
+TRITON_VERSION = (3, 5)
+# Of the GPU: what Triton supports.
 CAPABILITY = (8, 0)
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 

@@ -1,7 +1,7 @@
 """The steps of the search and of its gradient as Triton kernels, for GPUs.
 
-Needs Triton 3, which PyTorch for CUDA brings along; import it through :mod:`.devices`, which tells
-whether that is there. With ``TRITON_INTERPRET=1`` in the environment before Triton is imported the
+Needs Triton, which PyTorch for CUDA brings along; import it through :mod:`.devices`, which tells
+whether it can be used. With ``TRITON_INTERPRET=1`` in the environment before Triton is imported the
 kernels run on the CPU, slowly: that is how they are tested without a GPU.
 
 One pass over the bank multiplies a tile of it with the queries, compares the products with a
@@ -15,13 +15,16 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .native import Hidden
+from .blocks import Hidden
 
 # Of the pass over the bank: queries, rows and dimensions that a program multiplies at a time.
 # These are the largest whose numbers all fit into the registers of an H100 (seen by compiling).
 QUERY_BLOCK, ROW_BLOCK = 128, 64
 # Bytes of a row that are multiplied at a time.
 ROW_BYTES = 128
+# How float32 numbers are multiplied: without rounding them. 'tf32x3', on tensor cores, is nearly as
+# precise; which is faster has not been measured.
+FLOAT32_PRODUCTS = 'ieee'
 # Rows that a program of the exact selection compares at a time.
 SETTLE_BLOCK = 64
 # Of the weighted sums: rows read at a time, and rows that one program sums.
@@ -42,6 +45,7 @@ def _load_rows(rows, row, dim, row_stride, start, inside, BLOCK_D: tl.constexpr)
 def _sift_kernel(
     query, scale, bank, threshold, exclude, bank_label, query_label, value, index, count,
     queries, rows, dim, query_stride, bank_stride, width,
+    PRECISION: tl.constexpr,
     WIDEN: tl.constexpr,
     BLOCK_Q: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
@@ -58,7 +62,7 @@ def _sift_kernel(
         right = _load_rows(bank, row, dim, bank_stride, start, is_row, BLOCK_D)
         if WIDEN:
             left, right = left.to(tl.float32), right.to(tl.float32)
-        score = tl.dot(left, tl.trans(right), score, input_precision='ieee')
+        score = tl.dot(left, tl.trans(right), score, input_precision=PRECISION)
     if scale is not None:
         score *= tl.load(scale + own, mask=is_query, other=0.0)[:, None]
 
@@ -270,6 +274,7 @@ def sift(
         _sift_kernel[(programs,)](
             query, scale, bank, threshold, *_of(hidden), value, index, count,
             *query.shape[:1], *bank.shape, query.stride(0), bank.stride(0), width,
+            PRECISION=FLOAT32_PRODUCTS,
             WIDEN=INTERPRETED and bank.dtype == torch.bfloat16,
             BLOCK_Q=block, BLOCK_N=ROW_BLOCK,
             BLOCK_D=_dim_block(bank, ROW_BYTES // bank.element_size()),

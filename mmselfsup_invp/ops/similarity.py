@@ -10,8 +10,9 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+from .blocks import similarities
 from .devices import gpu_kernels
-from .search import default_elements, similarities
+from .search import default_elements
 
 
 class _GatheredSimilarity(Function):

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mmselfsup_invp import ops
-from mmselfsup_invp.ops import devices, flat, knn_graph, native, search, top_m
+from mmselfsup_invp.ops import blocks, devices, flat, knn_graph, native, search, sieve, top_m
 
 from .tools import Allocations, NeverWaits, unit_rows
 
@@ -19,7 +19,7 @@ DTYPES = [torch.float32, torch.float16, torch.bfloat16]
 @pytest.fixture(params=search.BACKENDS)
 def backend(request) -> str:
     """Each backend that can be used here."""
-    hidden, bank = search._Hidden(), torch.ones(1, 1)
+    hidden, bank = blocks.Hidden(), torch.ones(1, 1)
     if reason := search.BACKENDS[request.param].obstacle(hidden, bank, 1):
         pytest.skip(reason)
     return request.param
@@ -28,10 +28,10 @@ def backend(request) -> str:
 @pytest.fixture
 def small_samples(monkeypatch):
     """Let a few hundred rows be enough for a sample, and let it mislead now and then."""
-    monkeypatch.setattr(search, 'SAMPLE_STRIDE', 3)
-    monkeypatch.setattr(search, 'SAMPLE_RANK', 3)
-    monkeypatch.setattr(search, 'DEVICE_DEVIATIONS', 1)
-    monkeypatch.setattr(search, 'CPU_DEVIATIONS', 1)
+    monkeypatch.setattr(sieve, 'SAMPLE_STRIDE', 3)
+    monkeypatch.setattr(sieve, 'SAMPLE_RANK', 3)
+    monkeypatch.setattr(sieve, 'DEVICE_DEVIATIONS', 1)
+    monkeypatch.setattr(sieve, 'CPU_DEVIATIONS', 1)
 
 
 @dataclass
@@ -50,7 +50,7 @@ class Case:
 
     def is_fused(self) -> bool:
         size = len(self.query), len(self.bank), self.m
-        return search._device_plan(*size, search.CPU_ELEMENTS) is not None
+        return sieve._device_plan(*size, search.CPU_ELEMENTS) is not None
 
     def expected(self, backend: str) -> Tensor:
         """All similarities in float64, -inf where hidden."""
@@ -189,29 +189,29 @@ def test_memory_of_the_graph_does_not_grow_with_its_square(backend, monkeypatch)
     with Allocations() as allocations:
         graph = knn_graph(bank, 4, backend=backend)
     assert graph.shape == (3000, 4)
-    assert allocations.largest <= max(2**16, search.ROW_GROUP * 3000) < 3000**2 / 80
+    assert allocations.largest <= max(2**16, blocks.ROW_GROUP * 3000) < 3000**2 / 80
 
 
 class TestFallbacks:
     def test_count_queries_searched_again(self, backend, small_samples):
         if backend == 'faiss':
             pytest.skip('takes no sample')
-        ops.search.reset_fallbacks()
+        sieve.reset_fallbacks()
         bank = unit_rows(400, 4, seed=11)
         top_m(bank[:3], bank, 40 if backend != 'triton' else 12, backend=backend)
-        before = search.fallbacks()
+        before = sieve.fallbacks()
         top_m(torch.ones(3, 4), torch.ones(400, 4), 40, backend=backend)
-        assert search.fallbacks() == before + 3
-        search.reset_fallbacks()
-        assert search.fallbacks() == 0
+        assert sieve.fallbacks() == before + 3
+        sieve.reset_fallbacks()
+        assert sieve.fallbacks() == 0
 
     def test_counter_made_in_inference_mode(self, monkeypatch):
-        monkeypatch.setattr(search, '_counters', {})
+        monkeypatch.setattr(sieve, '_counters', {})
         bank = torch.ones(9000, 2)
         with torch.inference_mode():
             top_m(bank[:2], bank, 1000)
         top_m(bank[:2], bank, 1000)
-        assert search.fallbacks() == 4
+        assert sieve.fallbacks() == 4
 
 
 class TestChoice:
@@ -270,7 +270,7 @@ class TestChoice:
         devices.kernels.cache_clear()
         reason = devices.fused_obstacle(torch.ones(1, 1))
         devices.kernels.cache_clear()
-        assert reason == 'Triton is 2.1.0, needed is 3.0 or newer'
+        assert reason == 'Triton is 2.1.0, needed is 3.5 or newer'
 
     def test_gpu_search_of_faiss_has_a_limit(self, monkeypatch):
         faiss = pytest.importorskip('faiss')
