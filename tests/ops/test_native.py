@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch.backends import cpu
 
-from mmselfsup_invp.ops import native
+from mmselfsup_invp.ops import native, search
+from mmselfsup_invp.ops.blocks import Hidden
 
 from .tools import unit_rows
 
