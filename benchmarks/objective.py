@@ -75,7 +75,7 @@ def our_step(problem: Problem, args: argparse.Namespace) -> Outcome:
     """Take a step the way ``InvPHead`` does: exact sets, eps 0."""
     bank, anchor = problem.bank, problem.anchor
     query = F.normalize(problem.feature)
-    known, background = ops.top_m(query, bank, args.m + 1, sort=False)
+    known, background = ops.top_m(query, bank, args.m + 1, sort=False, backend=args.backend)
     background, known = ops.exclude_anchor(background, anchor, known)
     similarity = ops.bank_similarity(query, bank, background, known)
     positive, mask = ops.propagate(problem.neighbours, anchor, args.hops)
@@ -97,7 +97,7 @@ def our_official_step(problem: Problem, args: argparse.Namespace) -> Outcome:
     """Take a step with our operations set to what the released code computes."""
     bank, anchor = problem.bank, problem.anchor
     query = F.normalize(problem.feature)
-    known, background = ops.top_m(query, bank, args.m)
+    known, background = ops.top_m(query, bank, args.m, backend=args.backend)
     similarity = ops.bank_similarity(query, bank, background, known)
     positive, mask = ops.propagate(problem.neighbours, anchor, args.hops, mode='concat')
     instance = ops.instance_loss(
@@ -167,6 +167,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--num-hard', type=int, default=50)
     parser.add_argument('--temperature', type=float, default=0.07)
     parser.add_argument('--dtype', default='float32', choices=('float32', 'float16', 'bfloat16'))
+    parser.add_argument('--backend', default='auto', help="how ops.top_m searches, e.g. 'torch'")
     common.add_arguments(parser)
     return parser.parse_args()
 
@@ -177,7 +178,7 @@ def main() -> None:
         check(make_problem(args), args)
     title = (
         f'Losses, gradient and state agree. N = {args.num}, D = {args.dim}, B = {args.batch}, '
-        f'M = {args.m}, {args.dtype} bank'
+        f'M = {args.m}, {args.dtype} bank, backend {args.backend}'
     )
     common.run(steps, args, title)
 

@@ -10,12 +10,14 @@ The host never waits for the device: where a threshold turns out wrong, the devi
 anew (:func:`_settle_kernel`).
 """
 
+from typing import NamedTuple
+
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from .blocks import Hidden
+from .blocks import Found, Hidden
 
 # Of the pass over the bank: queries, rows and dimensions that a program multiplies at a time.
 # These are the largest whose numbers all fit into the registers of an H100 (seen by compiling).
@@ -43,7 +45,7 @@ def _load_rows(rows, row, dim, row_stride, start, inside, BLOCK_D: tl.constexpr)
 
 @triton.jit
 def _sift_kernel(
-    query, scale, bank, threshold, exclude, bank_label, query_label, value, index, count,
+    query, rest, scale, bank, threshold, exclude, bank_label, query_label, value, index, count,
     queries, rows, dim, query_stride, bank_stride, width,
     PRECISION: tl.constexpr,
     WIDEN: tl.constexpr,
@@ -63,6 +65,11 @@ def _sift_kernel(
         if WIDEN:
             left, right = left.to(tl.float32), right.to(tl.float32)
         score = tl.dot(left, tl.trans(right), score, input_precision=PRECISION)
+        if rest is not None:
+            left = _load_rows(rest, own, dim, query_stride, start, is_query, BLOCK_D)
+            if WIDEN:
+                left = left.to(tl.float32)
+            score = tl.dot(left, tl.trans(right), score)
     if scale is not None:
         score *= tl.load(scale + own, mask=is_query, other=0.0)[:, None]
 
@@ -88,7 +95,7 @@ def _sift_kernel(
 
 @triton.jit
 def _ranked(
-    query, scale, bank, exclude, bank_label, query_label, own, row, rows, dim,
+    query, bank, exclude, bank_label, query_label, own, row, rows, dim,
     query_stride, bank_stride, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
     """Scores of one query with some rows, and integers in their order: NaN highest, as in topk."""
@@ -98,9 +105,7 @@ def _ranked(
         column = start + tl.arange(0, BLOCK_D)
         left = tl.load(query + own * query_stride + column, mask=column < dim, other=0.0)
         right = _load_rows(bank, row, dim, bank_stride, start, is_row, BLOCK_D)
-        score += tl.sum(right.to(tl.float32) * left.to(tl.float32)[None, :], axis=1)
-    if scale is not None:
-        score *= tl.load(scale + own)
+        score += tl.sum(right.to(tl.float32) * left[None, :], axis=1)
     hidden = row < 0
     if exclude is not None:
         hidden |= tl.load(exclude + own) == row
@@ -117,7 +122,7 @@ def _ranked(
 
 @triton.jit
 def _settle_kernel(
-    query, scale, bank, exclude, bank_label, query_label, count, similarity, index, fallbacks,
+    query, bank, exclude, bank_label, query_label, count, similarity, index, fallbacks,
     rows, dim, query_stride, bank_stride, width, m,
     BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
@@ -140,7 +145,7 @@ def _settle_kernel(
             for start in range(0, rows, BLOCK_N):
                 row = start + tl.arange(0, BLOCK_N)
                 _, key = _ranked(
-                    query, scale, bank, exclude, bank_label, query_label, own, row, rows, dim,
+                    query, bank, exclude, bank_label, query_label, own, row, rows, dim,
                     query_stride, bank_stride, BLOCK_N, BLOCK_D,
                 )  # fmt: skip
                 # Twice, since a shift by all 32 bits is not defined.
@@ -159,7 +164,7 @@ def _settle_kernel(
         for start in range(0, rows, BLOCK_N):
             row = start + tl.arange(0, BLOCK_N)
             score, key = _ranked(
-                query, scale, bank, exclude, bank_label, query_label, own, row, rows, dim,
+                query, bank, exclude, bank_label, query_label, own, row, rows, dim,
                 query_stride, bank_stride, BLOCK_N, BLOCK_D,
             )  # fmt: skip
             is_equal = ((key == prefix) & (row < rows)).to(tl.int32)
@@ -216,14 +221,21 @@ def _gathered_kernel(
 INTERPRETED = not isinstance(_sift_kernel, triton.JITFunction)
 
 
+class Factors(NamedTuple):
+    """Queries as numbers of the type of a bank: ``(query + rest) * scale``, ``(B, D)`` each."""
+
+    query: Tensor
+    rest: Tensor | None = None
+    scale: Tensor | None = None
+
+
 def search(
     query: Tensor, hidden: Hidden, bank: Tensor, m: int, threshold: Tensor, width: int,
     fallbacks: Tensor,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
+) -> Found:  # fmt: skip
     """Find the ``m`` rows most similar to each query, in any order; the host never waits.
 
-    Exact whatever the thresholds are, of which depends how long it takes. With a bank of 16-bit
-    numbers the queries are rounded to its type too (:func:`in_type_of`); sums are float32.
+    Exact whatever the thresholds are, of which depends how long it takes.
 
     Args:
         query (Tensor): Float, shape ``(B, D)``, at least one.
@@ -236,27 +248,55 @@ def search(
             was too high or too low.
 
     Returns:
-        tuple[Tensor, Tensor]: Similarity, float32, and row, int64, both ``(B, m)``.
+        Found: Similarity, float32, and row, int64, both ``(B, m)``.
     """
-    bank = without_gaps(bank)
-    query, scale = in_type_of(bank, query)
-    value, row, count = sift(query, scale, bank, threshold, hidden, width)
+    query, bank = query.float().contiguous(), without_gaps(bank)
+    value, row, count = sift(factors(query, bank.dtype), bank, threshold, hidden, width)
     similarity, kept = value.topk(m, dim=1, sorted=False)
     index = row.gather(1, kept).long()
-    settle(query, scale, bank, hidden, count, width, similarity, index, fallbacks)
+    settle(query, bank, hidden, count, width, similarity, index, fallbacks)
     return similarity, index
 
 
+def factors(query: Tensor, dtype: torch.dtype) -> Factors:
+    """Write queries as numbers of the type of a bank, which tensor cores multiply with it.
+
+    One number of 16 bits would round them more than the bank is; the sum of two is off by 2**-22
+    (float16) or 2**-16 (bfloat16) of the largest entry at most. That entry is divided out, so that
+    none leaves the range of float16.
+
+    Args:
+        query (Tensor): float32, shape ``(B, D)``, rows without gaps.
+        dtype (torch.dtype): Of the bank: float32, float16 or bfloat16.
+
+    Returns:
+        Factors: float32 queries as they are.
+
+    Example:
+        >>> query, rest, scale = factors(torch.tensor([[30000.0, 10000.0]]), torch.float16)
+        >>> scale
+        tensor([30000.])
+        >>> (query.float() + rest.float()) * scale
+        tensor([[30000.0000, 10000.0010]])
+    """
+    if dtype == torch.float32:
+        return Factors(query)
+    scale = query.abs().amax(dim=1)
+    scale = torch.where(scale > 0, scale, 1)
+    query = query / scale[:, None]
+    rounded = query.to(dtype)
+    return Factors(rounded, (query - rounded.float()).to(dtype), scale)
+
+
 def sift(
-    query: Tensor, scale: Tensor | None, bank: Tensor, threshold: Tensor, hidden: Hidden, width: int
+    factors: Factors, bank: Tensor, threshold: Tensor, hidden: Hidden, width: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Find the rows of the bank whose product with a query reaches its threshold.
 
     Args:
-        query (Tensor): Of the type of the bank, shape ``(B, D)``.
-        scale (Tensor, optional): float32, shape ``(B,)``, what the products are multiplied by.
+        factors (Factors): The queries.
         bank (Tensor): float32, float16 or bfloat16, shape ``(N, D)``, rows without gaps. Products
-            are summed in float32; those of float32 numbers are not rounded to TF32.
+            are summed in float32; float32 numbers are not rounded.
         threshold (Tensor): float32, shape ``(B,)``. A NaN reaches none.
         hidden (Hidden): What each query must not find.
         width (int): How many rows of the bank there is room for; the count may be higher.
@@ -265,15 +305,16 @@ def sift(
         tuple[Tensor, Tensor, Tensor]: Similarity, float32, -inf where nothing was filled in, and
         row, int32, both ``(B, width)`` and in any order, and how many have passed, int32, ``(B,)``.
     """
-    value = threshold.new_full((len(query), width), -torch.inf)
+    queries, stride = len(factors.query), factors.query.stride(0)
+    value = threshold.new_full((queries, width), -torch.inf)
     index = torch.zeros_like(value, dtype=torch.int32)
     count = torch.zeros_like(threshold, dtype=torch.int32)
-    block = min(QUERY_BLOCK, max(triton.next_power_of_2(len(query)), 16))
-    programs = triton.cdiv(len(query), block) * triton.cdiv(len(bank), ROW_BLOCK)
+    block = min(QUERY_BLOCK, max(triton.next_power_of_2(queries), 16))
+    programs = triton.cdiv(queries, block) * triton.cdiv(len(bank), ROW_BLOCK)
     with torch.cuda.device_of(bank):
         _sift_kernel[(programs,)](
-            query, scale, bank, threshold, *_of(hidden), value, index, count,
-            *query.shape[:1], *bank.shape, query.stride(0), bank.stride(0), width,
+            *factors, bank, threshold, *_tensors(hidden), value, index, count,
+            queries, *bank.shape, stride, bank.stride(0), width,
             PRECISION=FLOAT32_PRODUCTS,
             WIDEN=INTERPRETED and bank.dtype == torch.bfloat16,
             BLOCK_Q=block, BLOCK_N=ROW_BLOCK,
@@ -284,13 +325,14 @@ def sift(
 
 
 def settle(
-    query: Tensor, scale: Tensor | None, bank: Tensor, hidden: Hidden, count: Tensor, width: int,
+    query: Tensor, bank: Tensor, hidden: Hidden, count: Tensor, width: int,
     similarity: Tensor, index: Tensor, fallbacks: Tensor,
 ) -> None:  # fmt: skip
     """Overwrite the results of queries whose sieve let too few or too many rows pass, in place.
 
     Args:
-        query, scale, bank, hidden, width: As for :func:`sift`.
+        query (Tensor): float32, shape ``(B, D)``, rows without gaps.
+        bank, hidden, width: As for :func:`sift`.
         count (Tensor): int32, shape ``(B,)``, how many rows have passed.
         similarity (Tensor): float32, shape ``(B, m)``.
         index (Tensor): int64, shape ``(B, m)``.
@@ -298,35 +340,10 @@ def settle(
     """
     with torch.cuda.device_of(bank):
         _settle_kernel[(len(query),)](
-            query, scale, bank, *_of(hidden), count, similarity, index, fallbacks,
+            query, bank, *_tensors(hidden), count, similarity, index, fallbacks,
             *bank.shape, query.stride(0), bank.stride(0), width, similarity.size(1),
             BLOCK_N=SETTLE_BLOCK, BLOCK_D=_dim_block(bank, SETTLE_BLOCK), num_warps=8,
         )  # fmt: skip
-
-
-def in_type_of(bank: Tensor, query: Tensor) -> tuple[Tensor, Tensor | None]:
-    """Round queries to the type of the bank.
-
-    They are divided by their largest entry first, so that none leaves the range of float16.
-
-    Args:
-        bank (Tensor): float32, float16 or bfloat16.
-        query (Tensor): Float, shape ``(B, D)``.
-
-    Returns:
-        tuple[Tensor, Tensor | None]: The queries, and float32, ``(B,)``, what their products are
-        to be multiplied by; None for nothing, with a float32 bank.
-
-    Example:
-        >>> in_type_of(torch.ones(1, 2).half(), torch.tensor([[1e6, 5e5]]))
-        (tensor([[1.0000, 0.5000]], dtype=torch.float16), tensor([1000000.]))
-    """
-    query = query.float().contiguous()
-    if bank.dtype == torch.float32:
-        return query, None
-    largest = query.abs().amax(dim=1)
-    largest = torch.where(largest > 0, largest, 1)
-    return (query / largest[:, None]).to(bank.dtype), largest
 
 
 def gathered_products(query: Tensor, bank: Tensor, index: Tensor) -> Tensor:
@@ -394,6 +411,6 @@ def _dim_block(bank: Tensor, most: int) -> int:
     return min(most, max(triton.next_power_of_2(bank.size(1)), 16))
 
 
-def _of(hidden: Hidden) -> tuple[Tensor | None, ...]:
+def _tensors(hidden: Hidden) -> tuple[Tensor | None, ...]:
     values = hidden.exclude, hidden.bank_label, hidden.query_label
     return tuple(None if part is None else part.contiguous() for part in values)

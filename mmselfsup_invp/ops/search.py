@@ -49,8 +49,7 @@ def top_m(
     - ``'torch'``: matrix products and ``topk``, on any device.
     - ``'native'``: one pass in C, on the CPU, if it was compiled.
     - ``'triton'``: one pass on a GPU, without waiting for it; what passes a threshold is held in
-      addition, about twice the result. With a bank of 16-bit numbers the queries are rounded to
-      its type as well, so that the similarities differ from those of the other backends by that.
+      addition, about twice the result. With a bfloat16 bank the queries are rounded to 16 bits.
     - ``'faiss'``: the exact search of faiss; without labels, and on GPUs for 2048 rows at most.
       Converts a bank of 16-bit numbers as a whole.
     - ``'auto'``: ``'native'`` on the CPU and ``'triton'`` on CUDA devices if they can be used,

@@ -23,20 +23,19 @@ SHAPES = [(1, 1, 1), (5, 64, 16), (17, 65, 33), (130, 70, 70)]
 
 
 def problem(queries, rows, dim, dtype=torch.float32, seed=0):
-    """Queries rounded as the search rounds them, a bank, and their similarities in float64."""
+    """Queries, a bank, and their similarities in float64."""
     bank = unit_rows(rows, dim, seed).to(DEVICE, dtype)
-    query, scale = fused.in_type_of(bank, unit_rows(queries, dim, seed + 1).to(DEVICE))
-    every = query.double() @ bank.double().T
-    return query, scale, bank, every if scale is None else every * scale[:, None].double()
+    query = unit_rows(queries, dim, seed + 1).to(DEVICE)
+    return query, bank, query.double() @ bank.double().T
 
 
-def settled(query, scale, bank, m, hidden=None, count=0, width=10**6):
+def settled(query, bank, m, hidden=None, count=0, width=10**6):
     """Select exactly, of each query whose ``count`` is not from m to ``width``."""
     found = query.new_full((len(query), m), 7, dtype=torch.float32)
     index = torch.full_like(found, -7, dtype=torch.int64)
     counts = torch.zeros(len(query), dtype=torch.int32, device=DEVICE) + count
     fallbacks = torch.zeros(1, dtype=torch.int64, device=DEVICE)
-    fused.settle(query, scale, bank, hidden or Hidden(), counts, width, found, index, fallbacks)
+    fused.settle(query, bank, hidden or Hidden(), counts, width, found, index, fallbacks)
     return found, index, fallbacks.item()
 
 
@@ -44,25 +43,33 @@ class TestSift:
     @pytest.mark.parametrize('dtype', DTYPES)
     @pytest.mark.parametrize(('queries', 'rows', 'dim'), SHAPES)
     def test_finds_what_reaches_the_threshold(self, queries, rows, dim, dtype):
-        query, scale, bank, every = problem(queries, rows, dim, dtype)
-        threshold = every.quantile(0.8, dim=1).float() - 1e-4
-        value, index, count = fused.sift(query, scale, bank, threshold, Hidden(), rows)
+        query, bank, every = problem(queries, rows, dim, dtype)
+        # Clear of all similarities, which a rounding might lift above it.
+        ordered = every.sort(dim=1).values
+        low, high = ordered[:, rows // 2 - 1], ordered[:, rows // 2]
+        threshold = ((low + high) / 2 if rows > 1 else high - 1).float()
+        tolerance = 2**-16 if dtype == torch.bfloat16 else 1e-6
+        value, index, count = fused.sift(
+            fused.factors(query, dtype), bank, threshold, Hidden(), rows
+        )
         passes = every >= threshold[:, None]
         assert torch.equal(count.long(), passes.sum(dim=1))
         for own in range(queries):
             found = index[own, : count[own]].long()
             assert torch.equal(found.sort().values, passes[own].nonzero().squeeze(1))
-            torch.testing.assert_close(value[own, : count[own]], every[own, found].float())
+            torch.testing.assert_close(
+                value[own, : count[own]], every[own, found].float(), rtol=1e-5, atol=tolerance
+            )
             assert value[own, count[own] :].isneginf().all()
 
     @pytest.mark.parametrize('labels', [False, True])
     def test_hides_rows(self, labels):
-        query, scale, bank, _ = problem(20, 150, 8)
+        query, bank, _ = problem(20, 150, 8)
         own = torch.arange(20, device=DEVICE)
         label = torch.arange(150, device=DEVICE) % 6
         hidden = Hidden(own * 7, label, own % 7) if labels else Hidden(own * 7)
         lowest = torch.full((20,), -9.0, device=DEVICE)
-        _, index, count = fused.sift(query, scale, bank, lowest, hidden, 150)
+        _, index, count = fused.sift(fused.Factors(query), bank, lowest, hidden, 150)
         for number, row in enumerate(index.tolist()):
             expected = set(range(150)) - {7 * number}
             if labels:
@@ -70,9 +77,9 @@ class TestSift:
             assert set(row[: count[number]]) == expected and count[number] == len(expected)
 
     def test_more_than_there_is_room_for_is_counted_but_not_written(self):
-        query, scale, bank, every = problem(3, 130, 8)
+        query, bank, every = problem(3, 130, 8)
         threshold = torch.tensor([-9.0, torch.nan, 9.0], device=DEVICE)
-        value, index, count = fused.sift(query, scale, bank, threshold, Hidden(), 40)
+        value, index, count = fused.sift(fused.Factors(query), bank, threshold, Hidden(), 40)
         assert count.tolist() == [130, 0, 0]
         assert len(set(index[0].tolist())) == 40 and value[1:].isneginf().all()
         torch.testing.assert_close(value[0], every[0, index[0].long()].float())
@@ -82,8 +89,8 @@ class TestSettle:
     @pytest.mark.parametrize('dtype', DTYPES)
     @pytest.mark.parametrize('m', [1, 30, 130])
     def test_finds_the_highest(self, m, dtype):
-        query, scale, bank, every = problem(2, 130, 70, dtype)
-        found, index, fallbacks = settled(query, scale, bank, m)
+        query, bank, every = problem(2, 130, 70, dtype)
+        found, index, fallbacks = settled(query, bank, m)
         assert fallbacks == 2
         expected = every.topk(m).values.float()
         torch.testing.assert_close(found.sort(dim=1, descending=True).values, expected)
@@ -91,9 +98,9 @@ class TestSettle:
         assert all(len(set(row)) == m for row in index.tolist())
 
     def test_leaves_good_results_alone(self):
-        query, scale, bank, _ = problem(4, 70, 8)
+        query, bank, _ = problem(4, 70, 8)
         count = torch.tensor([9, 10, 20, 21], dtype=torch.int32, device=DEVICE)
-        found, index, fallbacks = settled(query, scale, bank, 10, count=count, width=20)
+        found, index, fallbacks = settled(query, bank, 10, count=count, width=20)
         assert fallbacks == 2
         assert (found[1:3] == 7).all() and (index[1:3] == -7).all()
         assert (found[[0, 3]] < 2).all() and (index[[0, 3]] >= 0).all()
@@ -102,7 +109,7 @@ class TestSettle:
     def test_ranks_as_topk_does(self, m):
         values = [0.0, -0.0, torch.inf, -torch.inf, torch.nan, -torch.nan, 1e-40, -1e-40, -3, 5]
         bank = torch.tensor(values, device=DEVICE)[:, None]
-        found, index, _ = settled(torch.ones(1, 1, device=DEVICE), None, bank, m)
+        found, index, _ = settled(torch.ones(1, 1, device=DEVICE), bank, m)
         ranks = bank.T.topk(m).values
         torch.testing.assert_close(
             found.sort(dim=1, descending=True).values, ranks, equal_nan=True, rtol=0, atol=1e-39
@@ -113,16 +120,16 @@ class TestSettle:
     def test_equal_rows_are_each_found_once(self):
         bank = torch.ones(150, 2, device=DEVICE)
         bank[::10] = 2
-        found, index, _ = settled(torch.ones(1, 2, device=DEVICE), None, bank, 80)
+        found, index, _ = settled(torch.ones(1, 2, device=DEVICE), bank, 80)
         assert sorted(found[0].tolist()) == [2.0] * 65 + [4.0] * 15
         assert len(set(index[0].tolist())) == 80
 
     def test_hidden_rows_come_last(self):
-        query, scale, bank, every = problem(2, 70, 8)
+        query, bank, every = problem(2, 70, 8)
         label = (torch.arange(70, device=DEVICE) < 60).long()
         hidden = Hidden(torch.tensor([65, 3], device=DEVICE), label, label[[0, 69]])
         every[0, :60], every[0, 65], every[1, 60:], every[1, 3] = (-torch.inf,) * 4
-        found, index, _ = settled(query, scale, bank, 12, hidden)
+        found, index, _ = settled(query, bank, 12, hidden)
         assert found.isneginf().sum(dim=1).tolist() == [3, 0]
         expected = every.topk(12).values.float()
         torch.testing.assert_close(found.sort(dim=1, descending=True).values, expected)
@@ -131,14 +138,17 @@ class TestSettle:
 
 
 @pytest.mark.parametrize('scale', [1e-30, 1e-8, 1, 1e8, 1e30])
-@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
-def test_queries_of_any_length_are_rounded_alike(dtype, scale):
-    query = unit_rows(5, 40, seed=3)
+@pytest.mark.parametrize(('dtype', 'error'), [(torch.float16, 2**-22), (torch.bfloat16, 2**-16)])
+def test_factors_of_queries_of_any_length(dtype, error, scale):
+    query = unit_rows(5, 400, seed=3) * scale
     query[4] = 0
-    rounded, factor = fused.in_type_of(torch.ones(1, 40, dtype=dtype), query * scale)
-    assert rounded.dtype == dtype
-    step = torch.finfo(dtype).eps * query.abs().amax()
-    assert ((rounded.float() * factor[:, None]) / scale - query).abs().max() <= step
+    high, rest, factor = fused.factors(query, dtype)
+    assert high.dtype == rest.dtype == dtype
+    again = (high.double() + rest.double()) * factor[:, None].double()
+    largest = query.abs().amax(dim=1, keepdim=True)
+    # The division by the largest entry rounds too.
+    assert ((again - query.double()).abs() <= (error + 2**-23) * largest).all()
+    assert fused.factors(query, torch.float32) == (query, None, None)
 
 
 class TestGathered:
@@ -212,7 +222,7 @@ types |= dict.fromkeys(
     'queries rows dim query_stride bank_stride width m chosen parts'.split(), 'i32'
 )
 if bank != '*fp32':
-    types['scale'] = '*fp32'
+    types |= dict(scale='*fp32', rest=bank)
 step = fused.ROW_BYTES // (4 if bank == '*fp32' else 2)
 sift = dict(PRECISION=fused.FLOAT32_PRODUCTS, WIDEN=False, BLOCK_N=fused.ROW_BLOCK, BLOCK_D=step)
 gather = dict(BLOCK_M=fused.GATHER_BLOCK, BLOCK_D=128)
@@ -221,7 +231,7 @@ long = dict(index='*i64')
 kernels = [
     (fused._sift_kernel, dict(sift, BLOCK_Q=fused.QUERY_BLOCK), {}, 8),
     (fused._sift_kernel, dict(sift, BLOCK_Q=16), {}, 4),
-    (fused._settle_kernel, settle, long, 8),
+    (fused._settle_kernel, settle, dict(long, query='*fp32'), 8),
     (fused._weighted_rows_kernel, dict(gather, ROWS=fused.GATHER_ROWS), long, 4),
     (fused._gathered_kernel, gather, dict(long, query='*fp32'), 4),
 ]
