@@ -25,6 +25,7 @@ import common  # noqa: E402
 import official  # noqa: E402
 
 from mmselfsup_invp import ops  # noqa: E402
+from mmselfsup_invp.ops.search import BACKENDS  # noqa: E402
 
 WEIGHT = 0.6
 CLUSTER = 100
@@ -167,7 +168,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--num-hard', type=int, default=50)
     parser.add_argument('--temperature', type=float, default=0.07)
     parser.add_argument('--dtype', default='float32', choices=('float32', 'float16', 'bfloat16'))
-    parser.add_argument('--backend', default='auto', help="how ops.top_m searches, e.g. 'torch'")
+    parser.add_argument(
+        '--backend', default='auto', choices=('auto', *BACKENDS), help='of the search'
+    )
     common.add_arguments(parser)
     return parser.parse_args()
 
@@ -175,7 +178,10 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     if not args.worker:
-        check(make_problem(args), args)
+        try:
+            check(make_problem(args), args)
+        except ValueError as error:  # The backend cannot be used.
+            raise SystemExit(str(error)) from None
     title = (
         f'Losses, gradient and state agree. N = {args.num}, D = {args.dim}, B = {args.batch}, '
         f'M = {args.m}, {args.dtype} bank, backend {args.backend}'
