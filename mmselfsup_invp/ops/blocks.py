@@ -8,7 +8,7 @@ from torch import Tensor
 
 # Rows of a bank of 16-bit numbers that are widened at a time: on the CPU, and elsewhere.
 CAST_ROWS = 2**13
-DEVICE_CAST_ROWS = 2**17
+DEVICE_CAST_ROWS = 2**16
 # Queries go in multiples of this, which the matrix product likes best.
 ROW_GROUP = 32
 

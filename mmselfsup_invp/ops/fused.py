@@ -5,7 +5,7 @@ whether it can be used. With ``TRITON_INTERPRET=1`` in the environment before Tr
 kernels run on the CPU, slowly: that is how they are tested without a GPU.
 
 One pass over the bank multiplies a tile of it with the queries, compares the products with a
-threshold for each query and writes down what passes; ``topk`` then gets a thousandth of the bank.
+threshold for each query and writes down what passes; ``topk`` then gets a small part of the bank.
 The host never waits for the device: where a threshold turns out wrong, the device itself selects
 anew (:func:`_settle_kernel`).
 """

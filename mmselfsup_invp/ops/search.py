@@ -50,10 +50,11 @@ def top_m(
     - ``'native'``: one pass in C, on the CPU, if it was compiled.
     - ``'triton'``: one pass on a GPU, without waiting for it; what passes a threshold is held in
       addition, about twice the result. With a bfloat16 bank the queries are rounded to 16 bits.
+      Unsorted, the order of the rows differs from run to run.
     - ``'faiss'``: the exact search of faiss; without labels, and on GPUs for 2048 rows at most.
       Converts a bank of 16-bit numbers as a whole.
-    - ``'auto'``: ``'native'`` on the CPU and ``'triton'`` on CUDA devices if they can be used,
-      ``'torch'`` otherwise.
+    - ``'auto'``: ``'native'`` on the CPU and ``'triton'`` on CUDA devices if they can be used (the
+      latter unless ``torch.use_deterministic_algorithms(True)`` holds), ``'torch'`` otherwise.
 
     Args:
         query (Tensor): Float, shape ``(B, D)``; unit rows make the inner product the cosine.
@@ -170,10 +171,14 @@ def _flat_obstacle(hidden: Hidden, bank: Tensor, m: int) -> str | None:
     return flat.flat_obstacle(bank, m + (hidden.exclude is not None))
 
 
-class _Backend(NamedTuple):
-    """A search, None where another is better, and why it cannot be used, None if it can."""
+# Gives None where blocks are better.
+Search = Callable[[Tensor, Hidden, Tensor, int, int], Found | None]
 
-    search: Callable[[Tensor, Hidden, Tensor, int, int], Found | None]
+
+class _Backend(NamedTuple):
+    """A search, and why it cannot be used, None if it can."""
+
+    search: Search
     obstacle: Callable[[Hidden, Tensor, int], str | None]
 
 
@@ -192,11 +197,11 @@ def require_backend(name: str) -> None:
     require_choice('backend', name, ['auto', *BACKENDS])
 
 
-def _backend(name: str, hidden: Hidden, bank: Tensor, m: int):
+def _backend(name: str, hidden: Hidden, bank: Tensor, m: int) -> Search:
+    """Look up a backend that can be used."""
     require_backend(name)
     if name == 'auto':
-        name = PREFERRED.get(bank.device.type, 'torch')
-        name = 'torch' if BACKENDS[name].obstacle(hidden, bank, m) else name
+        name = _automatic(hidden, bank, m)
     reason = BACKENDS[name].obstacle(hidden, bank, m)
     if reason is None:
         return BACKENDS[name].search
@@ -205,3 +210,10 @@ def _backend(name: str, hidden: Hidden, bank: Tensor, m: int):
         f'backend = {name!r} cannot be used: {reason}. '
         f'Usable here: {", ".join(map(repr, ["auto", *usable]))}.'
     )
+
+
+def _automatic(hidden: Hidden, bank: Tensor, m: int) -> str:
+    name = PREFERRED.get(bank.device.type, 'torch')
+    # Its rows come in the order in which the programs of the GPU finish.
+    varies = name == 'triton' and torch.are_deterministic_algorithms_enabled()
+    return 'torch' if varies or BACKENDS[name].obstacle(hidden, bank, m) else name

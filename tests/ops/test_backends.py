@@ -250,6 +250,16 @@ class TestChoice:
         with pytest.raises(ValueError, match=f'cannot be used: {reason}'):
             top_m(bank, bank, 1, backend=name)
 
+    @pytest.mark.parametrize('deterministic', [False, True])
+    def test_kernels_are_taken_unless_runs_must_be_alike(self, deterministic, monkeypatch):
+        bank = unit_rows(5, 3, seed=0)
+        if devices.fused_obstacle(bank):
+            pytest.skip('no Triton')
+        monkeypatch.setitem(search.PREFERRED, 'cpu', 'triton')  # As on CUDA.
+        monkeypatch.setattr(torch, 'are_deterministic_algorithms_enabled', lambda: deterministic)
+        name = 'torch' if deterministic else 'triton'
+        assert search._automatic(blocks.Hidden(), bank, 1) == name
+
     def test_compiled_kernels_do_not_run_on_the_cpu(self, monkeypatch):
         pytest.importorskip('triton')
         monkeypatch.setattr(devices.kernels(), 'INTERPRETED', False)
