@@ -185,6 +185,35 @@ def test_memory_of_the_graph_does_not_grow_with_its_square(backend, monkeypatch)
     assert allocations.largest <= max(2**16, blocks.ROW_GROUP * 3000) < 3000**2 / 80
 
 
+class TestPlan:
+    # Queries, rows of the bank and rows to find: objective, graph, a larger bank, the inter branch.
+    SIZES = [
+        (128, 1281167, 4097), (1024, 1281167, 4), (128, 10**7, 4097), (32, 1281167, 128117)
+    ]  # fmt: skip
+
+    @pytest.mark.parametrize(('queries', 'rows', 'm'), SIZES)
+    def test_memory_is_bounded(self, queries, rows, m):
+        limit = search.DEVICE_ELEMENTS
+        plan = sieve._device_plan(queries, rows, m, limit)
+        assert (rows // plan.stride) * queries <= limit
+        # Similarity and row of what may pass.
+        assert 8 * queries * plan.width <= max(2**25, 2.5 * 8 * queries * m)
+
+    @pytest.mark.parametrize(('queries', 'rows', 'm'), SIZES)
+    def test_a_random_sample_hardly_ever_misleads(self, queries, rows, m):
+        """The share of rows above the threshold has a beta distribution."""
+        plan = sieve._device_plan(queries, rows, m, search.DEVICE_ELEMENTS)
+        sampled = rows // plan.stride
+        share = torch.distributions.Beta(float(plan.rank), float(sampled - plan.rank + 1))
+        count = rows * share.sample((100_000,)).double()
+        misled = (count < m) | (count > plan.width)
+        assert misled.sum() <= 10
+
+    def test_small_banks_are_not_sampled(self):
+        assert sieve._device_plan(128, 20_000, 4097, search.DEVICE_ELEMENTS) is None
+        assert sieve._device_plan(0, 10**6, 4, search.DEVICE_ELEMENTS) is None
+
+
 class TestFallbacks:
     def test_count_queries_searched_again(self, backend, small_samples):
         if backend == 'faiss':
