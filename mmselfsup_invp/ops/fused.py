@@ -114,8 +114,7 @@ def _ranked(
         hidden |= label == tl.load(query_label + own)
     score = tl.where(hidden, float('-inf'), score)
     # The bits of a positive number are in its order; those of a negative one the other way round.
-    bits = tl.where(score == score, score, float('nan')).to(tl.int32, bitcast=True)
-    bits = tl.where(score == score, bits, 0x7FFFFFFF)
+    bits = tl.where(score == score, score.to(tl.int32, bitcast=True), 0x7FFFFFFF)
     ordered = bits ^ ((bits >> 31) & 0x7FFFFFFF)
     return score, ordered.to(tl.uint32, bitcast=True) ^ 0x80000000
 
@@ -139,43 +138,40 @@ def _settle_kernel(
         digit = tl.arange(0, 256)
         prefix = tl.full((), 0, tl.uint32)
         missing = tl.full((), 0, tl.int32) + m
-        for step in tl.static_range(4):
-            shift = 24 - 8 * step
+        filled = tl.full((), 0, tl.int32)
+        equals = tl.full((), 0, tl.int32)
+        # One loop for all passes: compiled twice, the same sum could be rounded in two ways.
+        for step in range(5):
+            shift = tl.maximum(24 - 8 * step, 0)
             histogram = tl.zeros((256,), dtype=tl.int32)
             for start in range(0, rows, BLOCK_N):
                 row = start + tl.arange(0, BLOCK_N)
-                _, key = _ranked(
+                score, key = _ranked(
                     query, bank, exclude, bank_label, query_label, own, row, rows, dim,
                     query_stride, bank_stride, BLOCK_N, BLOCK_D,
                 )  # fmt: skip
-                # Twice, since a shift by all 32 bits is not defined.
-                counted = ((key >> shift) >> 8) == ((prefix >> shift) >> 8)
-                counted &= row < rows
-                own_digit = ((key >> shift) & 255).to(tl.int32)
-                equal = (own_digit[:, None] == digit[None, :]) & counted[:, None]
-                histogram += tl.sum(equal.to(tl.int32), axis=0)
-            above = tl.sum(histogram, axis=0) - tl.cumsum(histogram, axis=0)
-            chosen = tl.max(tl.where(above + histogram >= missing, digit, 0), axis=0)
-            missing -= tl.sum(tl.where(digit == chosen, above, 0), axis=0)
-            prefix |= chosen.to(tl.uint32) << shift
-
-        filled = tl.full((), 0, tl.int32)
-        equals = tl.full((), 0, tl.int32)
-        for start in range(0, rows, BLOCK_N):
-            row = start + tl.arange(0, BLOCK_N)
-            score, key = _ranked(
-                query, bank, exclude, bank_label, query_label, own, row, rows, dim,
-                query_stride, bank_stride, BLOCK_N, BLOCK_D,
-            )  # fmt: skip
-            is_equal = ((key == prefix) & (row < rows)).to(tl.int32)
-            earlier = equals + tl.cumsum(is_equal, axis=0)
-            kept = (key > prefix) | ((is_equal > 0) & (earlier <= missing))
-            kept &= row < rows
-            place = own * m + filled + tl.cumsum(kept.to(tl.int32), axis=0) - 1
-            tl.store(similarity + place, score, mask=kept)
-            tl.store(index + place, row.to(tl.int64), mask=kept)
-            equals += tl.sum(is_equal, axis=0)
-            filled += tl.sum(kept.to(tl.int32), axis=0)
+                if step < 4:
+                    # Twice, since a shift by all 32 bits is not defined.
+                    counted = ((key >> shift) >> 8) == ((prefix >> shift) >> 8)
+                    counted &= row < rows
+                    own_digit = ((key >> shift) & 255).to(tl.int32)
+                    equal = (own_digit[:, None] == digit[None, :]) & counted[:, None]
+                    histogram += tl.sum(equal.to(tl.int32), axis=0)
+                else:
+                    is_equal = ((key == prefix) & (row < rows)).to(tl.int32)
+                    earlier = equals + tl.cumsum(is_equal, axis=0)
+                    kept = (key > prefix) | ((is_equal > 0) & (earlier <= missing))
+                    kept &= row < rows
+                    place = filled + tl.cumsum(kept.to(tl.int32), axis=0) - 1
+                    tl.store(similarity + own * m + place, score, mask=kept & (place < m))
+                    tl.store(index + own * m + place, row.to(tl.int64), mask=kept & (place < m))
+                    equals += tl.sum(is_equal, axis=0)
+                    filled += tl.sum(kept.to(tl.int32), axis=0)
+            if step < 4:
+                above = tl.sum(histogram, axis=0) - tl.cumsum(histogram, axis=0)
+                chosen = tl.max(tl.where(above + histogram >= missing, digit, 0), axis=0)
+                missing -= tl.sum(tl.where(digit == chosen, above, 0), axis=0)
+                prefix |= chosen.to(tl.uint32) << shift
 
 
 @triton.jit
