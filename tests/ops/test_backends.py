@@ -348,6 +348,15 @@ class TestNeverWaits:
     def test_objective_on_a_device(self, backend):
         self.step('meta', backend)
 
+    @pytest.mark.parametrize('strategy', ['hard', 'semi_hard', 'random', 'semi_easy'])
+    def test_draws_on_a_device(self, strategy):
+        query, bank = unit_rows(4, 8, seed=0).to('meta'), unit_rows(300, 8, seed=1).to('meta')
+        label = torch.zeros(300, dtype=torch.int64, device='meta')
+        with NeverWaits():
+            index, _ = ops.draw_negatives(strategy, query, bank, label, label[:4], 20)
+            ops.sample_positive(label, label[:4], label[:4])
+        assert index.shape == (4, 20)
+
     def test_fused_search(self, small_samples, monkeypatch):
         if devices.fused_obstacle(torch.ones(1, 1)):
             pytest.skip('no Triton')
