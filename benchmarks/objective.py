@@ -25,6 +25,7 @@ import common  # noqa: E402
 import official  # noqa: E402
 
 from mmselfsup_invp import ops  # noqa: E402
+from mmselfsup_invp.ops.search import BACKENDS  # noqa: E402
 
 WEIGHT = 0.6
 CLUSTER = 100
@@ -75,7 +76,7 @@ def our_step(problem: Problem, args: argparse.Namespace) -> Outcome:
     """Take a step the way ``InvPHead`` does: exact sets, eps 0."""
     bank, anchor = problem.bank, problem.anchor
     query = F.normalize(problem.feature)
-    known, background = ops.top_m(query, bank, args.m + 1, sort=False)
+    known, background = ops.top_m(query, bank, args.m + 1, sort=False, backend=args.backend)
     background, known = ops.exclude_anchor(background, anchor, known)
     similarity = ops.bank_similarity(query, bank, background, known)
     positive, mask = ops.propagate(problem.neighbours, anchor, args.hops)
@@ -97,7 +98,7 @@ def our_official_step(problem: Problem, args: argparse.Namespace) -> Outcome:
     """Take a step with our operations set to what the released code computes."""
     bank, anchor = problem.bank, problem.anchor
     query = F.normalize(problem.feature)
-    known, background = ops.top_m(query, bank, args.m)
+    known, background = ops.top_m(query, bank, args.m, backend=args.backend)
     similarity = ops.bank_similarity(query, bank, background, known)
     positive, mask = ops.propagate(problem.neighbours, anchor, args.hops, mode='concat')
     instance = ops.instance_loss(
@@ -167,6 +168,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--num-hard', type=int, default=50)
     parser.add_argument('--temperature', type=float, default=0.07)
     parser.add_argument('--dtype', default='float32', choices=('float32', 'float16', 'bfloat16'))
+    parser.add_argument(
+        '--backend', default='auto', choices=('auto', *BACKENDS), help='of the search'
+    )
     common.add_arguments(parser)
     return parser.parse_args()
 
@@ -174,10 +178,13 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     if not args.worker:
-        check(make_problem(args), args)
+        try:
+            check(make_problem(args), args)
+        except ValueError as error:  # The backend cannot be used.
+            raise SystemExit(str(error)) from None
     title = (
         f'Losses, gradient and state agree. N = {args.num}, D = {args.dim}, B = {args.batch}, '
-        f'M = {args.m}, {args.dtype} bank'
+        f'M = {args.m}, {args.dtype} bank, backend {args.backend}'
     )
     common.run(steps, args, title)
 

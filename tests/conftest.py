@@ -13,6 +13,9 @@ os.environ.setdefault('OMP_NUM_THREADS', '1')
 import torch  # noqa: E402
 
 torch.set_num_threads(1)
+# Read when Triton is imported, which mmengine does: without a GPU its kernels are interpreted.
+if not torch.cuda.is_available():
+    os.environ.setdefault('TRITON_INTERPRET', '1')
 
 
 @pytest.fixture(autouse=True)

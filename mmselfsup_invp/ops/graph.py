@@ -8,12 +8,16 @@ from .search import top_m
 
 # A row of the graph that has never been filled holds this instead of neighbours.
 UNFILLED = -1
-# Rows of the bank searched at a time when the whole graph is built.
+# Rows of the bank searched at a time when the whole graph is built. A GPU reads the bank once for
+# each block, which asks for wide ones; the wider, the smaller the sample that each row may have of
+# the bank, and the more of it passes and has to be held.
 GRAPH_BATCH = 1024
 
 
 @torch.no_grad()
-def knn_graph(bank: Tensor, k: int, *, max_elements: int | None = None) -> Tensor:
+def knn_graph(
+    bank: Tensor, k: int, *, max_elements: int | None = None, backend: str = 'auto'
+) -> Tensor:
     """Link every row of the bank to its ``k`` nearest other rows.
 
     N_k(i) of the InvP paper (section 3.2): on unit vectors the Euclidean order of the paper is
@@ -23,12 +27,13 @@ def knn_graph(bank: Tensor, k: int, *, max_elements: int | None = None) -> Tenso
         bank (Tensor): Float, unit rows, shape ``(N, D)``.
         k (int): Neighbours a row, 1 to N - 1. The paper uses 4.
         max_elements (int, optional): Similarities held at a time, see :func:`top_m`.
+        backend (str): How to search, see :func:`top_m`. Defaults to ``'auto'``.
 
     Returns:
         Tensor: int64, shape ``(N, k)``, nearest first, never the row itself.
 
     Raises:
-        ValueError: If ``k`` is not within 1 to N - 1.
+        ValueError: If ``k`` is not within 1 to N - 1, or the backend cannot be used.
 
     Example:
         >>> angle = torch.deg2rad(torch.tensor([0., 10., 25.]))
@@ -37,11 +42,13 @@ def knn_graph(bank: Tensor, k: int, *, max_elements: int | None = None) -> Tenso
     """
     require_range('k', k, 1, len(bank) - 1, f'a bank of {len(bank)} rows has that many other rows')
     anchor = torch.arange(len(bank), device=bank.device)
-    blocks = [
-        top_m(bank[block], bank, k, exclude=block, max_elements=max_elements)[1]
-        for block in anchor.split(GRAPH_BATCH)
-    ]
-    return torch.cat(blocks)
+    graph = torch.empty((len(bank), k), dtype=torch.int64, device=bank.device)
+    for start in range(0, len(bank), GRAPH_BATCH):
+        part = slice(start, start + GRAPH_BATCH)
+        own = anchor[part]
+        options = dict(exclude=own, max_elements=max_elements, backend=backend)
+        graph[part] = top_m(bank[part], bank, k, **options)[1]
+    return graph
 
 
 def exclude_anchor(index: Tensor, anchor: Tensor, *others: Tensor) -> tuple[Tensor, ...]:

@@ -272,5 +272,5 @@ def _log_share(part: Tensor, rest: Tensor) -> Tensor:
 def _negative_log(log_ratio: Tensor, eps: float) -> Tensor:
     """``-log(ratio + eps)`` from the log of the ratio."""
     if eps:
-        log_ratio = torch.logaddexp(log_ratio, log_ratio.new_tensor(math.log(eps)))
+        log_ratio = torch.logaddexp(log_ratio, log_ratio.new_full((), math.log(eps)))
     return -log_ratio

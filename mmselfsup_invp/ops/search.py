@@ -1,32 +1,20 @@
 """Exact search: the rows of the bank most similar to each query."""
 
-import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from . import native
-from .checks import require_features, require_range
+from . import devices, flat, native
+from .blocks import Found, Hidden, search_blocks
+from .checks import require_choice, require_features, require_range
+from .sieve import search_fused, sieve
 
 # Similarities that one call holds at a time unless told otherwise: 8 MiB on the CPU, 64 MiB on
 # accelerators.
 CPU_ELEMENTS = 2**21
 DEVICE_ELEMENTS = 2**24
-# Rows of a bank of 16-bit numbers that are widened at a time.
-CAST_ROWS = 2**13
-# Queries go in multiples of this, which the matrix product likes best.
-ROW_GROUP = 32
-# The sieve of the CPU: similarities a block (they stay in the caches), columns that make a block
-# worth its overhead, rows of the bank for each that is sampled, and samples that must rank above
-# the threshold for it to be a fair guess.
-SIEVE_ELEMENTS = 2**19
-SIEVE_COLUMNS = 2**10
-SAMPLE_STRIDE = 24
-SAMPLE_RANK = 16
 
 
 def default_elements(device: torch.device) -> int:
@@ -45,7 +33,8 @@ def top_m(
     query_label: Tensor | None = None,
     sort: bool = True,
     max_elements: int | None = None,
-) -> tuple[Tensor, Tensor]:
+    backend: str = 'auto',
+) -> Found:
     """Find the ``m`` rows of the bank with the highest inner product with each query.
 
     With each query's own row as ``exclude`` this is N_M(i) of the InvP paper
@@ -54,6 +43,18 @@ def top_m(
     block, so that the memory on top of the result is bounded by ``max_elements`` and does not
     grow with ``N``. No gradient flows through the search; :func:`bank_similarity` gives
     similarities that have one.
+
+    Backends:
+
+    - ``'torch'``: matrix products and ``topk``, on any device.
+    - ``'native'``: one pass in C, on the CPU, if it was compiled.
+    - ``'triton'``: one pass on a GPU, without waiting for it; what passes a threshold is held in
+      addition, about twice the result. With a bfloat16 bank the queries are rounded to 16 bits.
+      Unsorted, the order of the rows differs from run to run.
+    - ``'faiss'``: the exact search of faiss; without labels, and on GPUs for 2048 rows at most.
+      Converts a bank of 16-bit numbers as a whole.
+    - ``'auto'``: ``'native'`` on the CPU and ``'triton'`` on CUDA devices if they can be used (the
+      latter unless ``torch.use_deterministic_algorithms(True)`` holds), ``'torch'`` otherwise.
 
     Args:
         query (Tensor): Float, shape ``(B, D)``; unit rows make the inner product the cosine.
@@ -70,12 +71,14 @@ def top_m(
             thousands of columns costs about as much as finding them. Defaults to True.
         max_elements (int, optional): Similarities held at a time. Defaults to None: 2**21
             (8 MiB) on the CPU, 2**24 elsewhere.
+        backend (str): How to search. Defaults to ``'auto'``.
 
     Returns:
         tuple[Tensor, Tensor]: Similarity, float32, and row index, int64, both ``(B, m)``.
 
     Raises:
-        ValueError: If the shapes do not fit or ``m`` is not within its range.
+        ValueError: If the shapes do not fit, ``m`` is not within its range, or the backend is
+            unknown or cannot be used here.
 
     Example:
         >>> bank = torch.eye(4)
@@ -86,10 +89,11 @@ def top_m(
     require_features('query', query, bank.size(1))
     others = len(bank) if exclude is None else len(bank) - 1
     require_range('m', m, 1, others, f'each query has {others} rows of the bank to find')
-    hidden = _Hidden(exclude, bank_label, query_label)
+    hidden = Hidden(exclude, bank_label, query_label)
     limit = max_elements or default_elements(bank.device)
-    found = _sieve(query, hidden, bank, m, limit) if bank.device.type == 'cpu' else None
-    similarity, index = found or _search(query, hidden, bank, m, limit)
+    search = _backend(backend, hidden, bank, m)
+    found = search(query, hidden, bank, m, limit) if len(query) else None
+    similarity, index = found or search_blocks(query, hidden, bank, m, limit)
     if sort:
         similarity, order = similarity.sort(dim=1, descending=True)
         index = index.gather(1, order)
@@ -130,210 +134,86 @@ def nearest_first(similarity: Tensor, index: Tensor, num: Tensor) -> tuple[Tenso
     return similarity, index.gather(1, order)
 
 
-@dataclass
-class _Hidden:
-    """What each query must not find."""
-
-    exclude: Tensor | None = None
-    bank_label: Tensor | None = None
-    query_label: Tensor | None = None
-
-    def of(self, queries: slice) -> '_Hidden':
-        """The same for some of the queries."""
-        exclude = None if self.exclude is None else self.exclude[queries]
-        label = None if self.query_label is None else self.query_label[queries]
-        return _Hidden(exclude, self.bank_label, label)
-
-    def within(self, sample: slice) -> '_Hidden':
-        """The labels hidden in a sample of the bank; single rows matter little there."""
-        label = None if self.bank_label is None else self.bank_label[sample]
-        return _Hidden(None, label, self.query_label)
-
-    def count_visible(self, queries: int, rows: int) -> Tensor:
-        """How many rows differ in the label, ``(B,)`` int64."""
-        if self.bank_label is None:
-            return torch.full((queries,), rows)
-        return (self.bank_label != self.query_label[:, None]).sum(dim=1)
-
-    def mask(self, scores: Tensor, columns: slice) -> None:
-        """Overwrite hidden entries of the scores of some rows of the bank by -inf."""
-        if self.exclude is not None:
-            # A row outside the block hides nothing.
-            column = self.exclude[:, None] - columns.start
-            inside = column.clamp(0, scores.size(1) - 1)
-            value = scores.gather(1, inside).masked_fill_(inside == column, -torch.inf)
-            scores.scatter_(1, inside, value)
-        if self.bank_label is not None:
-            label = self.bank_label[columns]
-            scores.masked_fill_(label == self.query_label[:, None], -torch.inf)
-
-
-def _search(
-    query: Tensor, hidden: _Hidden, bank: Tensor, m: int, limit: int
-) -> tuple[Tensor, Tensor]:
-    """Search block by block with ``topk``, in any order."""
-    rows, columns = _block_shape(len(query), len(bank), m, limit)
-    similarity = query.new_empty((len(query), m), dtype=torch.float32)
-    index = torch.empty_like(similarity, dtype=torch.int64)
-    for start in range(0, len(query), rows):
-        part = slice(start, start + rows)
-        similarity[part], index[part] = _search_rows(query[part], hidden.of(part), bank, m, columns)
-    return similarity, index
-
-
-def _search_rows(
-    query: Tensor, hidden: _Hidden, bank: Tensor, m: int, columns: int
-) -> tuple[Tensor, Tensor]:
-    """Search one block of queries, merging what each block of bank rows gives."""
-    best = best_index = None
-    for start in range(0, len(bank), columns):
-        block = slice(start, start + columns)
-        scores = similarities(query, bank[block])
-        hidden.mask(scores, block)
-        similarity, index = scores.topk(min(m, scores.size(1)), dim=1, sorted=False)
-        index += start
-        if best is not None:
-            similarity = torch.cat([best, similarity], dim=1)
-            index = torch.cat([best_index, index], dim=1)
-            similarity, kept = similarity.topk(min(m, similarity.size(1)), dim=1, sorted=False)
-            index = index.gather(1, kept)
-        best, best_index = similarity, index
-    return best, best_index
-
-
-class _Plan(NamedTuple):
-    """Of a sieve: every which row is sampled, which rank of the sample passes, room a query."""
-
-    stride: int
-    rank: int
-    width: int
-
-
-def _plan(queries: int, bank_rows: int, m: int, limit: int) -> _Plan | None:
-    """Choose a threshold that ``m`` rows and four standard deviations more will pass."""
-    stride = max(SAMPLE_STRIDE, math.ceil(bank_rows * queries / limit))
-    sampled = m / stride
-    if queries == 0 or sampled < SAMPLE_RANK or bank_rows < 8 * m:
+def _search_torch(query: Tensor, hidden: Hidden, bank: Tensor, m: int, limit: int) -> Found | None:
+    if bank.device.type != 'cpu':
         return None
-    rank = math.ceil(sampled + 4 * sampled**0.5)
-    return _Plan(stride, rank, math.ceil(stride * (rank + 5 * rank**0.5)))
+    return sieve(query, hidden, bank, m, limit, compiled=False)
 
 
-def _sieve(
-    query: Tensor, hidden: _Hidden, bank: Tensor, m: int, limit: int
-) -> tuple[Tensor, Tensor] | None:
-    """Search in one pass with a threshold for each query, in any order.
-
-    On the CPU ``topk`` spends its time on moving whole rows about. Here only what passes a
-    threshold is kept, which a sample of the bank suggests. Returns None where that is not worth
-    it, or where the sample misled and fewer than ``m`` rows pass or more than there is room for;
-    so the result is exact in any case.
-    """
-    plan = _plan(len(query), len(bank), m, limit)
-    if plan is None:
-        return None
-    if native.available():
-        return _sieve_native(query, hidden, bank, m, plan)
-    if len(query) * SIEVE_COLUMNS > min(SIEVE_ELEMENTS, limit):
-        return None
-    return _sieve_torch(query, hidden, bank, m, limit, plan)
+def _search_native(query: Tensor, hidden: Hidden, bank: Tensor, m: int, limit: int) -> Found | None:
+    return sieve(query, hidden, bank, m, limit, compiled=True)
 
 
-def _sieve_native(
-    query: Tensor, hidden: _Hidden, bank: Tensor, m: int, plan: _Plan
-) -> tuple[Tensor, Tensor] | None:
-    columns = slice(0, None, plan.stride)
-    sample, sampled = bank[columns], hidden.within(columns)
-    lowest = torch.full((len(query),), -torch.inf)
-    passed = native.sift(query, _widened(sample), lowest, sampled, len(sample))
-    visible = sampled.count_visible(len(query), len(sample))
-    if (passed.count < visible).any():
-        return None  # a NaN, which topk ranks first
-    if visible.min() < plan.rank:
-        return None
-    native.put_highest_first(passed, torch.full_like(passed.count, plan.rank))
-    threshold = passed.value[:, : plan.rank].amin(dim=1)
-    passed = native.sift(query, _widened(bank), threshold, hidden, plan.width)
-    if passed.count.min() < m or passed.count.max() > plan.width:
-        return None
-    native.put_highest_first(passed, torch.full_like(passed.count, m))
-    return passed.value[:, :m].contiguous(), passed.index[:, :m].long()
+def _search_flat(query: Tensor, hidden: Hidden, bank: Tensor, m: int, _: int) -> Found | None:
+    """Search with faiss for one row more than is asked for if one is hidden, and drop that."""
+    if hidden.exclude is None:
+        similarity, index = flat.flat_search(query, bank, m)
+    else:
+        similarity, index = flat.flat_search(query, bank, m + 1)
+        similarity.masked_fill_(index == hidden.exclude[:, None], -torch.inf)
+        similarity, kept = similarity.topk(m, dim=1)
+        index = index.gather(1, kept)
+    # A NaN hides a row from faiss.
+    return None if (index < 0).any() else (similarity, index)
 
 
-def _sieve_torch(
-    query: Tensor, hidden: _Hidden, bank: Tensor, m: int, limit: int, plan: _Plan
-) -> tuple[Tensor, Tensor] | None:
-    """The products come in blocks from oneDNN, and ``topk`` gets what passes of all of them."""
-    columns = slice(0, None, plan.stride)
-    sample = _cpu_similarities(query, bank[columns])
-    hidden.within(columns).mask(sample, slice(0, None))
-    threshold = sample.topk(plan.rank, dim=1, sorted=False)[0].amin(dim=1, keepdim=True)
-
-    width = plan.width
-    similarity = query.new_full((len(query), width), -torch.inf, dtype=torch.float32)
-    index = torch.zeros_like(similarity, dtype=torch.int32)
-    room = torch.arange(len(query)) * width
-    passed = torch.zeros_like(room)
-    columns = min(SIEVE_ELEMENTS, limit) // len(query)
-    for start in range(0, len(bank), columns):
-        block = slice(start, start + columns)
-        scores = _cpu_similarities(query, bank[block])
-        hidden.mask(scores, block)
-        passing = (scores >= threshold).flatten().nonzero().squeeze(1)
-        first = torch.arange(len(query) + 1) * scores.size(1)
-        edge = torch.searchsorted(passing, first)
-        count = edge.diff()
-        # Where the entries of each query go: behind those that it has from earlier blocks.
-        place = (room + passed - edge[:-1]).repeat_interleave(count)
-        place += torch.arange(len(place))
-        passed += count
-        if passed.max() > width:
-            return None
-        similarity.view(-1).scatter_(0, place, scores.view(-1).index_select(0, passing))
-        passing -= (first[:-1] - start).repeat_interleave(count)
-        index.view(-1).scatter_(0, place, passing.int())
-    if passed.min() < m:
-        return None
-    similarity, kept = similarity[:, : passed.max()].topk(m, dim=1, sorted=False)
-    return similarity, index.gather(1, kept).long()
+def _native_obstacle(_: Hidden, bank: Tensor, m: int) -> str | None:
+    if bank.device.type != 'cpu':
+        return f'the bank is on {bank.device}, it searches on the CPU'
+    if not native.available():
+        return 'it was not compiled for this processor and the threads of PyTorch'
+    return None
 
 
-def similarities(query: Tensor, bank: Tensor) -> Tensor:
-    """All inner products, in float32 even under autocast, which leaves ``out=`` calls alone."""
-    query = query.float()
-    out = query.new_empty((len(query), len(bank)))
-    start = 0
-    for block in _widened(bank):
-        torch.mm(query, block.T, out=out[:, start : start + len(block)])
-        start += len(block)
-    return out
+def _flat_obstacle(hidden: Hidden, bank: Tensor, m: int) -> str | None:
+    if hidden.bank_label is not None:
+        return 'it cannot hide rows by their labels'
+    return flat.flat_obstacle(bank, m + (hidden.exclude is not None))
 
 
-def _widened(bank: Tensor) -> Iterator[Tensor]:
-    """The bank in float32: as it is, or block by block where it has to be converted."""
-    step = len(bank) if bank.dtype == torch.float32 else CAST_ROWS
-    return (bank[start : start + step].float() for start in range(0, len(bank), step))
+# Gives None where blocks are better.
+Search = Callable[[Tensor, Hidden, Tensor, int, int], Found | None]
 
 
-def _cpu_similarities(query: Tensor, bank: Tensor) -> Tensor:
-    """As :func:`similarities`, for blocks that may be copied.
+class _Backend(NamedTuple):
+    """A search, and why it cannot be used, None if it can."""
 
-    oneDNN is much faster than the BLAS that ``mm`` calls on processors that are not Intel's.
-    """
-    if not torch.backends.mkldnn.is_available():
-        return similarities(query, bank)
-    with torch.autocast('cpu', enabled=False):
-        product = F.linear(query.float().to_mkldnn(), bank.float().to_mkldnn())
-    return product.to_dense()
+    search: Search
+    obstacle: Callable[[Hidden, Tensor, int], str | None]
 
 
-def _block_shape(queries: int, bank_rows: int, m: int, max_elements: int) -> tuple[int, int]:
-    """Choose how many queries meet how many bank rows at a time.
+BACKENDS = {
+    'torch': _Backend(_search_torch, lambda *_: None),
+    'native': _Backend(_search_native, _native_obstacle),
+    'triton': _Backend(search_fused, lambda hidden, bank, m: devices.fused_obstacle(bank)),
+    'faiss': _Backend(_search_flat, _flat_obstacle),
+}
+# What 'auto' takes if it can be used.
+PREFERRED = {'cpu': 'native', 'cuda': 'triton'}
 
-    Whole rows of similarities are best (nothing to merge). Where even :data:`ROW_GROUP` of them
-    exceed the limit, the bank is split as well, but into blocks no narrower than ``m``, below
-    which merging would cost more than it saves.
-    """
-    rows = max(max_elements // bank_rows // ROW_GROUP, 1) * ROW_GROUP
-    rows = max(min(queries, rows), 1)
-    return rows, min(bank_rows, max(max_elements // rows, m))
+
+def require_backend(name: str) -> None:
+    """Raise ``ValueError`` that lists the backends unless ``name`` is one."""
+    require_choice('backend', name, ['auto', *BACKENDS])
+
+
+def _backend(name: str, hidden: Hidden, bank: Tensor, m: int) -> Search:
+    """Look up a backend that can be used."""
+    require_backend(name)
+    if name == 'auto':
+        name = _automatic(hidden, bank, m)
+    reason = BACKENDS[name].obstacle(hidden, bank, m)
+    if reason is None:
+        return BACKENDS[name].search
+    usable = [other for other in BACKENDS if BACKENDS[other].obstacle(hidden, bank, m) is None]
+    raise ValueError(
+        f'backend = {name!r} cannot be used: {reason}. '
+        f'Usable here: {", ".join(map(repr, ["auto", *usable]))}.'
+    )
+
+
+def _automatic(hidden: Hidden, bank: Tensor, m: int) -> str:
+    name = PREFERRED.get(bank.device.type, 'torch')
+    # Its rows come in the order in which the programs of the GPU finish.
+    varies = name == 'triton' and torch.are_deterministic_algorithms_enabled()
+    return 'torch' if varies or BACKENDS[name].obstacle(hidden, bank, m) else name

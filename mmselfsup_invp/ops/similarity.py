@@ -10,7 +10,9 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from .search import default_elements, similarities
+from .blocks import similarities
+from .devices import gpu_kernels
+from .search import default_elements
 
 
 class _GatheredSimilarity(Function):
@@ -31,6 +33,8 @@ class _GatheredSimilarity(Function):
 
 def _gather_dot(query: Tensor, bank: Tensor, index: Tensor) -> Tensor:
     """Read the rows of a few queries at a time: never all B x M x D values at once."""
+    if fused := gpu_kernels(bank):
+        return fused.gathered_products(query, bank, index)
     out = torch.empty(index.shape, dtype=torch.float32, device=query.device)
     for block in _query_blocks(index, bank.size(1)):
         rows = bank.index_select(0, index[block].flatten()).float()
@@ -41,6 +45,8 @@ def _gather_dot(query: Tensor, bank: Tensor, index: Tensor) -> Tensor:
 
 def _weighted_rows(weight: Tensor, bank: Tensor, index: Tensor) -> Tensor:
     """``sum_j weight[b, j] * bank[index[b, j]]`` in float32, shape ``(B, D)``."""
+    if fused := gpu_kernels(bank):
+        return fused.weighted_rows(weight, bank, index)
     if bank.dtype == torch.float32:
         return F.embedding_bag(index, bank, per_sample_weights=weight.float(), mode='sum')
     out = torch.empty((len(index), bank.size(1)), dtype=torch.float32, device=bank.device)

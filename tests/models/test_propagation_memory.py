@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from mmengine.runner import load_checkpoint
 from torch import nn
 
+from mmselfsup_invp import ops
 from mmselfsup_invp.models import PropagationMemory
 
 from .. import toy
@@ -91,11 +92,29 @@ class TestSize:
             (dict(momentum=-0.1), 'momentum = -0.1'),
             (dict(feat_dim=0), 'feat_dim = 0 is outside'),
             (dict(num_neighbours=0), 'num_neighbours = 0 is outside'),
+            (dict(backend='gpu'), "backend = 'gpu' is unknown; valid: 'auto', 'torch'"),
         ],
     )
     def test_wrong_options_are_named(self, option, message):
         with pytest.raises(ValueError, match=message):
             PropagationMemory(**option)
+
+
+def test_backend_searches_and_builds_the_graph(monkeypatch):
+    used = []
+    for name in ('top_m', 'knn_graph'):
+        plain = getattr(ops, name)
+        monkeypatch.setattr(
+            ops,
+            name,
+            lambda *args, plain=plain, **options: (
+                used.append(options['backend']) or plain(*args, **options)
+            ),
+        )
+    memory = memory_of(backend='torch')
+    memory.search(memory.bank[:2], 3)
+    memory.rebuild_graph()
+    assert used == ['torch', 'torch']
 
 
 class TestUpdate:

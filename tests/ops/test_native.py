@@ -9,6 +9,7 @@ import torch
 from torch.backends import cpu
 
 from mmselfsup_invp.ops import native, search
+from mmselfsup_invp.ops.blocks import Hidden
 
 from .tools import unit_rows
 
@@ -41,7 +42,7 @@ def threads(request) -> int:
 
 
 def sift(query, bank, threshold, exclude=None, labels=(None, None), width=None, blocks=1):
-    hidden = search._Hidden(exclude, *labels)
+    hidden = Hidden(exclude, *labels)
     return native.sift(query, bank.chunk(blocks), threshold, hidden, width or len(bank))
 
 

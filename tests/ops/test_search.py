@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from mmselfsup_invp.ops import native, search, top_m
+from mmselfsup_invp.ops import blocks, native, search, sieve, top_m
 
 from . import reference
 from .tools import Allocations, unit_rows
@@ -83,7 +83,7 @@ def test_the_least_similar_is_last_however_the_rows_are_found(monkeypatch):
     query, bank = unit_rows(4, 3, seed=7), unit_rows(40, 3, seed=8)
     expected = top_m(query, bank, 9)
     flipped = tuple(part.flip(1) for part in expected)
-    monkeypatch.setattr(search, '_search', lambda *args: flipped)
+    monkeypatch.setattr(search, 'search_blocks', lambda *args: flipped)
     similarity, index = top_m(query, bank, 9, sort=False)
     assert torch.equal(similarity[:, -1], expected[0][:, -1])
     assert torch.equal(similarity.sort(dim=1, descending=True).values, expected[0])
@@ -98,8 +98,8 @@ def test_sieve_is_exact(max_elements, exclude, dtype):
     hidden = torch.arange(20) * 250
     query[:] = bank[hidden].float()
     hidden = hidden if exclude else None
-    arguments = query, search._Hidden(hidden), bank, 700, max_elements or 2**21
-    assert search._sieve(*arguments) is not None, 'large enough for the sieve'
+    arguments = query, blocks.Hidden(hidden), bank, 700, max_elements or 2**21
+    assert sieve.sieve(*arguments) is not None, 'large enough for the sieve'
     similarity, index = top_m(query, bank, 700, exclude=hidden, max_elements=max_elements)
     every = query.double() @ bank.double().T
     if exclude:
@@ -159,9 +159,7 @@ def test_wide_searches_are_exact_whatever_the_sample_says(kind, max_elements):
 @pytest.mark.parametrize('max_elements', [2**11, 2**21])
 @pytest.mark.parametrize('kind', SCORES)
 def test_sieve_gives_up_only_where_the_sample_misleads(kind, max_elements):
-    found = search._sieve(
-        torch.ones(1, 1), search._Hidden(), SCORES[kind][:, None], 512, max_elements
-    )
+    found = sieve.sieve(torch.ones(1, 1), blocks.Hidden(), SCORES[kind][:, None], 512, max_elements)
     assert (found is None) == (kind in MISLEADING)
 
 
@@ -171,12 +169,12 @@ def test_sieve_gives_up_only_where_the_sample_misleads(kind, max_elements):
 )
 def test_sieve_is_not_tried_where_it_is_not_worth_it(queries, rows, m, limit):
     query, bank = unit_rows(queries, 3, seed=26), unit_rows(rows, 3, seed=27)
-    assert search._sieve(query, search._Hidden(), bank, m, limit) is None
+    assert sieve.sieve(query, blocks.Hidden(), bank, m, limit) is None
 
 
 def test_blocks_of_few_columns_are_worth_it_in_c_alone(compiled):
     query, bank = unit_rows(9, 3, seed=26), unit_rows(9000, 3, seed=27)
-    found = search._sieve(query, search._Hidden(), bank, 1000, 2**13)
+    found = sieve.sieve(query, blocks.Hidden(), bank, 1000, 2**13)
     assert (found is not None) == compiled
 
 
@@ -184,7 +182,7 @@ def test_memory_of_the_sieve_is_bounded(compiled):
     query, bank = unit_rows(64, 4, seed=28), unit_rows(40_000, 4, seed=29)
     with Allocations() as allocations:
         top_m(query, bank, 600)
-    block = search.SIEVE_ELEMENTS
+    block = sieve.SIEVE_ELEMENTS
     assert allocations.largest < block / 4 if compiled else allocations.largest == block
     assert block < 64 * 40_000 / 4
 
@@ -198,7 +196,7 @@ def test_a_row_that_is_not_a_number_is_dealt_with_as_by_pytorch(where, compiled,
     monkeypatch.setattr(native, 'available', lambda: False)
     expected = top_m(query, bank, 1000)
     torch.testing.assert_close(similarity, expected[0], equal_nan=True)
-    assert ((index == where).any(dim=1) == (where % search.SAMPLE_STRIDE == 0)).all()
+    assert ((index == where).any(dim=1) == (where % sieve.SAMPLE_STRIDE == 0)).all()
 
 
 @pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason='needs oneDNN')
@@ -206,7 +204,7 @@ def test_products_of_onednn_are_those_of_blas():
     query, bank = unit_rows(9, 100, seed=30), unit_rows(70, 100, seed=31)
     for rows in (bank, bank[::3], bank.half(), bank[:1]):
         torch.testing.assert_close(
-            search._cpu_similarities(query, rows), search.similarities(query, rows)
+            sieve._cpu_similarities(query, rows), blocks.similarities(query, rows)
         )
 
 
@@ -225,7 +223,7 @@ def test_memory_is_bounded_whatever_the_bank(m, dtype):
     with Allocations() as allocations:
         top_m(query, bank, m, max_elements=limit)
     # Results of a batch, or two blocks of them being merged.
-    assert allocations.largest <= max(limit, 70 * m, search.ROW_GROUP * 2 * m)
+    assert allocations.largest <= max(limit, 70 * m, blocks.ROW_GROUP * 2 * m)
 
 
 def test_a_whole_pass_takes_one_block_by_default():
@@ -236,13 +234,13 @@ def test_a_whole_pass_takes_one_block_by_default():
 
 
 def test_a_half_precision_bank_is_widened_in_parts():
-    query, bank = unit_rows(3, 4, seed=21), unit_rows(search.CAST_ROWS + 9, 4, seed=22).half()
+    query, bank = unit_rows(3, 4, seed=21), unit_rows(blocks.CAST_ROWS + 9, 4, seed=22).half()
     with Allocations() as allocations:
         similarity, index = top_m(query, bank, 50)
     expected = query @ bank.float().T
     torch.testing.assert_close(similarity, expected.topk(50)[0])
     torch.testing.assert_close(similarity, expected.gather(1, index))
-    assert allocations.largest == search.CAST_ROWS * 4 < bank.numel()
+    assert allocations.largest == blocks.CAST_ROWS * 4 < bank.numel()
 
 
 def test_no_gradient_flows_through_the_search():

@@ -26,6 +26,28 @@ class Allocations(TorchDispatchMode):
         return result
 
 
+class NeverWaits(TorchDispatchMode):
+    """Fails at operations that would make the host wait for a device, were the tensors on one."""
+
+    WAITING = (
+        '_local_scalar_dense', 'nonzero', 'masked_select', 'equal', 'is_nonzero', 'unique',
+        'unique2', '_unique2', 'unique_dim', 'unique_consecutive', 'bincount', 'item',
+    )  # fmt: skip
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.overloadpacket.__name__
+        result = func(*args, **(kwargs or {}))
+        assert name not in self.WAITING, f'{name} waits for the device'
+        if name in ('index', 'index_put', 'index_put_'):
+            assert all(part is None or part.dtype != torch.bool for part in args[1]), (
+                'an index of flags waits for the device'
+            )
+        if name in ('_to_copy', 'copy_'):
+            devices = {leaf.device for leaf in (*tree_leaves(args), result) if _is_tensor(leaf)}
+            assert len(devices) == 1, 'copies between devices wait'
+        return result
+
+
 def _is_tensor(leaf: object) -> bool:
     return isinstance(leaf, Tensor)
 

@@ -4,6 +4,7 @@ from torch import Tensor
 from ... import ops
 from ...ops.checks import require_range
 from ...ops.graph import UNFILLED
+from ...ops.search import require_backend
 from .feature_memory import FeatureMemory
 
 
@@ -16,13 +17,22 @@ class GraphMemory(FeatureMemory):
     Args:
         num_neighbours (int): k, neighbours a row. Defaults to 4 (the paper).
         length (int, optional): N, rows; None to let :meth:`fit` decide. Defaults to None.
+        backend (str): How to search, see :func:`~mmselfsup_invp.ops.top_m`. Defaults to ``'auto'``.
         **kwargs: See :class:`FeatureMemory`: feat_dim, init, seed.
     """
 
     row_buffers = ('bank', 'neighbours')
 
-    def __init__(self, num_neighbours: int = 4, length: int | None = None, **kwargs) -> None:
+    def __init__(
+        self,
+        num_neighbours: int = 4,
+        length: int | None = None,
+        backend: str = 'auto',
+        **kwargs,
+    ) -> None:
         super().__init__(**kwargs)
+        require_backend(backend)
+        self.backend = backend
         require_range('num_neighbours', num_neighbours, 1, 2**20, 'the graph needs an edge')
         self.num_neighbours = num_neighbours
         self.register_buffer('neighbours', torch.empty(0, num_neighbours, dtype=torch.int64))
@@ -56,7 +66,7 @@ class GraphMemory(FeatureMemory):
             tuple[Tensor, Tensor]: Similarity, float32, and index, int64, ``(B, width)``, in no
             order but the farthest last.
         """
-        return ops.top_m(query, self.bank, min(width, len(self)), sort=False)
+        return ops.top_m(query, self.bank, min(width, len(self)), sort=False, backend=self.backend)
 
     def propagate(self, anchor: Tensor, hops: int, mode: str = 'set') -> tuple[Tensor, Tensor]:
         """Positives of the anchors on the graph; see :func:`~mmselfsup_invp.ops.propagate`."""
@@ -84,7 +94,7 @@ class GraphMemory(FeatureMemory):
     @torch.no_grad()
     def rebuild_graph(self) -> None:
         """Replace the whole graph by the exact kNN graph of the rows as they are."""
-        neighbours = ops.knn_graph(self.bank, self.num_neighbours)
+        neighbours = ops.knn_graph(self.bank, self.num_neighbours, backend=self.backend)
         self._count_changes(self.neighbours, neighbours)
         self.neighbours.copy_(neighbours)
 

@@ -1,0 +1,281 @@
+"""The Triton kernels by their interpreter (on a GPU, if there is one), each against float64."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from mmselfsup_invp.ops import devices, similarity
+from mmselfsup_invp.ops.blocks import Hidden
+
+from .tools import unit_rows
+
+DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
+if reason := devices.fused_obstacle(torch.ones(1, 1, device=DEVICE)):
+    pytest.skip(reason, allow_module_level=True)
+fused = devices.kernels()
+
+DTYPES = [torch.float32, torch.float16, torch.bfloat16]
+# Queries, rows and dimensions: within one tile, at the edges of tiles, beyond all of them.
+SHAPES = [(1, 1, 1), (5, 64, 16), (17, 65, 33), (130, 70, 70)]
+
+
+def problem(queries, rows, dim, dtype=torch.float32, seed=0):
+    """Queries, a bank, and their similarities in float64."""
+    bank = unit_rows(rows, dim, seed).to(DEVICE, dtype)
+    query = unit_rows(queries, dim, seed + 1).to(DEVICE)
+    return query, bank, query.double() @ bank.double().T
+
+
+def settled(query, bank, m, hidden=None, count=0, width=10**6):
+    """Select exactly, of each query whose ``count`` is not from m to ``width``."""
+    found = query.new_full((len(query), m), 7, dtype=torch.float32)
+    index = torch.full_like(found, -7, dtype=torch.int64)
+    counts = torch.zeros(len(query), dtype=torch.int32, device=DEVICE) + count
+    fallbacks = torch.zeros(1, dtype=torch.int64, device=DEVICE)
+    fused.settle(query, bank, hidden or Hidden(), counts, width, found, index, fallbacks)
+    return found, index, fallbacks.item()
+
+
+class TestSift:
+    @pytest.mark.parametrize('dtype', DTYPES)
+    @pytest.mark.parametrize(('queries', 'rows', 'dim'), SHAPES)
+    def test_finds_what_reaches_the_threshold(self, queries, rows, dim, dtype):
+        query, bank, every = problem(queries, rows, dim, dtype)
+        # Clear of all similarities, which a rounding might lift above it.
+        ordered = every.sort(dim=1).values
+        low, high = ordered[:, rows // 2 - 1], ordered[:, rows // 2]
+        threshold = ((low + high) / 2 if rows > 1 else high - 1).float()
+        tolerance = 2**-16 if dtype == torch.bfloat16 else 1e-6
+        value, index, count = fused.sift(
+            fused.factors(query, dtype), bank, threshold, Hidden(), rows
+        )
+        passes = every >= threshold[:, None]
+        assert torch.equal(count.long(), passes.sum(dim=1))
+        for own in range(queries):
+            found = index[own, : count[own]].long()
+            assert torch.equal(found.sort().values, passes[own].nonzero().squeeze(1))
+            torch.testing.assert_close(
+                value[own, : count[own]], every[own, found].float(), rtol=1e-5, atol=tolerance
+            )
+            assert value[own, count[own] :].isneginf().all()
+
+    @pytest.mark.parametrize('labels', [False, True])
+    def test_hides_rows(self, labels):
+        query, bank, _ = problem(20, 150, 8)
+        own = torch.arange(20, device=DEVICE)
+        label = torch.arange(150, device=DEVICE) % 6
+        hidden = Hidden(own * 7, label, own % 7) if labels else Hidden(own * 7)
+        lowest = torch.full((20,), -9.0, device=DEVICE)
+        _, index, count = fused.sift(fused.Factors(query), bank, lowest, hidden, 150)
+        for number, row in enumerate(index.tolist()):
+            expected = set(range(150)) - {7 * number}
+            if labels:
+                expected -= {other for other in expected if other % 6 == number % 7}
+            assert set(row[: count[number]]) == expected and count[number] == len(expected)
+
+    def test_more_than_there_is_room_for_is_counted_but_not_written(self):
+        query, bank, every = problem(3, 130, 8)
+        threshold = torch.tensor([-9.0, torch.nan, 9.0], device=DEVICE)
+        value, index, count = fused.sift(fused.Factors(query), bank, threshold, Hidden(), 40)
+        assert count.tolist() == [130, 0, 0]
+        assert len(set(index[0].tolist())) == 40 and value[1:].isneginf().all()
+        torch.testing.assert_close(value[0], every[0, index[0].long()].float())
+
+
+class TestSettle:
+    @pytest.mark.parametrize('dtype', DTYPES)
+    @pytest.mark.parametrize('m', [1, 30, 130])
+    def test_finds_the_highest(self, m, dtype):
+        query, bank, every = problem(2, 130, 70, dtype)
+        found, index, fallbacks = settled(query, bank, m)
+        assert fallbacks == 2
+        expected = every.topk(m).values.float()
+        torch.testing.assert_close(found.sort(dim=1, descending=True).values, expected)
+        torch.testing.assert_close(found, every.gather(1, index).float())
+        assert all(len(set(row)) == m for row in index.tolist())
+
+    def test_leaves_good_results_alone(self):
+        query, bank, _ = problem(4, 70, 8)
+        count = torch.tensor([9, 10, 20, 21], dtype=torch.int32, device=DEVICE)
+        found, index, fallbacks = settled(query, bank, 10, count=count, width=20)
+        assert fallbacks == 2
+        assert (found[1:3] == 7).all() and (index[1:3] == -7).all()
+        assert (found[[0, 3]] < 2).all() and (index[[0, 3]] >= 0).all()
+
+    @pytest.mark.parametrize('m', [1, 3, 5, 8])
+    def test_ranks_as_topk_does(self, m):
+        values = [0.0, -0.0, torch.inf, -torch.inf, torch.nan, -torch.nan, 1e-40, -1e-40, -3, 5]
+        bank = torch.tensor(values, device=DEVICE)[:, None]
+        found, index, _ = settled(torch.ones(1, 1, device=DEVICE), bank, m)
+        ranks = bank.T.topk(m).values
+        torch.testing.assert_close(
+            found.sort(dim=1, descending=True).values, ranks, equal_nan=True, rtol=0, atol=1e-39
+        )
+        torch.testing.assert_close(found, bank.T.gather(1, index), equal_nan=True, rtol=0, atol=0)
+        assert len(set(index[0].tolist())) == m
+
+    def test_equal_rows_are_each_found_once(self):
+        bank = torch.ones(150, 2, device=DEVICE)
+        bank[::10] = 2
+        found, index, _ = settled(torch.ones(1, 2, device=DEVICE), bank, 80)
+        assert sorted(found[0].tolist()) == [2.0] * 65 + [4.0] * 15
+        assert len(set(index[0].tolist())) == 80
+
+    def test_hidden_rows_come_last(self):
+        query, bank, every = problem(2, 70, 8)
+        label = (torch.arange(70, device=DEVICE) < 60).long()
+        hidden = Hidden(torch.tensor([65, 3], device=DEVICE), label, label[[0, 69]])
+        every[0, :60], every[0, 65], every[1, 60:], every[1, 3] = (-torch.inf,) * 4
+        found, index, _ = settled(query, bank, 12, hidden)
+        assert found.isneginf().sum(dim=1).tolist() == [3, 0]
+        expected = every.topk(12).values.float()
+        torch.testing.assert_close(found.sort(dim=1, descending=True).values, expected)
+        torch.testing.assert_close(found, every.gather(1, index).float())
+        assert all(len(set(row)) == 12 for row in index.tolist())
+
+
+@pytest.mark.parametrize('scale', [1e-30, 1e-8, 1, 1e8, 1e30])
+@pytest.mark.parametrize(('dtype', 'error'), [(torch.float16, 2**-22), (torch.bfloat16, 2**-16)])
+def test_factors_of_queries_of_any_length(dtype, error, scale):
+    query = unit_rows(5, 400, seed=3) * scale
+    query[4] = 0
+    high, rest, factor = fused.factors(query, dtype)
+    assert high.dtype == rest.dtype == dtype
+    again = (high.double() + rest.double()) * factor[:, None].double()
+    largest = query.abs().amax(dim=1, keepdim=True)
+    # The division by the largest entry rounds too.
+    assert ((again - query.double()).abs() <= (error + 2**-23) * largest).all()
+    assert fused.factors(query, torch.float32) == (query, None, None)
+
+
+class TestGathered:
+    @pytest.mark.parametrize('dtype', [*DTYPES, torch.float64])
+    @pytest.mark.parametrize(
+        ('queries', 'chosen', 'dim'), [(0, 3, 4), (2, 0, 4), (1, 1, 1), (3, 33, 20), (2, 600, 300)]
+    )
+    def test_sums_and_products(self, queries, chosen, dim, dtype):
+        bank = unit_rows(50, dim, seed=4).to(DEVICE, dtype)
+        query = unit_rows(queries, dim, seed=5).to(DEVICE)
+        generator = torch.Generator().manual_seed(6)
+        index = torch.randint(0, 50, (queries, chosen), generator=generator).to(DEVICE)
+        weight = torch.randn(queries, chosen, generator=generator).to(DEVICE)
+        rows = bank.double()[index]
+        total = fused.weighted_rows(weight, bank, index)
+        expected = (weight[..., None].double() * rows).sum(dim=1)
+        torch.testing.assert_close(total, expected.float(), rtol=1e-5, atol=1e-5)
+        product = fused.gathered_products(query, bank, index)
+        expected = (query[:, None].double() * rows).sum(dim=2)
+        torch.testing.assert_close(product, expected.float(), rtol=1e-5, atol=1e-6)
+
+    def test_sums_are_the_same_every_time(self):
+        bank, weight = unit_rows(90, 8, seed=7).to(DEVICE), unit_rows(2, 1200, seed=8).to(DEVICE)
+        index = torch.arange(2400, device=DEVICE).view(2, 1200) % 90
+        first = fused.weighted_rows(weight, bank, index)
+        assert all(torch.equal(fused.weighted_rows(weight, bank, index), first) for _ in range(3))
+
+    def test_arguments_with_gaps(self):
+        bank = unit_rows(8, 50, seed=9).to(DEVICE).T
+        weight, index = torch.rand(40, 3, device=DEVICE).T, torch.arange(120, device=DEVICE) % 50
+        index = index.view(40, 3).T
+        query = unit_rows(8, 3, seed=10).to(DEVICE).T
+        expected = (weight[..., None] * bank[index]).sum(dim=1)
+        torch.testing.assert_close(fused.weighted_rows(weight, bank, index), expected)
+        expected = (query[:, None] * bank[index]).sum(dim=2)
+        torch.testing.assert_close(fused.gathered_products(query, bank, index), expected)
+
+    @pytest.mark.parametrize('dtype', DTYPES)
+    def test_gradient_by_the_kernels(self, dtype, monkeypatch):
+        """As on a GPU, where they are taken by themselves."""
+        bank = unit_rows(40, 6, seed=11).to(DEVICE, dtype)
+        query = unit_rows(3, 6, seed=12).to(DEVICE).requires_grad_()
+        index = torch.arange(24, device=DEVICE).view(3, 8)
+        results = []
+        for kernels in (fused, None):
+            monkeypatch.setattr(similarity, 'gpu_kernels', lambda bank, kernels=kernels: kernels)
+            found = similarity.bank_similarity(query, bank, index)
+            results.append((found, *torch.autograd.grad(found.square().sum(), query)))
+        for ours, plain in zip(*results, strict=True):
+            torch.testing.assert_close(ours, plain, rtol=1e-5, atol=1e-6)
+
+
+COMPILE = """
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+from mmselfsup_invp.ops import fused
+
+gather = dict(BLOCK_M=fused.GATHER_BLOCK, BLOCK_D=128)
+settle = dict(BLOCK_N=fused.SETTLE_BLOCK, BLOCK_D=fused.SETTLE_BLOCK)
+plain = dict(index='*i64', query='*fp32')
+types = dict(
+    threshold='*fp32', value='*fp32', index='*i32', count='*i32', exclude='*i64',
+    bank_label='*i64', query_label='*i64', similarity='*fp32', fallbacks='*i64',
+    weight='*fp32', partial='*fp32', product='*fp32',
+)
+types |= dict.fromkeys(
+    'queries rows dim query_stride bank_stride width m chosen parts'.split(), 'i32'
+)
+
+
+def kernels(size):
+    sift = dict(
+        PRECISION=fused.FLOAT32_PRODUCTS, WIDEN=False,
+        BLOCK_N=fused.ROW_BLOCK, BLOCK_D=fused.ROW_BYTES // size,
+    )
+    yield fused._sift_kernel, dict(sift, BLOCK_Q=fused.QUERY_BLOCK), {}, 8
+    yield fused._sift_kernel, dict(sift, BLOCK_Q=16), {}, 4
+    yield fused._settle_kernel, settle, plain, 8
+    yield fused._weighted_rows_kernel, dict(gather, ROWS=fused.GATHER_ROWS), plain, 4
+    yield fused._gathered_kernel, gather, plain, 4
+
+
+# What does not fit into the registers of a thread, in bytes.
+def stack(kernel, constants, types, warps, capability):
+    signature, values, hints = {}, {}, {}
+    for place, name in enumerate(kernel.arg_names):
+        kind = None if name in constants else types.get(name)
+        signature[name] = kind or 'constexpr'
+        if kind is None:
+            values[place,] = constants.get(name)
+        elif kind[0] == '*' or name in ('dim', 'query_stride', 'bank_stride'):
+            hints[place,] = [['tt.divisibility', 16]]
+    built = triton.compile(
+        ASTSource(kernel, signature, values, hints),
+        target=GPUTarget('cuda', capability, 32), options=dict(num_warps=warps),
+    )
+    # What a program may use of an A100, which has less than an H100.
+    assert built.metadata.shared <= 163 * 1024, (kernel, built.metadata.shared)
+    code = Path(sys.argv[1], 'kernel.cubin')
+    code.write_bytes(built.asm['cubin'])
+    tool = Path(triton.__file__).with_name('backends') / 'nvidia/bin/cuobjdump'
+    usage = subprocess.check_output([tool, '-res-usage', code], text=True)
+    return re.search(r'STACK:([0-9]+)', usage)[1]
+
+
+low = dict(scale='*fp32', rest='*fp16', query='*fp16', bank='*fp16')
+for bank, size, capability in ((dict(query='*fp32', bank='*fp32'), 4, 80), (low, 2, 90)):
+    for kernel, constants, own, warps in kernels(size):
+        print(stack(kernel, constants, types | bank | own, warps, capability))
+"""
+
+
+def test_kernels_compile_for_gpus(tmp_path, monkeypatch):
+    """Down to the machine code of A100 (float32) and H100 (float16), which takes no GPU."""
+    pytest.importorskip('triton', minversion='3.6')
+    monkeypatch.setenv('TRITON_CACHE_DIR', str(tmp_path))
+    monkeypatch.setenv('TRITON_INTERPRET', '0')
+    result = subprocess.run(
+        [sys.executable, '-c', COMPILE, str(tmp_path)],
+        cwd=Path(__file__).resolve().parents[2], capture_output=True, text=True,
+    )  # fmt: skip
+    if 'ptxas' in result.stderr or 'cuobjdump' in result.stderr:
+        pytest.skip('Triton has no assembler here')
+    assert result.stdout == '0\n' * 10, result.stderr
