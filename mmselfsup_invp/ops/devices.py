@@ -34,11 +34,6 @@ def kernels() -> ModuleType:
     return fused
 
 
-def gpu_kernels(bank: Tensor) -> ModuleType | None:
-    """The kernels where they can read a bank on a GPU; None for any other bank."""
-    return kernels() if bank.is_cuda and fused_obstacle(bank) is None else None
-
-
 def fused_obstacle(bank: Tensor) -> str | None:
     """Say why the Triton kernels cannot read a bank; None if they can.
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from . import devices, flat, native
 from .blocks import Found, Hidden, search_blocks
 from .checks import require_choice, require_features, require_range
+from .proof import proven
 from .sieve import search_fused, sieve
 
 # Similarities that one call holds at a time unless told otherwise: 8 MiB on the CPU, 64 MiB on
@@ -53,8 +54,9 @@ def top_m(
       Unsorted, the order of the rows differs from run to run.
     - ``'faiss'``: the exact search of faiss; without labels, and on GPUs for 2048 rows at most.
       Converts a bank of 16-bit numbers as a whole.
-    - ``'auto'``: ``'native'`` on the CPU and ``'triton'`` on CUDA devices if they can be used (the
-      latter unless ``torch.use_deterministic_algorithms(True)`` holds), ``'torch'`` otherwise.
+    - ``'auto'``: ``'native'`` on the CPU and ``'triton'`` on CUDA devices if they can be used,
+      ``'torch'`` otherwise. The kernels of Triton are first tried on a small problem
+      (:mod:`.proof`), and not taken where ``torch.use_deterministic_algorithms(True)`` holds.
 
     Args:
         query (Tensor): Float, shape ``(B, D)``; unit rows make the inner product the cosine.
@@ -214,6 +216,10 @@ def _backend(name: str, hidden: Hidden, bank: Tensor, m: int) -> Search:
 
 def _automatic(hidden: Hidden, bank: Tensor, m: int) -> str:
     name = PREFERRED.get(bank.device.type, 'torch')
-    # Its rows come in the order in which the programs of the GPU finish.
-    varies = name == 'triton' and torch.are_deterministic_algorithms_enabled()
-    return 'torch' if varies or BACKENDS[name].obstacle(hidden, bank, m) else name
+    if BACKENDS[name].obstacle(hidden, bank, m):
+        return 'torch'
+    if name == 'triton':
+        # Its rows come in the order in which the programs of the GPU finish.
+        varies = torch.are_deterministic_algorithms_enabled()
+        return 'torch' if varies or not proven(bank.device) else name
+    return name

@@ -11,7 +11,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from .blocks import similarities
-from .devices import gpu_kernels
+from .proof import gpu_kernels
 from .search import default_elements
 
 
