@@ -16,7 +16,7 @@ class GraphMemory(FeatureMemory):
     Args:
         num_neighbours (int): k, neighbours a row. Defaults to 4 (the paper).
         length (int, optional): N, rows; None to let :meth:`fit` decide. Defaults to None.
-        **kwargs: See :class:`FeatureMemory`: feat_dim, init, seed.
+        **kwargs: See :class:`FeatureMemory`: feat_dim, init, seed, dtype.
     """
 
     row_buffers = ('bank', 'neighbours')

@@ -26,7 +26,7 @@ class PropagationMemory(GraphMemory):
         update (str): ``'iteration'``: rows change as soon as their images were seen (the
             official code); ``'epoch'``: all at once when the epoch ends (the paper as worded;
             holds a second bank). Defaults to ``'iteration'``.
-        **kwargs: See :class:`GraphMemory`: feat_dim, num_neighbours, length, init, seed.
+        **kwargs: See :class:`GraphMemory`: feat_dim, num_neighbours, length, init, seed, dtype.
 
     Example:
         >>> memory = PropagationMemory(feat_dim=2, num_neighbours=1, length=3)

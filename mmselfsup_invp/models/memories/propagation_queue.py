@@ -23,7 +23,8 @@ class PropagationQueue(RingMemory, GraphMemory):
 
     Args:
         **kwargs: See :class:`RingMemory`, length (a second key of an image would be a false
-            negative of the first), and :class:`GraphMemory`: feat_dim, num_neighbours, init, seed.
+            negative of the first), and :class:`GraphMemory`: feat_dim, num_neighbours, init, seed,
+            dtype.
     """
 
     samples: Tensor | None = None  # Of the keys queued last, for messages.
