@@ -1,3 +1,4 @@
+from .deferred_info_hook import DeferredInfoHook
 from .epoch_seed_hook import EpochSeedHook
 from .knn_eval_hook import KNNEvalHook
 from .odc_reweight_hook import ODCReweightHook
@@ -6,6 +7,7 @@ from .propagation_memory_hook import PropagationMemoryHook
 from .self_label_hook import SelfLabelHook
 
 __all__ = [
+    'DeferredInfoHook',
     'EpochSeedHook',
     'KNNEvalHook',
     'ODCReweightHook',
