@@ -43,8 +43,8 @@ WAITING = {
     aten.bincount.default,
 }
 INDEXING = {aten.index.Tensor, aten.index_put.default, aten.index_put_.default}
-# Methods that copy to the host without an operation that a mode would see on a CPU; numpy() is none,
-# for on a device it is an error.
+# Methods that copy to the host without an operation that a mode would see on a CPU. Not numpy(),
+# which is an error on a device.
 METHODS = ('tolist', 'cpu')
 HOST = ('torch/utils/data/', 'mmengine/dataset/', 'torch/optim/')
 

@@ -1,3 +1,4 @@
+from .backbone_format_hook import BackboneFormatHook
 from .deferred_info_hook import DeferredInfoHook
 from .epoch_seed_hook import EpochSeedHook
 from .knn_eval_hook import KNNEvalHook
@@ -7,6 +8,7 @@ from .propagation_memory_hook import PropagationMemoryHook
 from .self_label_hook import SelfLabelHook
 
 __all__ = [
+    'BackboneFormatHook',
     'DeferredInfoHook',
     'EpochSeedHook',
     'KNNEvalHook',
