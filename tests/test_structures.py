@@ -97,6 +97,13 @@ class TestCollate:
         assert tensors_in(SampleBatch(named_samples(*range(9)))) == 1
 
 
+def test_a_loader_can_pin_it(monkeypatch):
+    monkeypatch.setattr(torch.Tensor, 'pin_memory', lambda self, *_: self + 100)
+    batch = collate(items(4, 2))
+    pinned = torch.utils.data._utils.pin_memory.pin_memory(batch)
+    assert pinned['data_samples'].ids.tolist() == [104, 102]
+
+
 def test_the_host_leaves_the_ids_where_they_are():
     """Its preprocessor copies a list of samples one by one to the device."""
     batch = collate(items(4, 2))

@@ -12,9 +12,7 @@ model = dict(
                 scale=(0.2, 1.0),
                 cropping_mode='resample',  # All images in one operation.
             ),
-            dict(
-                type='ColorJitter', brightness=0.4, contrast=0.4, saturation=0.4, hue=0.4, p=1.0
-            ),
+            dict(type='ColorJitter', brightness=0.4, contrast=0.4, saturation=0.4, hue=0.4, p=1.0),
             dict(type='RandomGrayscale', p=0.2),
         ],
     )
