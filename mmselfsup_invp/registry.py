@@ -5,25 +5,16 @@ module to learn what the scope holds. The components themselves are registered w
 that a config without any scope finds them too; each registry here only leads to its parent there.
 """
 
-from mmengine.dataset import default_collate
 from mmengine.registry import FUNCTIONS, Registry
 from mmselfsup import registry as host
+
+from .structures import collate
 
 SCOPE = 'mmselfsup_invp'
 
 for _name in host.__all__:
     _parent = getattr(host, _name)
     globals()[_name] = Registry(_parent.name, parent=_parent, scope=SCOPE, locations=[SCOPE])
-
-
-def collate(batch: list, _scope_: str = SCOPE) -> dict:
-    """Stack samples into a batch.
-
-    ``default_collate`` refuses the scope, which MMEngine (0.10.7) leaves among the arguments of a
-    collate function from an inherited config.
-    """
-    return default_collate(batch)
-
 
 Registry(FUNCTIONS.name, parent=FUNCTIONS, scope=SCOPE, locations=[SCOPE]).register_module(
     name='default_collate', module=collate

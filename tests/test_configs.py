@@ -245,6 +245,8 @@ def shrink(config: Any, crop: int) -> None:
 
 def quick_runner(config: Config, name: str, work_dir: Path) -> Runner:
     """An epoch of two iterations, in which the propagation loss counts from the first on."""
+    if config.model.get('data_preprocessor', {}).get('type') == 'AugmentingDataPreprocessor':
+        pytest.importorskip('kornia')
     alexnet = config.model.backbone.type == 'AlexNetBN'
     shrink(config._cfg_dict, ALEXNET_CROP if alexnet else CROP)
     config.train_cfg.max_epochs = 1

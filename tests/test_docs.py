@@ -87,7 +87,7 @@ def options_of(name: str) -> dict[str, inspect.Parameter]:
         *('InterCLR', 'BankMarginHead', 'QueueMarginHead', 'OnlineClusterBranch'),
         *('MarginNCELoss', 'OnlineClusterHook', 'ODCReweightHook'),
         *('SeLa', 'AlexNetBN', 'FullyConnectedNeck', 'SelfLabelHead', 'SelfLabelMemory'),
-        *('SelfLabelHook', 'TapProbe'),
+        *('SelfLabelHook', 'BackboneFormatHook', 'AugmentingDataPreprocessor', 'TapProbe'),
     ],
 )
 def test_every_option_is_listed_with_its_default(name):

@@ -160,7 +160,7 @@ def loader(
         num_workers=num_workers,
         persistent_workers=num_workers > 0,
         sampler=dict(type='DefaultSampler', shuffle=bool(views)),
-        collate_fn=dict(type='default_collate'),
+        collate_fn=dict(type='mmselfsup_invp.default_collate'),
         dataset=dict(
             type='ImageList',
             data_root=str(root),

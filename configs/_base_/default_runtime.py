@@ -9,6 +9,8 @@ randomness = dict(seed=0)
 # Hooks stand here by name rather than in the list `custom_hooks`, so that a config, or the command
 # line with --cfg-options, changes one setting of one of them and keeps the others.
 default_hooks = dict(
+    # MMEngine's own, which the log waits for less often.
+    runtime_info=dict(type='DeferredInfoHook'),
     epoch_seed=dict(type='EpochSeedHook'),
     checkpoint=dict(type='CheckpointHook', interval=10, max_keep_ckpts=3),
 )

@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ..datasets import num_images
-from ..models.algorithms import sample_ids
 from ..models.memories.sized_memory import first_of_equal
+from ..structures import sample_ids
 
 
 @torch.no_grad()
@@ -137,4 +137,4 @@ def _embed_batch(
     model: BaseModel, batch: dict, embed: Callable[[BaseModel, list[Tensor]], Tensor]
 ) -> tuple[Tensor, Tensor]:
     inputs, data_samples = model.data_preprocessor(batch, False)
-    return sample_ids(data_samples), embed(model, inputs)
+    return sample_ids(data_samples, inputs[0].device), embed(model, inputs)

@@ -12,9 +12,11 @@ from .memories import (
     SelfLabelMemory,
 )
 from .necks import FullyConnectedNeck, ProjectionNeck
+from .preprocessors import AugmentingDataPreprocessor
 
 __all__ = [
     'AlexNetBN',
+    'AugmentingDataPreprocessor',
     'BankMarginHead',
     'ClusterMemory',
     'FullyConnectedNeck',

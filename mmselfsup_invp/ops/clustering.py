@@ -120,7 +120,12 @@ def cluster_means(feature: Tensor, label: Tensor, centroids: Tensor) -> Tensor:
                 [0.]])
     """
     size = cluster_sizes(label, len(centroids))[:, None]
-    total = torch.zeros_like(centroids).index_add_(0, label, feature.to(centroids))
+    total = torch.zeros_like(centroids)
+    # Features of another type are widened a part at a time.
+    widened = max(default_elements(feature.device) // feature.size(1), 1)
+    rows = len(feature) if feature.dtype == centroids.dtype else widened
+    for index, part in zip(label.split(rows), feature.split(rows), strict=True):
+        total.index_add_(0, index, part.to(centroids))
     return torch.where(size > 0, total / size.clamp(min=1), centroids)
 
 

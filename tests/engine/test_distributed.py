@@ -19,10 +19,18 @@ RANKS = 2
 WRAPPER = dict(type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False)
 
 
-def runner_of(images: Path, work_dir: Path, batch_size: int, momentum: bool = False, **changes):
+def runner_of(
+    images: Path,
+    work_dir: Path,
+    batch_size: int,
+    momentum: bool = False,
+    dtype: str = 'float32',
+    **changes,
+):
     """A runner for any number of processes; statistics of a batch play no part."""
     config = toy.model_config('MomentumInvP', memory=dict(length=20)) if momentum else None
-    model = toy.merged(config or toy.model_config(), dict(backbone=dict(norm_eval=True)))
+    alike = dict(backbone=dict(norm_eval=True), memory=dict(dtype=dtype))
+    model = toy.merged(config or toy.model_config(), alike)
     hooks = [
         dict(type='EpochSeedHook'),
         dict(
@@ -148,6 +156,7 @@ def process(rank: int, images: Path, odd: Path, folder: Path) -> None:
     results = dict(
         even=train(images, folder / 'even', 4, **options),
         odd=train(odd, folder / 'odd', 4, **options),
+        bfloat16=train(images, folder / 'bfloat16', 4, dtype='bfloat16', **options),
         queue=train(odd, folder / 'queue', 4, momentum=True, **options),
         features=features(images),
         clusters=train_clusters(odd, folder / 'clusters', **options),
@@ -169,7 +178,7 @@ def ranks(images, odd_images, tmp_path_factory):
     return [torch.load(folder / f'{rank}.pth', weights_only=False) for rank in range(RANKS)]
 
 
-@pytest.mark.parametrize('scenario', ['even', 'odd', 'queue'])
+@pytest.mark.parametrize('scenario', ['even', 'odd', 'queue', 'bfloat16'])
 def test_all_state_is_the_same_on_every_rank(ranks, scenario):
     first, second = (rank[scenario]['state'] for rank in ranks)
     assert first.keys() == second.keys()

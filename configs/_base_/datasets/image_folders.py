@@ -5,7 +5,8 @@ load_image = dict(type='LoadImage')
 # sample_idx is the number of the image in its data set, and of its row in the bank.
 pack_inputs = dict(type='PackSelfSupInputs', algorithm_keys=['sample_idx'], meta_keys=['img_path'])
 
-# default_collate, but usable in a config that is inherited as mmselfsup_invp::...
+# default_collate, but with all ids of a batch in one tensor, which the workers hand over quickly,
+# and usable in a config that is inherited as mmselfsup_invp::...
 collate_fn = dict(type='mmselfsup_invp.default_collate')
 
 train_dataloader = dict(

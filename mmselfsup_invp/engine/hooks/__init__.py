@@ -1,4 +1,6 @@
+from .backbone_format_hook import BackboneFormatHook
 from .check_backbone_hook import CheckBackboneHook
+from .deferred_info_hook import DeferredInfoHook
 from .epoch_seed_hook import EpochSeedHook
 from .knn_eval_hook import KNNEvalHook
 from .odc_reweight_hook import ODCReweightHook
@@ -7,7 +9,9 @@ from .propagation_memory_hook import PropagationMemoryHook
 from .self_label_hook import SelfLabelHook
 
 __all__ = [
+    'BackboneFormatHook',
     'CheckBackboneHook',
+    'DeferredInfoHook',
     'EpochSeedHook',
     'KNNEvalHook',
     'ODCReweightHook',

@@ -11,6 +11,7 @@ from mmengine.runner import Runner
 from torch import nn
 
 from ...models.memories import FeatureMemory
+from ...structures import sample_ids
 
 
 class NonFiniteFeatures(RuntimeError):
@@ -57,15 +58,16 @@ def undisturbed_random() -> Iterator[None]:
 
 def check_ids(data_samples: Sequence, num: int) -> None:
     """Raise if an id is not a row of a memory of ``num`` images."""
-    for sample in data_samples:
-        if 'sample_idx' not in sample:
-            return  # The algorithm says what is missing.
-        index = int(sample.sample_idx.value)
-        if not 0 <= index < num:
-            raise ValueError(
-                f'sample_idx {index} is outside 0 to {num - 1}, the images of the training data '
-                'set. Ids must be positions in it: do not change them in the pipeline.'
-            )
+    if 'sample_idx' not in data_samples[0]:
+        return  # The algorithm says what is missing.
+    # NumPy refuses what is not on the host, so that no device is ever waited for here.
+    ids = sample_ids(data_samples).numpy()
+    outside = ids[(ids < 0) | (ids >= num)]
+    if len(outside):
+        raise ValueError(
+            f'sample_idx {outside[0]} is outside 0 to {num - 1}, the images of the training data '
+            'set. Ids must be positions in it: do not change them in the pipeline.'
+        )
 
 
 def check_faults(memory: FeatureMemory) -> None:

@@ -1,4 +1,5 @@
-from .embedding_model import EmbeddingModel, sample_ids
+from ...structures import sample_ids
+from .embedding_model import EmbeddingModel
 from .interclr import InterCLR
 from .invp import InvP
 from .momentum_interclr import MomentumInterCLR

@@ -1,7 +1,5 @@
-import torch
 import torch.nn.functional as F
 from mmselfsup.models import BaseModel
-from mmselfsup.structures import SelfSupDataSample
 from torch import Tensor, nn
 
 
@@ -19,17 +17,3 @@ class EmbeddingModel(BaseModel):
     def encoder(self) -> nn.Sequential:
         """Backbone and neck as one module."""
         return nn.Sequential(self.backbone, self.neck)
-
-
-def sample_ids(data_samples: list[SelfSupDataSample]) -> Tensor:
-    """Collect ``sample_idx`` of a batch, int64, shape ``(B,)``.
-
-    Raises:
-        ValueError: If the samples carry none.
-    """
-    if 'sample_idx' not in data_samples[0]:
-        raise ValueError(
-            'The samples carry no sample_idx. End the training pipeline with '
-            "dict(type='PackSelfSupInputs', algorithm_keys=['sample_idx'], ...)."
-        )
-    return torch.cat([sample.sample_idx.value for sample in data_samples]).long()

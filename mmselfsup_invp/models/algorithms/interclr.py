@@ -2,8 +2,9 @@ from mmselfsup.registry import MODELS
 from mmselfsup.structures import SelfSupDataSample
 from torch import Tensor
 
+from ...structures import sample_ids
 from ..memories import ClusterMemory
-from .embedding_model import EmbeddingModel, sample_ids
+from .embedding_model import EmbeddingModel
 
 
 @MODELS.register_module()
@@ -74,7 +75,8 @@ class InterCLR(EmbeddingModel):
             dict[str, Tensor]: ``loss_intra``, weighted, and what
             :meth:`OnlineClusterBranch.forward` gives.
         """
-        query, sample = self.embed(inputs[0]), sample_ids(data_samples)
+        query = self.embed(inputs[0])
+        sample = sample_ids(data_samples, query.device)
         losses = self.branch(query, sample, weight=1 - self.intra_weight)
         intra = self.head(query, sample, self.memory.bank)
         return dict(loss_intra=self._intra_share() * intra, **losses)

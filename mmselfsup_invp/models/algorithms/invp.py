@@ -2,7 +2,8 @@ from mmselfsup.registry import MODELS
 from mmselfsup.structures import SelfSupDataSample
 from torch import Tensor
 
-from .embedding_model import EmbeddingModel, sample_ids
+from ...structures import sample_ids
+from .embedding_model import EmbeddingModel
 
 
 @MODELS.register_module()
@@ -67,7 +68,8 @@ class InvP(EmbeddingModel):
             dict[str, Tensor]: See :meth:`InvPHead.forward` and, with a branch,
             :meth:`OnlineClusterBranch.forward`.
         """
-        query, sample = self.embed(inputs[0]), sample_ids(data_samples)
+        query = self.embed(inputs[0])
+        sample = sample_ids(data_samples, query.device)
         losses = self.head(query, sample, self.memory)
         if self.branch is not None:
             losses |= self.branch(query, sample, weight=self.branch_weight)

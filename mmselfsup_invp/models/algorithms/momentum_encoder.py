@@ -21,6 +21,24 @@ class MomentumEncoder(ExponentialMovingAverage):
         if not 0 < momentum < 1:
             raise ValueError(f'encoder_momentum = {momentum} must be between 0 and 1.')
         super().__init__(encoder, 1 - momentum)
+        self._follows = False  # Whether the first step, which copies, is over.
+
+    @torch.no_grad()
+    def update_parameters(self, model: nn.Module) -> None:
+        """Follow the encoder by one step, as MMEngine does, which looks at ``steps`` each time.
+
+        A look at a value makes the device wait; here it is done in the first step of a process
+        alone. All parameters move in one call.
+        """
+        if not self._follows:
+            super().update_parameters(model)
+            self._follows = True
+            return
+        slow, fast = self.module, model
+        torch._foreach_lerp_(list(slow.parameters()), list(fast.parameters()), self.momentum)
+        for old, new in zip(slow.buffers(), fast.buffers(), strict=True):
+            old.copy_(new)
+        self.steps += 1
 
     @torch.no_grad()
     def embed(self, views: list[Tensor], encoder: nn.Module) -> Tensor:

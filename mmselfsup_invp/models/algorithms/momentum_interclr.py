@@ -2,7 +2,7 @@ from mmselfsup.registry import MODELS
 from mmselfsup.structures import SelfSupDataSample
 from torch import Tensor
 
-from .embedding_model import sample_ids
+from ...structures import sample_ids
 from .interclr import InterCLR
 from .momentum_encoder import MomentumEncoder
 
@@ -43,7 +43,8 @@ class MomentumInterCLR(InterCLR):
         Raises:
             ValueError: If there is only one view.
         """
-        query, sample = self.embed(inputs[0]), sample_ids(data_samples)
+        query = self.embed(inputs[0])
+        sample = sample_ids(data_samples, query.device)
         key = self.key_encoder.embed(inputs, self.encoder())
         losses = self.branch(query, sample, key=key, weight=1 - self.intra_weight)
         intra = self.head(query, key, self.queue.bank)

@@ -2,7 +2,7 @@ from mmselfsup.registry import MODELS
 from mmselfsup.structures import SelfSupDataSample
 from torch import Tensor
 
-from .embedding_model import sample_ids
+from ...structures import sample_ids
 from .invp import InvP
 from .momentum_encoder import MomentumEncoder
 
@@ -44,7 +44,8 @@ class MomentumInvP(InvP):
         Raises:
             ValueError: If there is only one view.
         """
-        query, sample = self.embed(inputs[0]), sample_ids(data_samples)
+        query = self.embed(inputs[0])
+        sample = sample_ids(data_samples, query.device)
         key = self.key_encoder.embed(inputs, self.encoder())
         anchor = self.memory.insert(key, sample)
         losses = self.head(query, anchor, self.memory)

@@ -3,7 +3,7 @@ from mmselfsup.registry import MODELS
 from mmselfsup.structures import SelfSupDataSample
 from torch import Tensor
 
-from .invp import sample_ids
+from ...structures import sample_ids
 
 
 @MODELS.register_module()
@@ -84,5 +84,5 @@ class SeLa(BaseModel):
                 'There are no labels. Add the hook that gives them to the config: '
                 "default_hooks = dict(self_label=dict(type='SelfLabelHook'))."
             )
-        label = self.memory.labels[sample_ids(data_samples)]
+        label = self.memory.labels[sample_ids(data_samples, inputs[0].device)]
         return self.head(self.embed(inputs[0]), label)

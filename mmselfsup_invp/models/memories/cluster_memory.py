@@ -32,7 +32,7 @@ class ClusterMemory(FeatureMemory):
 
     All state is in registered buffers, the same on every rank, saved and restored with the model:
 
-    - ``bank`` (N, D), float32: one unit feature an image.
+    - ``bank`` (N, D): one unit feature an image.
     - ``labels`` (N,), int64: its cluster; -1 before the first clustering.
     - ``centroids`` (C, D), float32: means of the clusters, not normalised.
     - ``offset`` (C,), float32: added to the scores of the clusters; zero unless they are equal.
@@ -56,7 +56,7 @@ class ClusterMemory(FeatureMemory):
         min_size (int, optional): With ``'nearest'``, members below which a cluster is small; 0
             repairs none. Defaults to None: 20 at N / C = 128, as on ImageNet, scaled to N / C.
         length (int, optional): N; None to let :meth:`fit` decide. Defaults to None.
-        **kwargs: See :class:`FeatureMemory`: feat_dim, init, seed.
+        **kwargs: See :class:`FeatureMemory`: feat_dim, init, seed, dtype.
 
     Example:
         >>> memory = ClusterMemory(num_clusters=2, feat_dim=2, length=3)
@@ -131,7 +131,7 @@ class ClusterMemory(FeatureMemory):
                 bank takes the features too.
             seed (int): Of k-means. Defaults to 0.
         """
-        feature = torch.nn.functional.normalize(feature.to(self.bank), dim=1)
+        feature = torch.nn.functional.normalize(feature.to(self.bank.device).float(), dim=1)
         if not keep_bank:
             self.bank.copy_(feature)
         before = self.labels.clone()

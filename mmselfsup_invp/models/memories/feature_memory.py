@@ -1,5 +1,8 @@
+import logging
+
 import torch
 import torch.nn.functional as F
+from mmengine.logging import print_log
 from torch import Tensor
 
 from ...ops.checks import require_choice, require_range
@@ -28,12 +31,17 @@ def require_momentum(momentum: float) -> None:
 
 
 INITIAL_ROWS = {'unit': unit_rows, 'uniform': uniform_rows}
+DTYPES = {name: getattr(torch, name) for name in ('float32', 'float16', 'bfloat16')}
 
 
 class FeatureMemory(SizedMemory):
     """Rows of features, and a watch that no NaN enters them.
 
-    ``bank`` (N, D), float32, holds one unit feature a row; see :class:`SizedMemory` for its size.
+    ``bank`` (N, D) holds one unit feature a row; see :class:`SizedMemory` for its size. Rows are
+    stored as ``dtype`` and reckoned with in float32: a row that is written is rounded once.
+
+    A checkpoint whose bank has another type is converted, with a warning: rows lose no more by
+    that than by being written, but the run is not to the bit the one that would have gone on.
 
     Args:
         feat_dim (int): D, dimensions of the embedding. Defaults to 128.
@@ -41,6 +49,9 @@ class FeatureMemory(SizedMemory):
             ``'uniform'`` entries from U(-sqrt(3/D), sqrt(3/D)), not normalised (its official
             code). Defaults to ``'unit'``.
         seed (int): Of the initial rows, so that every rank starts alike. Defaults to 0.
+        dtype (str): What the rows are stored as: ``'float32'``, ``'float16'`` or ``'bfloat16'``.
+            Unit rows need float16's digits rather than bfloat16's range. Defaults to
+            ``'float32'``.
         init_cfg (dict, optional): Not used. Defaults to None.
     """
 
@@ -51,15 +62,17 @@ class FeatureMemory(SizedMemory):
         feat_dim: int = 128,
         init: str = 'unit',
         seed: int = 0,
+        dtype: str = 'float32',
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
         require_choice('init', init, INITIAL_ROWS)
+        require_choice('dtype', dtype, DTYPES)
         require_range('feat_dim', feat_dim, 1, 2**20, 'an embedding needs a dimension')
         self.feat_dim = feat_dim
         self.init = init
         self.seed = seed
-        self.register_buffer('bank', torch.empty(0, feat_dim))
+        self.register_buffer('bank', torch.empty(0, feat_dim, dtype=DTYPES[dtype]))
         # Watched between two looks of the hook; not part of the state of a run.
         self.register_buffer('faults', torch.full((NUM_FAULTS,), -1), persistent=False)
         self.register_buffer('fault_iteration', torch.tensor(-1), persistent=False)
@@ -80,9 +93,9 @@ class FeatureMemory(SizedMemory):
         """
         bank = self.bank if bank is None else bank
         finite = self._keep_finite(sample, feature)
-        old = self.bank[sample]
-        new = F.normalize(momentum * old + (1 - momentum) * feature.to(old), dim=1)
-        bank[sample] = torch.where(finite[:, None], new, bank[sample])
+        old = self.bank[sample].float()
+        new = F.normalize(momentum * old + (1 - momentum) * feature.float(), dim=1)
+        bank[sample] = torch.where(finite[:, None], new.to(bank.dtype), bank[sample])
         return finite
 
     def _keep_finite(self, sample: Tensor, feature: Tensor) -> Tensor:
@@ -101,3 +114,15 @@ class FeatureMemory(SizedMemory):
         )
         self.faults.copy_(torch.where(unseen, found, self.faults))
         return finite
+
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args, **kwargs) -> None:
+        """Say so if the rows of a checkpoint are stored as another type."""
+        saved = state_dict.get(prefix + 'bank')
+        if saved is not None and saved.dtype != self.bank.dtype:
+            print_log(
+                f'{prefix}bank is {saved.dtype} in the checkpoint and is converted to '
+                f'{self.bank.dtype}, the dtype of {type(self).__name__} in the config.',
+                logger='current',
+                level=logging.WARNING,
+            )
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)

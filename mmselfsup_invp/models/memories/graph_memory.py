@@ -18,7 +18,7 @@ class GraphMemory(FeatureMemory):
         num_neighbours (int): k, neighbours a row. Defaults to 4 (the paper).
         length (int, optional): N, rows; None to let :meth:`fit` decide. Defaults to None.
         backend (str): How to search, see :func:`~mmselfsup_invp.ops.top_m`. Defaults to ``'auto'``.
-        **kwargs: See :class:`FeatureMemory`: feat_dim, init, seed.
+        **kwargs: See :class:`FeatureMemory`: feat_dim, init, seed, dtype.
     """
 
     row_buffers = ('bank', 'neighbours')

@@ -15,7 +15,7 @@ class KeyQueue(RingMemory):
     backward still reads the queue.
 
     Args:
-        **kwargs: See :class:`RingMemory`: length, feat_dim, init, seed.
+        **kwargs: See :class:`RingMemory`: length, feat_dim, init, seed, dtype.
     """
 
     staged: tuple[Tensor, Tensor] | None = None

@@ -37,6 +37,7 @@ class ODCClusterMemory(ClusterMemory):
             Tensor: A scalar.
         """
         before = self.label_changes.clone()
+        sample = sample.to(self.bank.device)
         self.stage(sample, F.normalize(feature.float(), dim=1))
         self.commit()
         changed, given = self.label_changes - before

@@ -27,7 +27,7 @@ class PropagationMemory(GraphMemory):
             official code); ``'epoch'``: all at once when the epoch ends (the paper as worded;
             holds a second bank). Defaults to ``'iteration'``.
         **kwargs: See :class:`GraphMemory`: feat_dim, num_neighbours, length,
-            backend, init, seed.
+            backend, init, seed, dtype.
 
     Example:
         >>> memory = PropagationMemory(feat_dim=2, num_neighbours=1, length=3)

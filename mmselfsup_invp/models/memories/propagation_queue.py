@@ -24,7 +24,7 @@ class PropagationQueue(RingMemory, GraphMemory):
     Args:
         **kwargs: See :class:`RingMemory`, length (a second key of an image would be a false
             negative of the first), and :class:`GraphMemory`: feat_dim, num_neighbours, backend,
-            init, seed.
+            init, seed, dtype.
     """
 
     samples: Tensor | None = None  # Of the keys queued last, for messages.

@@ -13,7 +13,7 @@ class RingMemory(FeatureMemory):
     Args:
         length (int): Slots; lowered to the size of the data set, beyond which two features of an
             image would stand in it. Defaults to 65536, as in MoCo.
-        **kwargs: See :class:`FeatureMemory`: feat_dim, init, seed.
+        **kwargs: See :class:`FeatureMemory`: feat_dim, init, seed, dtype.
     """
 
     def __init__(self, length: int = 65536, **kwargs) -> None:
@@ -51,6 +51,6 @@ class RingMemory(FeatureMemory):
             )
         slots = (self.pointer + torch.arange(len(key), device=key.device)) % len(self)
         finite = self._keep_finite(sample, key)
-        self.bank[slots] = torch.where(finite[:, None], key.to(self.bank), self.bank[slots])
+        self.bank[slots] = torch.where(finite[:, None], key.to(self.bank.dtype), self.bank[slots])
         self.pointer.copy_((self.pointer + len(key)) % len(self))
         return slots

@@ -1,0 +1,3 @@
+from .augmenting_data_preprocessor import AugmentingDataPreprocessor
+
+__all__ = ['AugmentingDataPreprocessor']
