@@ -24,6 +24,7 @@ from torch._subclasses.fake_tensor import (
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmselfsup_invp.models import InvPHead
+from mmselfsup_invp.ops import devices
 from mmselfsup_invp.structures import SampleBatch
 
 from .. import toy
@@ -183,6 +184,12 @@ def test_with_the_hook_of_mmengine_every_step_waits(images, tmp_path, waits):
     assert all('runtime_info_hook' in ''.join(found[step]) for step in range(6))
 
 
+@pytest.fixture
+def no_kernels(monkeypatch):
+    """No GPU is there to compile the Triton kernels for; tests of the operations watch those."""
+    monkeypatch.setattr(devices, 'fused_obstacle', lambda bank: 'there is no GPU behind it')
+
+
 def fake_step(name, **memory):
     """Losses of a step, and its update of the memories, on tensors that claim to be on a GPU.
 
@@ -219,16 +226,19 @@ def on_gpu(tensor):
     return torch.empty(tensor.shape, dtype=tensor.dtype, device='cuda')
 
 
+@pytest.mark.usefixtures('no_kernels')
 @pytest.mark.parametrize('name', NAMES)
 def test_a_step_on_a_gpu_needs_no_value(name):
     assert {value.device.type for value in fake_step(name).values()} == {'cuda'}
 
 
+@pytest.mark.usefixtures('no_kernels')
 @pytest.mark.parametrize('name', ['InvP', 'MomentumInvP', 'InterCLR'])
 def test_nor_with_a_bank_of_16_bits(name):
     assert {value.dtype for value in fake_step(name, dtype='float16').values()} == {torch.float32}
 
 
+@pytest.mark.usefixtures('no_kernels')
 @pytest.mark.parametrize('look', [lambda loss: loss.item(), lambda loss: loss[loss > 0]])
 def test_a_look_at_a_value_would_be_an_error_there(look, monkeypatch):
     forward = InvPHead.forward
