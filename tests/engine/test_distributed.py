@@ -1,22 +1,17 @@
 """Two processes on one machine: the same memory in both, and the same run as in one."""
 
-import os
 from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import distributed
-from torch.multiprocessing import spawn
 
 from mmselfsup_invp import ops
 from mmselfsup_invp.evaluation import extract_features
 
 from .. import toy
+from .processes import OPTIONS, run_ranks
 from .recording import Steps, Watch, ids_of, snapshot
-
-RANKS = 2
-WRAPPER = dict(type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False)
 
 
 def runner_of(
@@ -140,29 +135,16 @@ def features(images: Path) -> torch.Tensor:
     )
 
 
-def process(rank: int, images: Path, odd: Path, folder: Path) -> None:
-    """One of the processes: every scenario, its results saved for the tests."""
-    torch.set_num_threads(1)
-    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(RANKS))
-    # By hand, for the host's own start asks for a GPU.
-    distributed.init_process_group(
-        'gloo', init_method=f'file://{folder}/group', rank=rank, world_size=RANKS
-    )
-    options = dict(
-        launcher='pytorch',
-        env_cfg=dict(dist_cfg=dict(backend='gloo')),
-        model_wrapper_cfg=WRAPPER,
-    )
-    results = dict(
-        even=train(images, folder / 'even', 4, **options),
-        odd=train(odd, folder / 'odd', 4, **options),
-        bfloat16=train(images, folder / 'bfloat16', 4, dtype='bfloat16', **options),
-        queue=train(odd, folder / 'queue', 4, momentum=True, **options),
+def scenarios(folder: Path, images: Path, odd: Path) -> dict:
+    """What one of the processes trains and keeps for the tests."""
+    return dict(
+        even=train(images, folder / 'even', 4, **OPTIONS),
+        odd=train(odd, folder / 'odd', 4, **OPTIONS),
+        bfloat16=train(images, folder / 'bfloat16', 4, dtype='bfloat16', **OPTIONS),
+        queue=train(odd, folder / 'queue', 4, momentum=True, **OPTIONS),
         features=features(images),
-        clusters=train_clusters(odd, folder / 'clusters', **options),
+        clusters=train_clusters(odd, folder / 'clusters', **OPTIONS),
     )
-    torch.save(results, folder / f'{rank}.pth')
-    distributed.destroy_process_group()
 
 
 @pytest.fixture(scope='module')
@@ -173,9 +155,7 @@ def odd_images(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def ranks(images, odd_images, tmp_path_factory):
-    folder = tmp_path_factory.mktemp('ranks')
-    spawn(process, (images, odd_images, folder), nprocs=RANKS)
-    return [torch.load(folder / f'{rank}.pth', weights_only=False) for rank in range(RANKS)]
+    return run_ranks(scenarios, tmp_path_factory.mktemp('ranks'), images, odd_images)
 
 
 @pytest.mark.parametrize('scenario', ['even', 'odd', 'queue', 'bfloat16'])

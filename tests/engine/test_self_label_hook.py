@@ -1,11 +1,8 @@
-import os
 import random
 
 import numpy as np
 import pytest
 import torch
-from torch import distributed
-from torch.multiprocessing import spawn
 
 from mmselfsup_invp.engine import SelfLabelHook
 from mmselfsup_invp.engine.hooks import self_label_hook
@@ -13,6 +10,7 @@ from mmselfsup_invp.evaluation import cluster_agreement, collect_features, extra
 from mmselfsup_invp.ops import relabel_iterations, relabel_times, sinkhorn_labels
 
 from .. import toy
+from .processes import OPTIONS, run_ranks
 from .recording import Watch, ids_of, log_text, scalars
 
 DROPOUT = dict(neck=dict(hid_channels=(16,), dropout=0.5))
@@ -351,10 +349,8 @@ class TestErrors:
 
 # ---- two processes ----
 
-RANKS = 2
 # Statistics of a batch play no part.
 FROZEN = dict(backbone=dict(norm_eval=True))
-WRAPPER = dict(type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False)
 
 
 def scenario(images, work_dir, hook, **changes):
@@ -378,24 +374,12 @@ def embed(model, inputs):
     return model.embed(inputs[0])
 
 
-def process(rank, odd, folder):
-    torch.set_num_threads(1)
-    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(RANKS))
-    distributed.init_process_group(
-        'gloo', init_method=f'file://{folder}/group', rank=rank, world_size=RANKS
-    )
-    options = dict(
-        launcher='pytorch',
-        env_cfg=dict(dist_cfg=dict(backend='gloo')),
-        model_wrapper_cfg=WRAPPER,
-        train_dataloader=toy.loader(odd, views=toy.VIEWS, batch_size=4),
-    )
-    results = dict(
+def scenarios(folder, odd):
+    options = dict(**OPTIONS, train_dataloader=toy.loader(odd, views=toy.VIEWS, batch_size=4))
+    return dict(
         train=scenario(odd, folder / 'train', {}, model=DROPOUT, **options),
         eval=scenario(odd, folder / 'eval', eval_mode(odd), model=FROZEN, **options),
     )
-    torch.save(results, folder / f'{rank}.pth')
-    distributed.destroy_process_group()
 
 
 @pytest.fixture(scope='module')
@@ -406,9 +390,7 @@ def odd_images(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def ranks(odd_images, tmp_path_factory):
-    folder = tmp_path_factory.mktemp('ranks')
-    spawn(process, (odd_images, folder), nprocs=RANKS)
-    return [torch.load(folder / f'{rank}.pth', weights_only=False) for rank in range(RANKS)]
+    return run_ranks(scenarios, tmp_path_factory.mktemp('ranks'), odd_images)
 
 
 @pytest.mark.parametrize('mode', ['train', 'eval'])
