@@ -88,7 +88,7 @@ class PropagationMemory(GraphMemory):
         sample, feature, neighbours = gather_ranks(*self.staged)
         self.staged = None
         first = first_of_equal(sample)
-        take = self._keep_finite if self.keyed else self.write
+        take = self.keep_finite if self.keyed else self.write
         finite = take(sample, feature[first])
         self.keyed = False
         if link:
