@@ -209,6 +209,17 @@ def test_few_labels_are_drawn_from_each_class(root):
         FewLabels(**options, fraction=0)
 
 
+@pytest.mark.parametrize(('fraction', 'drawn'), [(0.01, [8, 13]), (0.1, [74, 130])])
+def test_the_share_of_a_class_is_rounded_up(tmp_path, fraction, drawn):
+    """Golden values: the smallest class of ImageNet, and the largest."""
+    classes = [f'{number}.png 0\n' for number in range(732)]
+    classes += [f'{number}.png 1\n' for number in range(1300)]
+    (tmp_path / 'all.txt').write_text(''.join(classes))
+    few = FewLabels(data_root=str(tmp_path), ann_file='all.txt', fraction=fraction)
+    labels = [few.get_data_info(row)['gt_label'] for row in range(len(few))]
+    assert [labels.count(0), labels.count(1)] == drawn
+
+
 def test_results_are_written_and_listed(root, backbone, tmp_path):
     job, outcome = run(training(root, epochs=1), backbone, tmp_path / 'toy')
     write_outcome(tmp_path / 'toy.json', job, outcome)

@@ -130,3 +130,8 @@ def test_half_precision_is_widened():
 def test_wrong_options_are_named(options, message):
     with pytest.raises(ValueError, match=message):
         margin_logit(torch.zeros(1), **{'margin': 0.1, **options})
+
+
+def test_positives_and_negatives_have_to_fit():
+    with pytest.raises(ValueError, match=r'positive has the shape \(1,\) where \(2,\) is needed'):
+        margin_nce(torch.zeros(1), torch.zeros(2, 3), 0.1)

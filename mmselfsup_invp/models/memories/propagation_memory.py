@@ -52,6 +52,7 @@ class PropagationMemory(GraphMemory):
             self.register_buffer('next_bank', self.bank.clone())
 
     def resize(self, length: int) -> None:
+        """Give the memory ``length`` new rows."""
         super().resize(length)
         if 'next_bank' in self._buffers:
             self.next_bank = self.bank.clone()
