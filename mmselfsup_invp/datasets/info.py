@@ -1,6 +1,7 @@
 """What a run needs to know of a data set: how many rows a bank takes, and the labels, if any."""
 
 from collections.abc import Sequence
+from operator import index
 
 import torch
 from mmengine.dataset import BaseDataset, ClassBalancedDataset, ConcatDataset, RepeatDataset
@@ -40,10 +41,16 @@ def num_images(dataset: object) -> int:
 
 
 def image_labels(dataset: object) -> Tensor | None:
-    """Labels of the images by ``sample_idx``, int64, shape ``(N,)``; None where there are none."""
+    """Labels of the images by ``sample_idx``, int64, shape ``(N,)``.
+
+    None unless every image has one label that is a number; a multi-label image has a list.
+    """
     source = _source(dataset)
-    infos = (source.get_data_info(index) for index in range(len(source)))
-    labels = [int(info.get('gt_label', -1)) for info in infos]
+    found = [source.get_data_info(row).get('gt_label', -1) for row in range(len(source))]
+    try:
+        labels = [index(label) for label in found]
+    except TypeError:  # A list, a dict or a name is no whole number.
+        return None
     return torch.tensor(labels) if labels and min(labels) >= 0 else None
 
 

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 from mmengine.dataset import BaseDataset, ClassBalancedDataset, ConcatDataset, RepeatDataset
@@ -51,6 +52,20 @@ def test_repeats_of_a_wrapper_are_the_same_images(wrapper, options):
 @pytest.mark.parametrize('labels', [[None, None], [-1, -1], [0, -1], [1, None]])
 def test_without_a_label_for_every_image_there_are_none(labels):
     assert image_labels(Listed(labels)) is None
+
+
+@pytest.mark.parametrize(
+    'labels',
+    [[[0, 2], [1]], [[0], [1]], [0, [1]], [dict(colour=0), dict(colour=1)], ['cat', 'dog']],
+)
+def test_without_one_number_an_image_there_are_none(labels):
+    assert image_labels(Listed(labels)) is None
+
+
+@pytest.mark.parametrize('form', [int, np.int64, np.array, torch.tensor])
+def test_a_label_may_be_any_whole_number(form):
+    found = image_labels(Listed([form(label) for label in LABELS]))
+    assert found.dtype == torch.int64 and found.tolist() == LABELS
 
 
 @pytest.mark.parametrize('look', [num_images, image_labels])

@@ -257,8 +257,9 @@ class TestLog:
             assert 0 <= found['sela/entropy'] <= 1 and 0 <= found['sela/error'] <= 0.01
         assert 'Labelled 24 images anew' in log_text(tmp_path)
 
-    def test_without_true_labels(self, images, tmp_path):
-        loader = toy.loader(images, views=toy.VIEWS, ann_file='meta/unlabelled.txt')
+    @pytest.mark.parametrize('ann_file', toy.NOT_ONE_LABEL)
+    def test_without_true_labels(self, images, tmp_path, ann_file):
+        loader = toy.loader(images, views=toy.VIEWS, ann_file=ann_file)
         train(images, tmp_path, epochs=1, train_dataloader=loader)
         (first, *_) = scalars(tmp_path, 'sela').values()
         assert 'sela/cost' in first and not {'sela/nmi', 'sela/ari'} & set(first)
