@@ -32,12 +32,18 @@ def num_images(dataset: object) -> int:
     """
     source = _source(dataset)
     if not len(source):
-        where = getattr(source, 'ann_file', '') or getattr(source, 'img_prefix', '')
-        raise ValueError(
-            f'The data set {type(source).__name__} holds no image. Look at data_root, ann_file and '
-            f'data_prefix of its config{f" ({where})" if where else ""}.'
-        )
+        raise no_image(source)
     return len(source)
+
+
+def no_image(dataset: object) -> ValueError:
+    """The error of an empty data set: its type, and the list and folders it was to read."""
+    folders = getattr(dataset, 'data_prefix', {}).values()
+    places = ', '.join(filter(None, [getattr(dataset, 'ann_file', ''), *folders]))
+    return ValueError(
+        f'The data set {type(dataset).__name__} holds no image. Look at data_root, ann_file and '
+        f'data_prefix of its config{f" ({places})" if places else ""}.'
+    )
 
 
 def image_labels(dataset: object) -> Tensor | None:

@@ -308,7 +308,7 @@ class TestWrongData:
     def test_an_empty_data_set_is_refused(self, images, tmp_path):
         (tmp_path / 'none.txt').touch()
         loader = toy.loader(images, ann_file=str(tmp_path / 'none.txt'))
-        loader['dataset']['type'] = 'mmcls.CustomDataset'
+        loader['dataset'].update(type='mmcls.CustomDataset', serialize_data=True)
         with pytest.raises(ValueError, match='CustomDataset holds no image'):
             train(images, tmp_path / 'work', train_dataloader=loader)
 
