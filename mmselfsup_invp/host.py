@@ -5,6 +5,7 @@ once on import, may be applied again without harm, and does nothing where it is 
 """
 
 from collections.abc import Callable, Iterable
+from functools import wraps
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -38,6 +39,8 @@ def prepare() -> None:
     drop_missing_registry_locations()
     allow_checkpoint_types()
     announce_configs()
+    name_empty_data_sets()
+    name_faulty_lists()
 
 
 def check_versions(installed: Callable[[str], str | None] | None = None) -> None:
@@ -137,3 +140,59 @@ def announce_configs() -> None:
     from mmengine.config import utils
 
     utils.MODULE2PACKAGE.setdefault('mmselfsup_invp', 'mmselfsup_invp')
+
+
+def name_empty_data_sets() -> None:
+    """Let an empty data set say so, and where it looked.
+
+    MMEngine's end in "need at least one array to concatenate" (open-mmlab/mmsegmentation issue
+    3576), long before a hook could count the images.
+    """
+    from mmengine.dataset import BaseDataset
+
+    BaseDataset._serialize_data = _mended(BaseDataset._serialize_data, _serialise_some)
+
+
+def _serialise_some(serialise: Callable, dataset: object) -> tuple:
+    from .datasets.info import no_image
+
+    if not dataset.data_list:
+        raise no_image(dataset)
+    return serialise(dataset)
+
+
+def name_faulty_lists() -> None:
+    """Let the data sets of image lists name a list that they cannot read.
+
+    MMSelfSup's ``ImageList`` ends in "list index out of range" at an empty list or a blank line,
+    MMClassification's ``CustomDataset`` in "not enough values to unpack" (neither reported).
+    """
+    from mmcls.datasets import CustomDataset
+    from mmselfsup.datasets import ImageList
+
+    for dataset in (CustomDataset, ImageList):
+        dataset.load_data_list = _mended(dataset.load_data_list, _load_named)
+
+
+def _load_named(load: Callable, dataset: object) -> list[dict]:
+    from mmengine.fileio import list_from_file
+
+    try:
+        return load(dataset)
+    except (IndexError, ValueError) as error:
+        if not dataset.ann_file:
+            raise
+        if not any(map(str.strip, list_from_file(dataset.ann_file))):
+            return []  # Which is named where the images are counted.
+        raise ValueError(
+            f'{type(dataset).__name__} cannot read the list {dataset.ann_file} ({error}). Look for '
+            'a blank line, a missing label or a blank in a name; images without labels, with any '
+            "names, are read by type='ImageFiles'."
+        ) from error
+
+
+def _mended(method: Callable, mend: Callable) -> Callable:
+    """Wrap a method once: ``mend`` is given the method and its object."""
+    if hasattr(method, '__wrapped__'):
+        return method
+    return wraps(method)(lambda self: mend(method, self))

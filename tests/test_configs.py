@@ -262,10 +262,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ('imagenet', 'cifar10', 'cifar100', 'svhn', 'digits'):
         (root / 'data' / name).symlink_to('images')
 
-    unlabelled = root / 'data/custom/meta/train.txt'
-    unlabelled.parent.mkdir(parents=True)
-    lines = (images / 'meta/train.txt').read_text().splitlines()
-    unlabelled.write_text(''.join(f'{line.split()[0]}\n' for line in lines))
+    (root / 'data/custom').mkdir()
     (root / 'data/custom/train').symlink_to('../images/train')
     return root
 

@@ -1,20 +1,26 @@
 """The mends of the host toolbox."""
 
 import re
+import sys
 from pathlib import Path
 from pickle import UnpicklingError
 
 import numpy as np
 import pytest
 import torch
+from mmcls.datasets import CustomDataset
 from mmengine.config import Config
 from mmengine.config import utils as config_utils
+from mmengine.dataset import BaseDataset
 from mmengine.logging import HistoryBuffer, MessageHub
 from mmengine.registry import DefaultScope, Registry
 from mmselfsup import registry as host_registry
+from mmselfsup.datasets import ImageList
 from packaging.version import Version
 
 from mmselfsup_invp import host
+
+from . import toy
 
 ROOT = Path(__file__).resolve().parent.parent
 TESTED = {package: tested for package, (_, _, tested) in host.SUPPORTED.items()}
@@ -237,12 +243,81 @@ class TestConfigs:
         assert Config.fromfile(heir[0]).work_dir == 'mine'
 
 
+class TestDataSets:
+    @pytest.fixture
+    def read(self, images, tmp_path):
+        """Read the images from a list with this content."""
+
+        def read(dataset, content):
+            (tmp_path / 'list.txt').write_text(content)
+            return toy.build_dataset(
+                dict(
+                    type=dataset,
+                    data_root=str(images),
+                    ann_file=str(tmp_path / 'list.txt'),
+                    data_prefix='train',
+                )
+            )
+
+        return read
+
+    @pytest.mark.parametrize(
+        ('method', 'dataset', 'content', 'fault'),
+        [
+            (BaseDataset._serialize_data, 'mmcls.ImageNet', '', 'need at least one array'),
+            (ImageList.load_data_list, 'ImageList', '', 'list index out of range'),
+            (ImageList.load_data_list, 'ImageList', 'a.png\n\n', 'list index out of range'),
+            (CustomDataset.load_data_list, 'mmcls.CustomDataset', 'a.png\n', 'not enough values'),
+        ],
+    )
+    def test_the_faults_are_there(self, read, monkeypatch, method, dataset, content, fault):
+        owner = getattr(sys.modules[method.__module__], method.__qualname__.partition('.')[0])
+        monkeypatch.setattr(owner, method.__name__, method.__wrapped__)
+        with pytest.raises((IndexError, ValueError), match=fault):
+            read(dataset, content)
+
+    @pytest.mark.parametrize(
+        ('dataset', 'content'),
+        [
+            ('ImageList', '000.png 0\n\n001.png 1\n'),
+            ('ImageList', '000.png 0\n001.png\n'),
+            ('ImageList', '000.png\n\n001.png\n'),
+            ('ImageList', 'my cat.png\n'),
+            ('mmcls.CustomDataset', '000.png 0\n\n'),
+            ('mmcls.CustomDataset', '000.png\n'),
+            ('mmcls.ImageNet', 'my cat.png\n'),
+        ],
+    )
+    def test_a_list_that_cannot_be_read_is_named(self, read, dataset, content):
+        name = dataset.rpartition('.')[2]
+        with pytest.raises(ValueError, match=rf'{name} cannot read .*/list\.txt \(.*blank line'):
+            read(dataset, content)
+
+    @pytest.mark.parametrize('dataset', ['ImageList', 'mmcls.CustomDataset'])
+    def test_other_lists_are_read_as_before(self, read, dataset):
+        images = read(dataset, '000.png 0\n001.png 1\n')
+        assert [images.get_data_info(row)['gt_label'] for row in (0, 1)] == [0, 1]
+
+    def test_a_missing_list_is_not_hidden(self, images):
+        with pytest.raises(FileNotFoundError, match='nowhere.txt'):
+            toy.build_dataset(dict(type='mmcls.CustomDataset', ann_file='nowhere.txt'))
+
+    def test_an_error_without_a_list_is_not_hidden(self, images):
+        class Odd(CustomDataset):
+            def _find_samples(self):
+                raise ValueError('odd')
+
+        with pytest.raises(ValueError, match='^odd$'):
+            Odd(data_root=str(images))
+
+
 def test_preparing_again_changes_nothing():
     def state():
         return (
             {name: list(getattr(host_registry, name)._locations) for name in host_registry.__all__},
             len(getattr(torch.serialization, 'get_safe_globals', list)()),
             dict(config_utils.MODULE2PACKAGE),
+            (BaseDataset._serialize_data, CustomDataset.load_data_list, ImageList.load_data_list),
         )
 
     before = state()

@@ -1,6 +1,7 @@
 """A data set, a network and a runner small enough to train in a test."""
 
 import copy
+import json
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -58,7 +59,17 @@ def image_folder(root: Path, images: int = 24, classes: int = 3, seed: int = 0) 
         (root / 'meta' / f'{split}.txt').write_text(''.join(lines))
     bare = [f'{line.split()[0]}\n' for line in (root / 'meta' / 'train.txt').open()]
     (root / 'meta' / 'unlabelled.txt').write_text(''.join(bare))
+    several = [
+        dict(img_path=line.strip(), gt_label=[*range(number % classes + 1)])
+        for number, line in enumerate(bare)
+    ]
+    text = json.dumps(dict(metainfo={}, data_list=several))
+    (root / 'meta' / 'several.json').write_text(text)
     return root
+
+
+# Lists of the training images without a label, and with one to three.
+NOT_ONE_LABEL = ['meta/unlabelled.txt', 'meta/several.json']
 
 
 def model_config(name: str = 'InvP', **changes: Any) -> dict:
@@ -148,7 +159,11 @@ def loader(
     num_workers: int = 0,
     ann_file: str | None = None,
 ) -> dict:
-    """Config of a loader: shuffled and augmented with views, else neither."""
+    """Config of a loader: shuffled and augmented with views, else neither.
+
+    A list in JSON is one of a multi-label data set.
+    """
+    ann_file = ann_file or f'meta/{split}.txt'
     pipeline = [
         dict(type='LoadImage'),
         dict(type='PackSelfSupInputs', algorithm_keys=['sample_idx'], meta_keys=['img_path']),
@@ -162,9 +177,9 @@ def loader(
         sampler=dict(type='DefaultSampler', shuffle=bool(views)),
         collate_fn=dict(type='mmselfsup_invp.default_collate'),
         dataset=dict(
-            type='ImageList',
+            type='mmcls.MultiLabelDataset' if ann_file.endswith('.json') else 'ImageList',
             data_root=str(root),
-            ann_file=ann_file or f'meta/{split}.txt',
+            ann_file=ann_file,
             data_prefix=split,
             pipeline=pipeline,
             serialize_data=False,  # Which would collect garbage, for a second.

@@ -1,7 +1,6 @@
-# InvP on your own images, without labels. Put them into data/custom/train, in folders or not, and
-# list them in data/custom/meta/train.txt, one path below train/ a line. Everything that depends on
-# their number is taken from the list. The recipe is that of ImageNet with the MLP neck; 200 epochs
-# are our choice. docs/en/own_data.md says more.
+# InvP on your own images, without labels. Put them into data/custom/train, in folders or not.
+# Everything that depends on their number is taken from what is found there. The recipe is that of
+# ImageNet with the MLP neck; 200 epochs are our choice. docs/en/own_data.md says more.
 _base_ = [
     '../_base_/models/invp_resnet50-mlp.py',
     '../_base_/datasets/imagenet_invp.py',
@@ -10,7 +9,14 @@ _base_ = [
 ]
 
 data_root = 'data/custom/'
-train_dataloader = dict(dataset=dict(type='ImageList', data_root=data_root))
+train_dataloader = dict(
+    dataset=dict(
+        type='ImageFiles',
+        data_root=data_root,
+        data_prefix=dict(img_path='train'),
+        ann_file='',  # All images of the folder; or a list of them, one path a line.
+    )
+)
 
 param_scheduler = [dict(type='CosineAnnealingLR', T_max=200, by_epoch=True, begin=0, end=200)]
 train_cfg = dict(max_epochs=200)

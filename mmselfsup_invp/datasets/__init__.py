@@ -1,10 +1,12 @@
 from .few_labels import FewLabels
+from .image_files import ImageFiles
 from .info import image_labels, label_vector, num_images
 from .transforms import AugmentedViews, LoadImage, PILGaussianBlur
 
 __all__ = [
     'AugmentedViews',
     'FewLabels',
+    'ImageFiles',
     'LoadImage',
     'PILGaussianBlur',
     'image_labels',

@@ -1,4 +1,5 @@
 import math
+from itertools import chain
 
 import numpy as np
 from mmcls.datasets import CustomDataset
@@ -34,7 +35,7 @@ class FewLabels(CustomDataset):
         labels = np.array([image['gt_label'] for image in images])
         random = np.random.default_rng(self.seed)
         chosen = [self._draw(np.flatnonzero(labels == own), random) for own in np.unique(labels)]
-        return [images[index] for index in np.sort(np.concatenate(chosen))]
+        return [images[row] for row in sorted(chain.from_iterable(chosen))]
 
     def _draw(self, rows: np.ndarray, random: np.random.Generator) -> np.ndarray:
         return random.choice(rows, math.ceil(self.fraction * len(rows)), replace=False)

@@ -1,6 +1,7 @@
 """What a run needs to know of a data set: how many rows a bank takes, and the labels, if any."""
 
 from collections.abc import Sequence
+from operator import index
 
 import torch
 from mmengine.dataset import BaseDataset, ClassBalancedDataset, ConcatDataset, RepeatDataset
@@ -31,19 +32,31 @@ def num_images(dataset: object) -> int:
     """
     source = _source(dataset)
     if not len(source):
-        where = getattr(source, 'ann_file', '') or getattr(source, 'img_prefix', '')
-        raise ValueError(
-            f'The data set {type(source).__name__} holds no image. Look at data_root, ann_file and '
-            f'data_prefix of its config{f" ({where})" if where else ""}.'
-        )
+        raise no_image(source)
     return len(source)
 
 
+def no_image(dataset: object) -> ValueError:
+    """The error of an empty data set: its type, and the list and folders it was to read."""
+    folders = getattr(dataset, 'data_prefix', {}).values()
+    places = ', '.join(filter(None, [getattr(dataset, 'ann_file', ''), *folders]))
+    return ValueError(
+        f'The data set {type(dataset).__name__} holds no image. Look at data_root, ann_file and '
+        f'data_prefix of its config{f" ({places})" if places else ""}.'
+    )
+
+
 def image_labels(dataset: object) -> Tensor | None:
-    """Labels of the images by ``sample_idx``, int64, shape ``(N,)``; None where there are none."""
+    """Labels of the images by ``sample_idx``, int64, shape ``(N,)``.
+
+    None unless every image has one label that is a number; a multi-label image has a list.
+    """
     source = _source(dataset)
-    infos = (source.get_data_info(index) for index in range(len(source)))
-    labels = [int(info.get('gt_label', -1)) for info in infos]
+    found = [source.get_data_info(row).get('gt_label', -1) for row in range(len(source))]
+    try:
+        labels = [index(label) for label in found]
+    except TypeError:  # A list, a dict or a name is no whole number.
+        return None
     return torch.tensor(labels) if labels and min(labels) >= 0 else None
 
 

@@ -1,3 +1,6 @@
+import re
+
+import numpy as np
 import pytest
 import torch
 from mmengine.dataset import BaseDataset, ClassBalancedDataset, ConcatDataset, RepeatDataset
@@ -53,6 +56,20 @@ def test_without_a_label_for_every_image_there_are_none(labels):
     assert image_labels(Listed(labels)) is None
 
 
+@pytest.mark.parametrize(
+    'labels',
+    [[[0, 2], [1]], [[0], [1]], [0, [1]], [dict(colour=0), dict(colour=1)], ['cat', 'dog']],
+)
+def test_without_one_number_an_image_there_are_none(labels):
+    assert image_labels(Listed(labels)) is None
+
+
+@pytest.mark.parametrize('form', [int, np.int64, np.array, torch.tensor])
+def test_a_label_may_be_any_whole_number(form):
+    found = image_labels(Listed([form(label) for label in LABELS]))
+    assert found.dtype == torch.int64 and found.tolist() == LABELS
+
+
 @pytest.mark.parametrize('look', [num_images, image_labels])
 def test_joined_data_sets_are_refused(look):
     joined = ConcatDataset([Listed(LABELS), Listed(LABELS)])
@@ -65,13 +82,30 @@ def test_an_empty_data_set_is_refused():
         num_images(Listed([]))
 
 
-def test_an_empty_annotation_file_is_named(images, tmp_path):
-    (tmp_path / 'none.txt').touch()
-    config = toy.loader(images, ann_file=str(tmp_path / 'none.txt'))
-    config['dataset']['type'] = 'mmcls.CustomDataset'
-    dataset = toy.build_dataset(config['dataset'])
-    with pytest.raises(ValueError, match=r'CustomDataset holds no image.*none\.txt'):
-        num_images(dataset)
+@pytest.mark.parametrize('serialize_data', [True, False])
+@pytest.mark.parametrize(
+    ('type', 'content'),
+    [
+        ('mmcls.CustomDataset', ''),
+        ('mmcls.CustomDataset', ' \n\n'),
+        ('mmcls.ImageNet', ''),
+        ('mmcls.MultiLabelDataset', '{"metainfo": {}, "data_list": []}'),
+        ('ImageList', ''),
+        ('ImageList', '\n'),
+        ('FewLabels', ''),
+    ],
+)
+def test_an_empty_annotation_file_is_named(images, tmp_path, type, content, serialize_data):
+    suffix = 'json' if content.startswith('{') else 'txt'
+    (tmp_path / f'none.{suffix}').write_text(content)
+    config = toy.loader(images, ann_file=str(tmp_path / f'none.{suffix}'))['dataset']
+    config.update(type=type, serialize_data=serialize_data)
+    if type == 'FewLabels':
+        config['fraction'] = 0.5
+    name = type.rpartition('.')[2]
+    places = re.escape(f'({tmp_path}/none.{suffix}, {images}/train)')
+    with pytest.raises(ValueError, match=rf'^The data set {name} holds no image\..*{places}'):
+        num_images(toy.build_dataset(config))
 
 
 def test_labels_of_an_image_list(images):

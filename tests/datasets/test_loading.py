@@ -62,5 +62,5 @@ def assert_named(path, cause=''):
         LoadImage()(dict(img_path=str(path), sample_idx=0))
     message = str(raised.value)
     assert message.startswith(f'Cannot read the image {path} (') and cause in message
-    assert 'take it out of the annotation file' in message
+    assert 'take it out of the folder, or its line out of the list' in message
     assert type(raised.value).__name__ == 'UnreadableImage'

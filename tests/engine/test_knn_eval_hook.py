@@ -160,19 +160,18 @@ def test_nothing_is_left_behind(images, tmp_path):
     assert tensors() == before
 
 
+@pytest.mark.parametrize('ann_file', toy.NOT_ONE_LABEL)
 @pytest.mark.parametrize('unlabelled', ['gallery', 'queries'])
-def test_without_labels_it_says_so_once(images, tmp_path, unlabelled):
+def test_without_labels_it_says_so_once(images, tmp_path, unlabelled, ann_file):
     config = hook_config(images, 'bank')
     changes = {}
     if unlabelled == 'gallery':
-        changes['train_dataloader'] = toy.loader(
-            images, views=toy.VIEWS, ann_file='meta/unlabelled.txt'
-        )
+        changes['train_dataloader'] = toy.loader(images, views=toy.VIEWS, ann_file=ann_file)
     else:
-        config['query_dataloader'] = toy.loader(images, 'train', ann_file='meta/unlabelled.txt')
+        config['query_dataloader'] = toy.loader(images, 'train', ann_file=ann_file)
     runner_of(images, tmp_path, 3, config, **changes).train()
     assert scalars(tmp_path, 'knn') == {}
-    assert log_text(tmp_path).count('kNN evaluation needs labels; the data set has none') == 1
+    assert log_text(tmp_path).count('kNN evaluation needs one label for each image') == 1
 
 
 def test_a_queue_is_no_gallery(images, tmp_path):

@@ -237,8 +237,9 @@ class TestHealth:
             for name, value in cluster_agreement(labels, truth).items():
                 assert figures[epoch][f'clusters/{name}'] == pytest.approx(value)
 
-    def test_without_labels_there_is_no_agreement(self, images, tmp_path):
-        loader = toy.loader(images, views=toy.VIEWS, ann_file='meta/unlabelled.txt')
+    @pytest.mark.parametrize('ann_file', toy.NOT_ONE_LABEL)
+    def test_without_labels_there_is_no_agreement(self, images, tmp_path, ann_file):
+        loader = toy.loader(images, views=toy.VIEWS, ann_file=ann_file)
         train(images, tmp_path, epochs=1, changes=dict(train_dataloader=loader))
         figures = scalars(tmp_path, 'clusters')
         assert list(figures) == [1] and 'clusters/nmi' not in figures[1]

@@ -213,8 +213,9 @@ class TestHealth:
         train(images, tmp_path, epochs=3, hook=dict(health_interval=interval))
         assert list(scalars(tmp_path, 'graph')) == epochs
 
-    def test_without_labels_there_is_no_purity(self, images, tmp_path):
-        loader = toy.loader(images, views=toy.VIEWS, ann_file='meta/unlabelled.txt')
+    @pytest.mark.parametrize('ann_file', toy.NOT_ONE_LABEL)
+    def test_without_labels_there_is_no_purity(self, images, tmp_path, ann_file):
+        loader = toy.loader(images, views=toy.VIEWS, ann_file=ann_file)
         train(images, tmp_path, epochs=1, train_dataloader=loader)
         figures = scalars(tmp_path, 'graph')[1]
         assert set(figures) == {f'graph/{name}' for name in self.NAMES[:5]}
@@ -307,7 +308,7 @@ class TestWrongData:
     def test_an_empty_data_set_is_refused(self, images, tmp_path):
         (tmp_path / 'none.txt').touch()
         loader = toy.loader(images, ann_file=str(tmp_path / 'none.txt'))
-        loader['dataset']['type'] = 'mmcls.CustomDataset'
+        loader['dataset'].update(type='mmcls.CustomDataset', serialize_data=True)
         with pytest.raises(ValueError, match='CustomDataset holds no image'):
             train(images, tmp_path / 'work', train_dataloader=loader)
 

@@ -259,8 +259,9 @@ class TestLog:
         text = log_text(tmp_path)
         assert 'Labelled 24 images anew' in text and 'Iter(sela) [5]  change_ratio' in text
 
-    def test_without_true_labels(self, images, tmp_path):
-        loader = toy.loader(images, views=toy.VIEWS, ann_file='meta/unlabelled.txt')
+    @pytest.mark.parametrize('ann_file', toy.NOT_ONE_LABEL)
+    def test_without_true_labels(self, images, tmp_path, ann_file):
+        loader = toy.loader(images, views=toy.VIEWS, ann_file=ann_file)
         train(images, tmp_path, epochs=1, train_dataloader=loader)
         (first, *_) = scalars(tmp_path, 'sela').values()
         assert 'sela/cost' in first and not {'sela/nmi', 'sela/ari'} & set(first)

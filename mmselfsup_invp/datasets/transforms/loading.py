@@ -25,5 +25,5 @@ class LoadImage(LoadImageFromFile):
         except Exception as error:
             raise UnreadableImage(
                 f'Cannot read the image {path} ({type(error).__name__}: {error}). Restore the '
-                'file, or take it out of the annotation file.'
+                'file, or take it out of the folder, or its line out of the list.'
             ) from error

@@ -104,7 +104,10 @@ class KNNEvalHook(Hook):
             self._labels = tuple(map(image_labels, datasets))
         query_label, gallery_label = self._labels
         if query_label is None or gallery_label is None:
-            runner.logger.warning('kNN evaluation needs labels; the data set has none.')
+            runner.logger.warning(
+                'kNN evaluation needs one label for each image, of the queries and of the training '
+                'images; it is left out.'
+            )
             return {}
         figures = {}
         for name in self.galleries:

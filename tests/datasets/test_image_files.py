@@ -1,0 +1,199 @@
+import os
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from mmselfsup.registry import DATASETS
+
+from mmselfsup_invp.datasets import ImageFiles, image_labels, num_images
+
+from .. import toy
+
+NAMES = [
+    '1.png',
+    'B/a cat.JPG',
+    'B/deep/er/é.jpeg',
+    'a b/ leading.Tiff',
+    'a b/2.webp',
+    'a b/10.png',
+]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Images, none of them real, and what is none."""
+    others = ['notes.txt', 'png', 'B/.hidden.png', '.cache/1.png', 'a b/1.png.part']
+    for name in [*NAMES, *others]:
+        path = tmp_path / 'my data/train' / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    return tmp_path / 'my data'
+
+
+def names_of(dataset, folder):
+    paths = [dataset.get_data_info(row)['img_path'] for row in range(len(dataset))]
+    return [os.path.relpath(path, folder) for path in paths]
+
+
+def listed(folder, content, **options):
+    (folder / 'list.txt').write_bytes(content)
+    return ImageFiles('list.txt', data_root=str(folder), data_prefix='train', **options)
+
+
+class TestFolder:
+    def test_all_images_are_found_in_order(self, folder):
+        images = ImageFiles(data_root=str(folder), data_prefix='train')
+        assert names_of(images, folder / 'train') == sorted(NAMES)
+        assert images.get_data_info(3)['sample_idx'] == 3
+        assert num_images(images) == 6 and image_labels(images) is None
+
+    def test_the_order_is_not_that_of_the_file_system(self, folder, monkeypatch):
+        walk = os.walk
+
+        def backwards(*args, **options):
+            for path, folders, names in walk(*args, **options):
+                folders.sort(reverse=True)
+                yield path, folders, sorted(names, reverse=True)
+
+        monkeypatch.setattr(os, 'walk', backwards)
+        images = ImageFiles(data_root=str(folder), data_prefix='train')
+        assert names_of(images, folder / 'train') == sorted(NAMES)
+
+    @pytest.mark.parametrize(
+        'where',
+        [
+            lambda root: dict(data_root=f'{root}/train'),
+            lambda root: dict(data_prefix=f'{root}/train'),
+            lambda root: dict(data_root=f'{root}/', data_prefix=dict(img_path='train/')),
+        ],
+    )
+    def test_the_folder_may_be_given_in_any_way(self, folder, where):
+        assert names_of(ImageFiles(**where(folder)), folder / 'train') == sorted(NAMES)
+
+    def test_links_are_followed(self, folder):
+        (folder / 'linked').mkdir()
+        (folder / 'linked/group').symlink_to(folder / 'train/B')
+        (folder / 'linked/one.png').symlink_to(folder / 'train/1.png')
+        images = ImageFiles(data_root=str(folder), data_prefix='linked')
+        expected = ['group/a cat.JPG', 'group/deep/er/é.jpeg', 'one.png']
+        assert names_of(images, folder / 'linked') == expected
+
+    def test_other_extensions(self, folder):
+        images = ImageFiles(data_root=str(folder), data_prefix='train', extensions=['.PART'])
+        assert names_of(images, folder / 'train') == ['a b/1.png.part']
+
+    @pytest.mark.parametrize('prefix', ['tain', 'train/1.png'])
+    def test_a_missing_folder_is_named(self, folder, prefix):
+        message = rf'^There is no folder .*{prefix}.*data_root and data_prefix'
+        with pytest.raises(FileNotFoundError, match=message):
+            ImageFiles(data_root=str(folder), data_prefix=prefix)
+
+    def test_no_folder_at_all(self):
+        with pytest.raises(FileNotFoundError, match="no folder ''.*data_root and data_prefix"):
+            ImageFiles()
+
+    def test_an_empty_folder_is_named(self, tmp_path):
+        (tmp_path / 'notes.txt').touch()
+        places = re.escape(f'ImageFiles holds no image: no name below {tmp_path}/ ends in .jpg, ')
+        with pytest.raises(ValueError, match=f'{places}.*data_root.*or set extensions'):
+            ImageFiles(data_root=str(tmp_path))
+
+    def test_a_folder_that_cannot_be_read_is_not_left_out(self, folder, monkeypatch):
+        scandir = os.scandir
+
+        def refuse(path):
+            if str(path).endswith('deep'):
+                raise PermissionError(13, 'Permission denied', str(path))
+            return scandir(path)
+
+        monkeypatch.setattr(os, 'scandir', refuse)
+        with pytest.raises(PermissionError, match='B/deep'):
+            ImageFiles(data_root=str(folder), data_prefix='train')
+
+
+class TestList:
+    def test_its_order_is_kept(self, folder):
+        images = listed(folder, b'B/a cat.JPG\n./1.png\na b/10.png\n')
+        assert names_of(images, folder / 'train') == ['B/a cat.JPG', '1.png', 'a b/10.png']
+        assert image_labels(images) is None
+
+    @pytest.mark.parametrize(
+        'content',
+        [
+            b'1.png\r\na b/10.png\r\n',
+            b'\xef\xbb\xbf1.png\na b/10.png',
+            b'\n1.png\n\n \na b/10.png\n\r\n\n',
+            b'1.png \na b/10.png\t\n',
+        ],
+    )
+    def test_blank_lines_and_other_line_ends(self, folder, content):
+        assert names_of(listed(folder, content), folder / 'train') == ['1.png', 'a b/10.png']
+
+    def test_names_need_be_neither_utf8_nor_known(self, folder):
+        path = os.fsencode(folder / 'train') + b'/caf\xe9'
+        Path(os.fsdecode(path)).touch()
+        found = listed(folder, b'caf\xe9\n').get_data_info(0)['img_path']
+        assert os.path.exists(found) and os.fsencode(found) == path
+
+    def test_a_missing_list_is_named(self, folder):
+        message = r"^There is no list .*my data/meta\.txt\..*ann_file=''.*below .*my data/train"
+        with pytest.raises(FileNotFoundError, match=message):
+            ImageFiles('meta.txt', data_root=str(folder), data_prefix='train')
+
+    def test_an_empty_list_is_named(self, folder):
+        with pytest.raises(ValueError, match=r'ImageFiles holds no image\..*my data/list\.txt'):
+            listed(folder, b'\n\n')
+
+
+@pytest.mark.parametrize(
+    'name', ['ImageFiles', 'mmselfsup.ImageFiles', 'mmselfsup_invp.ImageFiles']
+)
+def test_a_config_finds_it_by_name(folder, name):
+    config = dict(type=name, data_root=str(folder), data_prefix='train')
+    assert isinstance(toy.build_dataset(config), ImageFiles)
+    assert DATASETS.get('ImageFiles') is ImageFiles
+
+
+@pytest.fixture
+def spaced(images, tmp_path):
+    """The images of the other tests, with blanks in their names and folders."""
+    for path in sorted((images / 'train').iterdir()):
+        target = tmp_path / 'my images' / f'group {path.stem[-1]}' / f'no {path.name}'
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, target)
+    return tmp_path / 'my images'
+
+
+def loader_of(folder, ann_file=''):
+    loader = toy.loader(folder, views=toy.VIEWS)
+    loader['dataset'].update(type='ImageFiles', ann_file=ann_file, data_prefix='')
+    return loader
+
+
+def test_names_with_blanks_are_trained_on(spaced, tmp_path):
+    runner = toy.build_runner(
+        spaced, tmp_path / 'work', epochs=1, train_dataloader=loader_of(spaced)
+    )
+    runner.train()
+    assert runner.iter == 3 and len(runner.model.memory) == 24
+
+
+def test_an_image_of_the_list_that_is_not_there_is_named(spaced):
+    (spaced / 'list.txt').write_text('group 0/no 000.png\nno such.png\n')
+    images = toy.build_dataset(loader_of(spaced, 'list.txt')['dataset'])
+    assert images[0]['inputs'][0].shape == (3, 16, 16)
+    with pytest.raises(RuntimeError, match=r'Cannot read the image .*my images/no such\.png \('):
+        images[1]
+
+
+def test_files_that_were_added_are_noticed_on_resuming(spaced, tmp_path):
+    """Rows of the bank would be those of other images."""
+    options = dict(
+        train_dataloader=loader_of(spaced), default_hooks=dict(checkpoint=dict(interval=1))
+    )
+    toy.build_runner(spaced, tmp_path / 'work', epochs=1, **options).train()
+    shutil.copy(spaced / 'group 0/no 000.png', spaced / 'another one.png')
+    again = toy.build_runner(spaced, tmp_path / 'work', epochs=2, resume=True, **options)
+    with pytest.raises(ValueError, match='The checkpoint holds .* this run has .25, 16.'):
+        again.train()
