@@ -196,6 +196,8 @@ def test_a_queue_is_no_gallery(images, tmp_path):
         (dict(gallery='backbone'), "gallery='backbone' needs gallery_dataloader"),
         (dict(k=0), 'k = 0 is outside'),
         (dict(interval=0), 'interval = 0 is outside'),
+        (dict(temperature=0), 'temperature = 0 must be positive'),
+        (dict(temperature=-1), 'temperature = -1 must be positive'),
     ],
 )
 def test_wrong_options_are_named(option, message):

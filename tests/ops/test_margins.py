@@ -130,3 +130,9 @@ def test_half_precision_is_widened():
 def test_wrong_options_are_named(options, message):
     with pytest.raises(ValueError, match=message):
         margin_logit(torch.zeros(1), **{'margin': 0.1, **options})
+
+
+@pytest.mark.parametrize('temperature', [0, -0.1])
+def test_a_temperature_must_be_positive(temperature):
+    with pytest.raises(ValueError, match=f'temperature = {temperature} must be positive'):
+        margin_nce(torch.tensor([0.6]), NEGATIVE, temperature)

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 from ...datasets import image_labels
 from ...evaluation import extract_features, knn_accuracy
 from ...models.algorithms import InvP
-from ...ops.checks import require_choice, require_range
+from ...ops.checks import require_choice, require_positive, require_range
 from .common import log_figures, unwrap
 
 
@@ -46,7 +46,7 @@ class KNNEvalHook(Hook):
         gallery_dataloader (dict, optional): Config of the loader of the training images with the
             pipeline of the queries. Defaults to None.
         k (int): Neighbours that vote; lowered to the gallery's size. Defaults to 200.
-        temperature (float): Of the vote. Defaults to 0.07.
+        temperature (float): Of the vote, positive. Defaults to 0.07.
         interval (int): Epochs between two evaluations; the last epoch is always evaluated.
             Defaults to 1.
 
@@ -74,6 +74,7 @@ class KNNEvalHook(Hook):
                 'pipeline of query_dataloader.'
             )
         require_range('k', k, 1, 2**31, 'somebody must vote')
+        require_positive('temperature', temperature, '0.07')
         require_range('interval', interval, 1, 2**31, 'it counts epochs')
         self.query_dataloader = query_dataloader
         self.gallery_dataloader = gallery_dataloader

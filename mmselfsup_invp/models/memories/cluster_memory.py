@@ -6,7 +6,7 @@ from mmselfsup.registry import MODELS
 from torch import Tensor
 
 from ... import ops
-from ...ops.checks import require_choice, require_range
+from ...ops.checks import require_choice, require_positive, require_range
 from ...ops.clustering import METRICS
 from ...ops.sinkhorn import scale_classes
 from .feature_memory import FeatureMemory, require_momentum
@@ -84,8 +84,7 @@ class ClusterMemory(FeatureMemory):
         require_momentum(momentum)
         require_choice('metric', metric, METRICS)
         require_choice('assigner', assigner, ASSIGNERS)
-        if strength <= 0:
-            raise ValueError(f'strength = {strength} must be positive.')
+        require_positive('strength', strength, '100')
         self.num_clusters = num_clusters
         self.momentum = momentum
         self.metric = metric
