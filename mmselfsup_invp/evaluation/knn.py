@@ -37,13 +37,19 @@ def knn_predict(
         Tensor: int64, shape ``(Q,)``, the class with the most votes.
 
     Raises:
-        ValueError: If ``k`` is not within 1 to N or ``temperature`` not positive.
+        ValueError: If the lengths differ, ``k`` is not within 1 to N or ``temperature`` not
+            positive.
 
     Example:
         >>> gallery = torch.eye(2)
         >>> knn_predict(torch.tensor([[0.6, 0.8]]), gallery, torch.tensor([0, 1]), 2, k=2)
         tensor([1])
     """
+    if label.shape != gallery.shape[:1]:
+        raise ValueError(
+            f'label must be one for each of the {len(gallery)} gallery features, found the shape '
+            f'{tuple(label.shape)}.'
+        )
     require_positive('temperature', temperature, '0.07')
     require_range('k', k, 1, len(gallery), f'the gallery has {len(gallery)} features')
     predictions = []

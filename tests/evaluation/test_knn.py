@@ -70,6 +70,14 @@ def test_a_gallery_is_its_own_best_match():
     assert knn_accuracy(rows, label, rows, label, 1) == 100
 
 
+@pytest.mark.parametrize('labels', [39, 41])
+def test_labels_of_another_gallery_are_refused(labels):
+    rows = toy.rows(40)
+    message = rf'one for each of the 40 gallery features, found the shape \({labels},\)'
+    with pytest.raises(ValueError, match=message):
+        knn_predict(rows, rows, torch.zeros(labels, dtype=torch.int64), 5, 3)
+
+
 @pytest.mark.parametrize('temperature', [0, -1.0])
 def test_a_wrong_temperature_is_named(temperature):
     rows, label = toy.rows(40), torch.arange(40) % 5
