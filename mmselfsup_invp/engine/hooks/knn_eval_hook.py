@@ -40,7 +40,9 @@ class KNNEvalHook(Hook):
     The protocol stands in the key of the log, such as ``knn/bank_k200_t0.07`` (percent): what the
     gallery is, how many neighbours vote, and the temperature of the vote. Nothing is kept between
     two evaluations. Without labels the hook says so once and does nothing. A bank that is still
-    empty, of a network that was never trained, is left out with a warning.
+    empty, of a network that was never trained, is left out with a warning. With several processes
+    all evaluate the network of the main one, which is saved
+    (:func:`~mmselfsup_invp.evaluation.extract_features`).
 
     Args:
         query_dataloader (dict): Config of the loader of the images to classify, with labels and a
