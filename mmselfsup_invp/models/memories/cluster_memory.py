@@ -190,7 +190,8 @@ class ClusterMemory(FeatureMemory):
         """Keep clusters from running empty, each assigner its way; see the class.
 
         Returns:
-            int: How many clusters were small (:func:`~mmselfsup_invp.ops.repair_small`).
+            int: How many clusters were small (:func:`~mmselfsup_invp.ops.repair_small`), by the
+            labels of this rank; those of the main process are everyone's afterwards.
         """
         if self.assigner == 'equal':
             self._follow()
@@ -200,8 +201,8 @@ class ClusterMemory(FeatureMemory):
         if limit is None:
             limit = ops.small_size(len(self), self.num_clusters)
         repaired = ops.repair_small(self.bank, self.labels, self.centroids, limit)
-        if len(repaired):  # The same on every rank, unlike the last digits of 2-means.
-            self._broadcast()
+        # Found or not: if last digits set the labels of the ranks apart, one alone may find some.
+        self._broadcast()
         return len(repaired)
 
     def _assign(self, feature: Tensor) -> Tensor:
