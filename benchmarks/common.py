@@ -33,6 +33,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--worker', help=argparse.SUPPRESS)
 
 
+def parse(
+    parser: argparse.ArgumentParser, most: Callable[[argparse.Namespace], dict[str, int]]
+) -> argparse.Namespace:
+    """Read the command line; ``most`` says how large the sizes may be, given all of them."""
+    add_arguments(parser)
+    args = parser.parse_args()
+    for name, limit in most(args).items():
+        if not 1 <= getattr(args, name) <= limit:
+            parser.error(f'--{name} {getattr(args, name)} must be 1 to {limit} with these sizes')
+    if args.device != 'cpu' and not torch.cuda.is_available():
+        parser.error(f'--device {args.device}: PyTorch finds no GPU here')
+    return args
+
+
 def run(build: Build, args: argparse.Namespace, title: str) -> None:
     """Weigh and time the formulations and print a table; as a worker, weigh one and print that."""
     if args.threads:

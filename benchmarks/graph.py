@@ -75,8 +75,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--backend', default='auto', choices=('auto', *BACKENDS), help='of the search'
     )
-    common.add_arguments(parser)
-    return parser.parse_args()
+    return common.parse(parser, lambda args: dict(k=args.num - 1))
 
 
 def main() -> None:

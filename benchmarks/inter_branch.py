@@ -132,8 +132,12 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--k', type=int, default=4096, help='negatives of each query')
     parser.add_argument('--clusters', type=int, default=400)
     parser.add_argument('--negatives', choices=official.DRAWS, default='semi_hard')
-    common.add_arguments(parser)
-    return parser.parse_args()
+    return common.parse(parser, _largest)
+
+
+def _largest(args: argparse.Namespace) -> dict[str, int]:
+    """The code of MMSelfSup 0.x draws no row of its pool twice."""
+    return dict(batch=args.num, clusters=args.num, k=int(POOL_RATIO * args.num))
 
 
 def main() -> None:

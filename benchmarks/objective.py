@@ -171,8 +171,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--backend', default='auto', choices=('auto', *BACKENDS), help='of the search'
     )
-    common.add_arguments(parser)
-    return parser.parse_args()
+    return common.parse(parser, lambda args: dict(batch=args.num, m=args.num - 1, k=args.num - 1))
 
 
 def main() -> None:

@@ -101,8 +101,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--strength', type=float, default=25.0, help='lambda')
     parser.add_argument('--scale', type=float, default=1.0, help='spread of the logits')
     parser.add_argument('--passes', type=int, default=50)
-    common.add_arguments(parser)
-    return parser.parse_args()
+    return common.parse(parser, lambda args: dict(classes=args.num))
 
 
 def main() -> None:

@@ -13,6 +13,7 @@ import pytest
 import torch
 import yaml
 from mmengine.config import Config, ConfigDict
+from mmengine.registry import PARAM_SCHEDULERS
 from mmengine.runner import Runner
 from PIL import Image
 
@@ -131,6 +132,50 @@ def test_the_learning_rate_scales_with_the_batch(name):
         pytest.skip('not a recipe of the paper')
     batch = int(said['gpus']) * int(said['batch'])
     assert optimizer.lr == pytest.approx(rate[0] * batch / rate[1])
+
+
+# Learning rates of whole epochs, counted from 0: golden values of the papers' formulas.
+SCHEDULES = {
+    'invp/invp_resnet50_1xb128-coslr-800e_in1k': {
+        0: 0.03,
+        1: 2.999988e-2,
+        400: 1.5e-2,
+        799: 1.156593e-7,
+    },
+    'interclr/interclr-npid_resnet50-mlp_8xb32-coslr-200e_in1k': {
+        0: 0.03,
+        50: 0.025611,
+        100: 0.015015,
+        199: 3.184866e-5,
+    },
+    'sela/sela_resnet50_1xb256-steplr-400e_in1k': {
+        0: 0.08,
+        149: 0.08,
+        150: 0.008,
+        299: 0.008,
+        300: 0.0008,
+        349: 0.0008,
+        350: 0.00008,
+        399: 0.00008,
+    },
+}
+
+
+@pytest.mark.parametrize('name', SCHEDULES)
+def test_the_learning_rate_of_every_epoch(name):
+    config = load(name)
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=config.optim_wrapper.optimizer.lr)
+    schedulers = [
+        PARAM_SCHEDULERS.build(dict(scheduler), default_args=dict(optimizer=optimizer))
+        for scheduler in config.param_scheduler
+    ]
+    rates = []
+    for _ in range(config.train_cfg.max_epochs):
+        rates.append(optimizer.param_groups[0]['lr'])
+        for scheduler in schedulers:
+            scheduler.step()
+    for epoch, rate in SCHEDULES[name].items():
+        assert rates[epoch] == pytest.approx(rate, rel=2e-5), epoch
 
 
 # ---- where they are found ----

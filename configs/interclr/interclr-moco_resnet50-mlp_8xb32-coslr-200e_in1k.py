@@ -1,5 +1,7 @@
-# InterCLR on a momentum encoder with a queue, 200 epochs: the config of MMSelfSup 0.x, which 1.x
-# lost. Two views by MoCo v2's recipe.
+# InterCLR on a momentum encoder with a queue, 200 epochs: the variant of MMSelfSup 0.x, which 1.x
+# lost, with its constants. Two views by MoCo v2's recipe. As in our other configs, and not there,
+# clusters are assigned by Euclidean distance (theirs: model.branch.memory.metric='dot') and
+# repaired in every tenth iteration (default_hooks.clusters.repair_interval=1).
 _base_ = [
     '../_base_/models/interclr-moco_resnet50.py',
     '../_base_/datasets/imagenet_invp.py',

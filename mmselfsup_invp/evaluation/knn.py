@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from ..ops import top_m
-from ..ops.checks import require_positive, require_range
+from ..ops.checks import require_length, require_positive, require_range
 
 # Queries scored at a time: bounds the votes, (queries, classes), that are held.
 QUERY_BATCH = 512
@@ -45,11 +45,7 @@ def knn_predict(
         >>> knn_predict(torch.tensor([[0.6, 0.8]]), gallery, torch.tensor([0, 1]), 2, k=2)
         tensor([1])
     """
-    if label.shape != gallery.shape[:1]:
-        raise ValueError(
-            f'label must be one for each of the {len(gallery)} gallery features, found the shape '
-            f'{tuple(label.shape)}.'
-        )
+    require_length('label', label, len(gallery), 'row of the gallery')
     require_positive('temperature', temperature, '0.07')
     require_range('k', k, 1, len(gallery), f'the gallery has {len(gallery)} features')
     predictions = []

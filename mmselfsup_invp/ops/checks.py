@@ -41,8 +41,39 @@ def require_choice(name: str, value: str, valid: Iterable[str]) -> None:
         raise ValueError(f'{name} = {value!r} is unknown; valid: {", ".join(map(repr, valid))}.')
 
 
+def require_length(name: str, values: Tensor, length: int, what: str) -> None:
+    """Raise ``ValueError`` unless ``values`` is a vector with one entry for each of ``what``.
+
+    Example:
+        >>> import torch
+        >>> require_length('anchor', torch.tensor([4]), 2, 'query')
+        Traceback (most recent call last):
+        ...
+        ValueError: anchor has the shape (1,) where (2,) is needed: one entry for each query.
+    """
+    if values.shape != (length,):
+        raise ValueError(
+            f'{name} has the shape {tuple(values.shape)} where ({length},) is needed: one entry '
+            f'for each {what}.'
+        )
+
+
 def require_features(name: str, features: Tensor, dim: int | None = None) -> None:
-    """Raise ``ValueError`` unless ``features`` is a float matrix, with ``dim`` columns if given."""
+    """Raise ``ValueError`` unless ``features`` is a float matrix, with ``dim`` columns if given.
+
+    Args:
+        name (str): What the message calls it.
+        features (Tensor): To be looked at, never its values.
+        dim (int, optional): D. Defaults to None, any.
+
+    Example:
+        >>> import torch
+        >>> require_features('query', torch.zeros(2, 4), 3)
+        Traceback (most recent call last):
+        ...
+        ValueError: query has 4 dimensions where 3 are needed: queries and bank must come from \
+the same neck (out_channels = feat_dim).
+    """
     if features.dim() != 2 or not features.is_floating_point():
         raise ValueError(
             f'{name} must be a floating point matrix of shape (rows, dimensions), '

@@ -92,7 +92,14 @@ def _nearest(
 
 
 def cluster_sizes(label: Tensor, num_clusters: int) -> Tensor:
-    """Count the members of each cluster, int64, shape ``(C,)``, without waiting for the device.
+    """Count the members of each cluster, without waiting for the device.
+
+    Args:
+        label (Tensor): int64, shape ``(N,)``, the cluster of each row, 0 to C - 1.
+        num_clusters (int): C.
+
+    Returns:
+        Tensor: int64, shape ``(C,)``.
 
     Example:
         >>> cluster_sizes(torch.tensor([0, 2, 0]), 3)
@@ -261,6 +268,13 @@ def _fill_empty(label: Tensor, distance: Tensor, num_clusters: int) -> None:
 
 def small_size(num_features: int, num_clusters: int) -> int:
     """Members below which a cluster is small: 20 on ImageNet with 10,000 clusters, scaled.
+
+    Args:
+        num_features (int): N.
+        num_clusters (int): C.
+
+    Returns:
+        int: At least 1.
 
     Example:
         >>> small_size(1_281_167, 10_000), small_size(1_000, 50)

@@ -8,6 +8,8 @@ from .search import top_m
 
 # A row of the graph that has never been filled holds this instead of neighbours.
 UNFILLED = -1
+# Walks from one anchor: more than these would need gigabytes for a batch.
+MAX_WALKS = 2**20
 # Rows of the bank searched at a time when the whole graph is built. A GPU reads the bank once for
 # each block, which asks for wide ones; the wider, the smaller the sample that each row may have of
 # the bank, and the more of it passes and has to be held.
@@ -97,7 +99,8 @@ def propagate(
         ``'set'`` mode the valid indices of a row ascend and stand before the masked ones.
 
     Raises:
-        ValueError: If ``hops`` is below 1 or ``mode`` is unknown.
+        ValueError: If ``hops`` is below 1, there are more than 2**20 walks from an anchor, or
+            ``mode`` is unknown.
 
     Example:
         >>> chain = torch.tensor([[1], [2], [3], [4], [5], [4]])
@@ -107,6 +110,10 @@ def propagate(
     """
     require_range('hops', hops, 1, 16, 'the walk takes k ** hops steps')
     require_choice('mode', mode, ('set', 'concat'))
+    width = neighbours.size(1)
+    walks = sum(width**hop for hop in range(1, hops + 1))
+    why = f'{hops} hops along {width} neighbours each; walk fewer hops, or keep fewer neighbours'
+    require_range('walks', walks, 1, MAX_WALKS, why)
     reached = _walk(neighbours, anchor, hops)
     if mode == 'set':
         reached = _distinct_others(reached, anchor)

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .checks import require_choice, require_positive
+from .checks import require_choice, require_length, require_positive
 from .sampling import contains, select_positives
 from .similarity import bank_similarity, full_logsumexp, masked_logsumexp
 
@@ -255,13 +255,15 @@ def margin_nce(
         Tensor: float32, shape ``(B,)``.
 
     Raises:
-        ValueError: If ``temperature`` is not positive; see also :func:`margin_logit`.
+        ValueError: If the shapes do not fit or ``temperature`` is not positive; see also
+            :func:`margin_logit`.
 
     Example:
         >>> negative = torch.tensor([[0.5, 0.1, -0.3]])
         >>> margin_nce(torch.tensor([0.6]), negative, temperature=0.1, margin=0.35)
         tensor([2.5960])
     """
+    require_length('positive', positive, len(negative), 'row of negative')
     require_positive('temperature', temperature, '0.1 or 0.2')
     logit = margin_logit(positive, margin, kind) / temperature
     return F.softplus(masked_logsumexp(negative.float(), None, temperature) - logit)

@@ -130,6 +130,16 @@ def draw_negatives(
 ) -> tuple[Tensor, Tensor | None]:
     """Do as :func:`sample_negatives`, and tell the similarities that the search came by.
 
+    Args:
+        strategy (str): ``'hard'``, ``'semi_hard'``, ``'random'`` or ``'semi_easy'``.
+        query (Tensor): Float, shape ``(B, D)``.
+        bank (Tensor): Float, shape ``(N, D)``.
+        labels (Tensor): int64, shape ``(N,)``, the cluster of each row.
+        anchor_label (Tensor): int64, shape ``(B,)``, that of each query.
+        num (int): K, negatives of each query.
+        pool_ratio (float): Share of the other clusters' rows in a pool. Defaults to 0.1.
+        generator (torch.Generator, optional): On the device of ``query``. Defaults to None.
+
     Returns:
         tuple[Tensor, Tensor | None]: The rows, int64, and the similarities of the queries with
         them, float32, both ``(B, K)``; None for ``'random'``, which does not search. They save

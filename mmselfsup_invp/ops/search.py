@@ -8,7 +8,7 @@ from torch import Tensor
 
 from . import devices, flat, native
 from .blocks import Found, Hidden, search_blocks
-from .checks import require_choice, require_features, require_range
+from .checks import require_choice, require_features, require_length, require_range
 from .proof import proven
 from .sieve import search_fused, sieve
 
@@ -89,6 +89,7 @@ def top_m(
     """
     require_features('bank', bank)
     require_features('query', query, bank.size(1))
+    _check_hidden(query, bank, exclude, bank_label, query_label)
     others = len(bank) if exclude is None else len(bank) - 1
     require_range('m', m, 1, others, f'each query has {others} rows of the bank to find')
     hidden = Hidden(exclude, bank_label, query_label)
@@ -104,6 +105,23 @@ def top_m(
         _swap_with_last(similarity, farthest)
         _swap_with_last(index, farthest)
     return similarity, index
+
+
+def _check_hidden(
+    query: Tensor,
+    bank: Tensor,
+    exclude: Tensor | None,
+    bank_label: Tensor | None,
+    query_label: Tensor | None,
+) -> None:
+    """Raise unless what is hidden from the queries fits them; values would cost a wait."""
+    if (bank_label is None) != (query_label is None):
+        raise ValueError('bank_label and query_label belong together: give both or neither.')
+    if exclude is not None:
+        require_length('exclude', exclude, len(query), 'query')
+    if bank_label is not None:
+        require_length('bank_label', bank_label, len(bank), 'row of the bank')
+        require_length('query_label', query_label, len(query), 'query')
 
 
 def _swap_with_last(values: Tensor, column: Tensor) -> None:

@@ -255,7 +255,7 @@ class TestLimits:
         head = dict(loss=dict(num_background=4096, num_hard=50))
         train(images, tmp_path, epochs=1, model=dict(head=head))
         text = log_text(tmp_path)
-        assert 'num_background = 4096 is lowered to 23, the other rows with 24 images' in text
+        assert 'num_background = 4096 is lowered to 23, the other rows of a bank of 24' in text
         # 2 neighbours and 4 of theirs.
         assert 'num_hard = 50 is lowered to 6, the positives an image can have' in text
         assert 'knn_k' not in text.split('Epoch(train)')[0].split('WARNING')[-1]

@@ -6,6 +6,7 @@ import torch
 
 from mmselfsup_invp.engine import SelfLabelHook
 from mmselfsup_invp.engine.hooks import self_label_hook
+from mmselfsup_invp.engine.hooks.common import NonFiniteFeatures
 from mmselfsup_invp.evaluation import cluster_agreement, collect_features, extract_features
 from mmselfsup_invp.ops import relabel_iterations, relabel_times, sinkhorn_labels
 
@@ -255,7 +256,8 @@ class TestLog:
             for name, value in expected.items():
                 assert found[f'sela/{name}'] == pytest.approx(value, rel=1e-4), name
             assert 0 <= found['sela/entropy'] <= 1 and 0 <= found['sela/error'] <= 0.01
-        assert 'Labelled 24 images anew' in log_text(tmp_path)
+        text = log_text(tmp_path)
+        assert 'Labelled 24 images anew' in text and 'Iter(sela) [5]  change_ratio' in text
 
     def test_without_true_labels(self, images, tmp_path):
         loader = toy.loader(images, views=toy.VIEWS, ann_file='meta/unlabelled.txt')
@@ -301,6 +303,7 @@ class TestErrors:
             (dict(relabel_mode='test'), "relabel_mode = 'test' is unknown; valid: 'train', 'eval'"),
             (dict(relabel_mode='eval'), "relabel_mode='eval' needs relabel_dataloader"),
             (dict(criterion='strict'), "criterion = 'strict' is unknown"),
+            (dict(check_interval=0), 'check_interval = 0 is outside'),
             (dict(storage='disk'), "storage = 'disk' is unknown; valid: 'log_prob', 'features'"),
         ],
     )
@@ -345,6 +348,21 @@ class TestErrors:
         watch = Watch('before_train_epoch', spoil)
         with pytest.raises(ValueError, match='hold NaN or Inf.*diverged'):
             train(images, tmp_path, watch)
+
+    @pytest.mark.parametrize('check_interval', [1, 50])
+    def test_features_of_a_step_that_are_not_finite(self, images, tmp_path, check_interval):
+        """Seen at the next look, or before labels are made of them: there is an event at 2."""
+        steps = []
+
+        def spoil(runner, **_):
+            steps.append(runner.iter)
+            if runner.iter == 1:
+                runner.model.backbone.conv1.weight.data.fill_(torch.nan)
+
+        watch = Watch('before_train_iter', spoil)
+        with pytest.raises(NonFiniteFeatures, match='NaN or Inf in iteration 2, first for the'):
+            train(images, tmp_path, watch, hook=dict(check_interval=check_interval))
+        assert steps == [0, 1]
 
 
 # ---- two processes ----

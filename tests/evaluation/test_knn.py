@@ -73,7 +73,7 @@ def test_a_gallery_is_its_own_best_match():
 @pytest.mark.parametrize('labels', [39, 41])
 def test_labels_of_another_gallery_are_refused(labels):
     rows = toy.rows(40)
-    message = rf'one for each of the 40 gallery features, found the shape \({labels},\)'
+    message = rf'label has the shape \({labels},\) where \(40,\) is needed: one entry for each row'
     with pytest.raises(ValueError, match=message):
         knn_predict(rows, rows, torch.zeros(labels, dtype=torch.int64), 5, 3)
 

@@ -60,6 +60,35 @@ def test_mean_average_precision_of_each_tap():
         assert found[f'taps/0{tap + 1}'] == pytest.approx(expected)
 
 
+@pytest.mark.parametrize('many', [False, True])
+class TestDivergence:
+    def found(self, many, taps):
+        packed, scores, _ = predictions(many=many)
+        scores[3, taps, 1] = torch.nan
+        return evaluate(TapMetric(score='map' if many else 'top1'), packed)
+
+    def test_a_tap_that_diverged_does_not_count(self, many):
+        expected = evaluate(TapMetric(score='map' if many else 'top1'), predictions(many=many)[0])
+        found = self.found(many, [int(expected['taps/best_tap']) - 1])
+        lost = f'taps/0{expected["taps/best_tap"]}'
+        assert np.isnan(found[lost]) and found['taps/best_tap'] != expected['taps/best_tap']
+        others = {name: value for name, value in expected.items() if name[-2:].isdigit()}
+        others.pop(lost)
+        assert others.items() <= found.items()
+        assert found['taps/best'] == max(others.values())
+
+    def test_nothing_is_reported_if_all_did(self, many):
+        with pytest.raises(ValueError, match='classifiers of all taps diverged'):
+            self.found(many, slice(None))
+
+
+def test_a_network_that_diverged_has_no_average_precision():
+    packed, *_ = predictions(many=True)
+    packed[2].pred_label.score[0] = torch.inf
+    with pytest.raises(ValueError, match='Scores are NaN or infinite: the network diverged'):
+        evaluate(VOCMeanAveragePrecision(), packed)
+
+
 @pytest.mark.parametrize('rule', ['11points', 'area'])
 def test_mean_average_precision_of_a_classifier(rule):
     packed, scores, labels = predictions(many=True)

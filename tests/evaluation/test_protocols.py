@@ -7,7 +7,7 @@ import torch
 from mmengine.config import Config
 
 from mmselfsup_invp.datasets import FewLabels
-from mmselfsup_invp.evaluation import read_backbone, read_run
+from mmselfsup_invp.evaluation import read_backbone, read_run, svm
 from mmselfsup_invp.evaluation.protocols import (
     KINDS,
     Benchmark,
@@ -147,6 +147,15 @@ class TestTraining:
         assert curve.epoch == [1, 2, 3] and curve.value[:1] == first
         assert outcome.best == max(curve.value) and outcome.last == curve.value[-1]
 
+    def test_the_seed_draws_the_few_labels_too(self, root, backbone, tmp_path):
+        config = training(root, epochs=1)
+        config.train_dataloader.dataset.update(type='FewLabels', fraction=0.4)
+        config.train_dataloader.batch_size = 5
+        for seed in (0, 3):
+            run(config, backbone, tmp_path / str(seed), seed=seed)
+            (dumped,) = (tmp_path / str(seed)).glob('*.py')
+            assert Config.fromfile(dumped).train_dataloader.dataset.seed == seed
+
     @pytest.mark.parametrize('classes', [2, 5])
     def test_another_number_of_classes_is_refused(self, root, backbone, tmp_path, classes):
         config = training(root, model=dict(TAPS, num_classes=classes))
@@ -190,6 +199,20 @@ class TestFrozen:
         each = [outcome.figures['shots/01'], outcome.figures['shots/04']]
         assert outcome.last == pytest.approx(sum(each) / 2)
 
+    def test_no_draw_of_a_seed_is_one_of_another_seed(self, root, backbone, tmp_path, monkeypatch):
+        seeds = []
+
+        def draw(target, shots, seed):
+            seeds.append(seed)
+            return target
+
+        monkeypatch.setattr(svm, 'few_shot_target', draw)
+        options = dict(costs=[1.0], jobs=1, shots=[1], samples=2)
+        for seed in range(3):
+            config = frozen(root, 'few_shot', 'mAP', **options)
+            run(config, backbone, tmp_path / str(seed), seed=seed)
+        assert len(seeds) == len(set(seeds)) == 6
+
     def test_features_are_kept_for_a_second_call(self, root, backbone, tmp_path):
         config = frozen(root, 'knn', 'k5', k=5, temperature=0.1)
         _, first = run(config, backbone, tmp_path)
@@ -207,6 +230,17 @@ def test_few_labels_are_drawn_from_each_class(root):
     assert paths[0] == paths[1] != paths[2]
     with pytest.raises(ValueError, match='fraction = 0 must be above 0'):
         FewLabels(**options, fraction=0)
+
+
+@pytest.mark.parametrize(('fraction', 'drawn'), [(0.01, [8, 13]), (0.1, [74, 130])])
+def test_the_share_of_a_class_is_rounded_up(tmp_path, fraction, drawn):
+    """Golden values: the smallest class of ImageNet, and the largest."""
+    classes = [f'{number}.png 0\n' for number in range(732)]
+    classes += [f'{number}.png 1\n' for number in range(1300)]
+    (tmp_path / 'all.txt').write_text(''.join(classes))
+    few = FewLabels(data_root=str(tmp_path), ann_file='all.txt', fraction=fraction)
+    labels = [few.get_data_info(row)['gt_label'] for row in range(len(few))]
+    assert [labels.count(0), labels.count(1)] == drawn
 
 
 def test_results_are_written_and_listed(root, backbone, tmp_path):

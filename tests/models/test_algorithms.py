@@ -151,6 +151,11 @@ class TestInvP:
         with pytest.raises(ValueError, match=r"no sample_idx.*algorithm_keys=\['sample_idx'\]"):
             model.loss(views(2), [SelfSupDataSample() for _ in range(6)])
 
+    def test_without_the_hook_and_a_length_it_says_so(self):
+        model = toy.build_model(toy.model_config(memory=dict(length=None)))
+        with pytest.raises(RuntimeError, match='bank has no rows yet. Add the hook that sizes it'):
+            model.loss([torch.rand(4, 3, 16, 16)], toy.samples(0, 1, 2, 3))
+
     def test_without_the_hook_the_second_step_says_so(self):
         model = model_of()
         model.loss(views(1), toy.samples(*range(6)))

@@ -220,6 +220,7 @@ def test_the_gradient_stops_at_the_query():
     ('option', 'message'),
     [
         (dict(temperature=0.0), 'temperature = 0.0 must be positive'),
+        (dict(eps=-1.0), 'eps = -1.0 must not be negative'),
         (dict(temperature=-1), 'temperature = -1 must be positive'),
         (dict(num_background=0), 'num_background = 0 is outside the valid range 1'),
         (dict(num_hard=0), 'num_hard = 0 is outside the valid range 1'),

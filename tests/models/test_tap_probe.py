@@ -74,6 +74,12 @@ def test_logits_are_those_of_each_block_alone(pool):
         torch.testing.assert_close(model(IMAGES)[:, tap], head[3](scaled))
 
 
+def test_features_as_they_are():
+    model = probe(norm='none').train()
+    feature = F.adaptive_avg_pool2d(model.backbone(IMAGES)[-1], 1).flatten(1)
+    torch.testing.assert_close(model(IMAGES)[:, -1], model.heads[-1][-1](feature))
+
+
 @pytest.mark.parametrize(('norm', 'moves'), [('affine', False), ('train', True)])
 def test_statistics_move_only_where_they_should(norm, moves):
     model = probe(norm=norm).train()
@@ -121,7 +127,7 @@ def test_predictions_hold_the_scores_of_all_taps():
     ('change', 'message'),
     [
         (dict(pool='sum'), "pool = 'sum' is unknown"),
-        (dict(norm='none'), "norm = 'none' is unknown"),
+        (dict(norm='batch'), "norm = 'batch' is unknown"),
         (dict(labels='two'), "labels = 'two' is unknown"),
         (
             dict(pool_sizes=(1, 1)),

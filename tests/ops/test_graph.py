@@ -180,3 +180,9 @@ def test_exclude_anchor_treats_rows_apart():
     index = torch.tensor([[7, 3, 9, 1, 5], [1, 7, 2, 3, 4]])
     (kept,) = exclude_anchor(index, torch.tensor([3, 3]))
     assert kept.tolist() == [[7, 5, 9, 1], [1, 7, 2, 4]]
+
+
+def test_too_long_a_walk_is_refused_before_it_starts():
+    neighbours = torch.zeros(5, 4, dtype=torch.int64)
+    with pytest.raises(ValueError, match='walks = 1398100 is outside the valid range 1 to 1048576'):
+        propagate(neighbours, torch.tensor([0]), hops=10)

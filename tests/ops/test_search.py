@@ -270,6 +270,27 @@ def test_m_out_of_range_names_the_range(m):
         top_m(bank, bank, m)
 
 
+@pytest.mark.parametrize(
+    ('hidden', 'message'),
+    [
+        (dict(exclude=torch.tensor([1])), r'exclude has the shape \(1,\) where \(3,\) is needed'),
+        (dict(bank_label=torch.zeros(5)), 'bank_label and query_label belong together'),
+        (
+            dict(bank_label=torch.zeros(4), query_label=torch.zeros(3)),
+            r'bank_label has the shape \(4,\) where \(5,\) is needed: one entry for each row',
+        ),
+        (
+            dict(bank_label=torch.zeros(5), query_label=torch.zeros(3, 1)),
+            r'query_label has the shape \(3, 1\) where \(3,\) is needed',
+        ),
+    ],
+)
+def test_what_is_hidden_has_to_fit(hidden, message):
+    bank = unit_rows(5, 4, seed=20)
+    with pytest.raises(ValueError, match=message):
+        top_m(bank[:3], bank, 2, **hidden)
+
+
 def test_an_excluded_row_narrows_the_range():
     bank = unit_rows(5, 4, seed=20)
     with pytest.raises(ValueError, match=r'm = 5 is outside the valid range 1 to 4'):

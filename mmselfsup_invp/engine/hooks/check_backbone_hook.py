@@ -21,6 +21,7 @@ class CheckBackboneHook(Hook):
     """
 
     def before_train(self, runner: Runner) -> None:
+        """Compare, unless the run goes on from an earlier one."""
         weights = runner.cfg.model.backbone.get('init_cfg') or {}
         if runner.iter == 0 and weights.get('prefix') == PREFIX:
             check_loaded(unwrap(runner.model), read_backbone(weights['checkpoint']))

@@ -10,7 +10,7 @@ from mmengine.model import BaseModel, is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
 
-from ...models.memories import FeatureMemory
+from ...models.memories import SizedMemory
 from ...structures import sample_ids
 
 
@@ -70,13 +70,13 @@ def check_ids(data_samples: Sequence, num: int) -> None:
         )
 
 
-def check_faults(memory: FeatureMemory) -> None:
+def check_faults(memory: SizedMemory) -> None:
     """Raise if features that are not finite came by since the last look."""
     faults = [index for index in memory.faults.tolist() if index >= 0]
     if faults:
         raise NonFiniteFeatures(
             f'Features became NaN or Inf in iteration {int(memory.fault_iteration)}, first for the '
-            f'samples {faults}. They did not enter the bank. Try a lower learning rate or '
+            f'samples {faults}. They did not enter the memory. Try a lower learning rate or '
             'optim_wrapper.clip_grad, look at those images, and under --amp at the loss scale; '
             'resume from the last checkpoint.'
         )

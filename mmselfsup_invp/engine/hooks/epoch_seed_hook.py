@@ -3,6 +3,7 @@ from collections.abc import Iterator
 import torch
 from mmengine.dist import get_rank
 from mmengine.hooks import Hook
+from mmengine.runner import Runner
 from mmselfsup.registry import HOOKS
 
 from ...datasets.transforms.views import seed_everything
@@ -19,14 +20,16 @@ class EpochSeedHook(Hook):
 
     priority = 'VERY_HIGH'
 
-    def before_train_epoch(self, runner) -> None:
+    def before_train_epoch(self, runner: Runner) -> None:
         """Seed the process and the views."""
         seed_process(runner.seed, runner.epoch)
         for transform in transforms_of(runner.train_dataloader.dataset):
             if hasattr(transform, 'set_epoch'):
                 transform.set_epoch(runner.seed, runner.epoch)
 
-    def before_train_iter(self, runner, batch_idx: int, data_batch: dict | None = None) -> None:
+    def before_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: dict | None = None
+    ) -> None:
         """Seed the process again: loading draws from its state, how often depends on workers."""
         seed_process(runner.seed, runner.epoch, batch_idx + 1)
 

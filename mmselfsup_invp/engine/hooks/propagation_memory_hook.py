@@ -4,7 +4,7 @@ import torch
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.model import BaseModel
-from mmengine.runner import EpochBasedTrainLoop
+from mmengine.runner import EpochBasedTrainLoop, Runner
 from mmselfsup.registry import HOOKS
 from torch import Tensor
 
@@ -76,7 +76,7 @@ class PropagationMemoryHook(Hook):
         self.health_anchors = health_anchors
         self.check_interval = check_interval
 
-    def before_run(self, runner) -> None:
+    def before_run(self, runner: Runner) -> None:
         """Size the memory; a checkpoint to resume from is loaded after this."""
         self._labels: Tensor | None = None
         model = unwrap(runner.model)
@@ -90,12 +90,11 @@ class PropagationMemoryHook(Hook):
                 f'PropagationMemoryHook counts epochs, which {type(runner.train_loop).__name__} '
                 "does not. Use train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=...)."
             )
-        images = num_images(runner.train_dataloader.dataset)
-        model.memory.fit(images)
-        _warn_of_limits(model, images)
-        self._num_images = images
+        self._num_images = num_images(runner.train_dataloader.dataset)
+        model.memory.fit(self._num_images)
+        _warn_of_limits(model)
 
-    def before_train(self, runner) -> None:
+    def before_train(self, runner: Runner) -> None:
         """Build the initial graph, unless a checkpoint brought one."""
         memory = unwrap(runner.model).memory
         if self.initial_graph == 'knn' and not (memory.neighbours >= 0).any():
@@ -103,14 +102,16 @@ class PropagationMemoryHook(Hook):
         if self.health_interval:
             self._labels = image_labels(runner.train_dataloader.dataset)
 
-    def before_train_epoch(self, runner) -> None:
+    def before_train_epoch(self, runner: Runner) -> None:
         """Set the weight of the propagation loss; rebuild the graph if that is the policy."""
         model = unwrap(runner.model)
         model.head.ramp = ramp_weight(self.ramp, runner.epoch + 1, self.ramp_epochs)
         if self.refresh == 'epoch' and (runner.epoch or self.initial_graph == 'knn'):
             model.memory.rebuild_graph()
 
-    def before_train_iter(self, runner, batch_idx: int, data_batch: dict | None = None) -> None:
+    def before_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: dict | None = None
+    ) -> None:
         """Check the ids while they are still on the host."""
         unwrap(runner.model).memory.iteration = runner.iter + 1
         if data_batch is not None:
@@ -118,7 +119,7 @@ class PropagationMemoryHook(Hook):
 
     def after_train_iter(
         self,
-        runner,
+        runner: Runner,
         batch_idx: int,
         data_batch: dict | None = None,
         outputs: dict | None = None,
@@ -129,7 +130,7 @@ class PropagationMemoryHook(Hook):
         if self.every_n_train_iters(runner, self.check_interval):
             check_faults(memory)
 
-    def after_train_epoch(self, runner) -> None:
+    def after_train_epoch(self, runner: Runner) -> None:
         """Commit what waits for the end of the epoch, and look at the graph."""
         model = unwrap(runner.model)
         check_faults(model.memory)
@@ -137,7 +138,7 @@ class PropagationMemoryHook(Hook):
         if self.every_n_epochs(runner, self.health_interval):
             self._log_health(runner, model)
 
-    def _log_health(self, runner, model: BaseModel) -> None:
+    def _log_health(self, runner: Runner, model: BaseModel) -> None:
         memory = model.memory
         health = graph_health(memory.bank, memory.neighbours)
         figures = health.figures()
@@ -160,21 +161,22 @@ class PropagationMemoryHook(Hook):
                 runner.logger.warning(f'graph: {text}')
 
 
-def _warn_of_limits(model: BaseModel, images: int) -> None:
+def _warn_of_limits(model: BaseModel) -> None:
     """Say which settings the data set or the graph lowers."""
     loss, head, memory = model.head.loss, model.head, model.memory
     rows = len(memory)
     walks = sum(memory.num_neighbours**hop for hop in range(1, head.hops + 1))
-    positives = walks if head.positive == 'propagate' else min(head.knn_k, rows - 1)
+    positives = min(walks if head.positive == 'propagate' else head.knn_k, rows - 1)
+    others = f'other rows of a bank of {rows}'
     limits = [
-        ('num_background', loss.num_background if loss.hard_neg else 0, rows - 1, 'other rows'),
-        ('knn_k', head.knn_k if head.positive == 'knn' else 0, rows - 1, 'other rows'),
+        ('num_background', loss.num_background if loss.hard_neg else 0, rows - 1, others),
+        ('knn_k', head.knn_k if head.positive == 'knn' else 0, rows - 1, others),
         ('num_hard', loss.num_hard, positives, 'positives an image can have'),
     ]
     for name, value, limit, what in limits:
         if value > limit:
             print_log(
-                f'{name} = {value} is lowered to {limit}, the {what} with {images} images.',
+                f'{name} = {value} is lowered to {limit}, the {what}.',
                 logger='current',
                 level=logging.WARNING,
             )

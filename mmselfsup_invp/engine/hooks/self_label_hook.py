@@ -19,7 +19,7 @@ from ...ops.clustering import cluster_health
 from ...ops.search import default_elements
 from ...ops.self_label import SPACINGS
 from ...ops.sinkhorn import CRITERIA, LogProb
-from .common import check_ids, log_figures, undisturbed_random, unwrap
+from .common import check_faults, check_ids, log_figures, undisturbed_random, unwrap
 from .epoch_seed_hook import seed_process, transforms_of
 
 
@@ -108,6 +108,8 @@ class SelfLabelHook(Hook):
         max_iter (int): Its passes at most. Defaults to 1000.
         criterion (str): Its measure of the error. Defaults to ``'relative'``.
         balanced (bool): Whether classes are of equal size exactly. Defaults to False.
+        check_interval (int): Iterations between two looks for NaN features. A look makes the
+            device wait. Defaults to 50.
         storage (str): What is held during an event: ``'log_prob'`` the features, N x D, and the
             log-probabilities of a head, N x K, on the main process's device; ``'features'`` only
             the former, each pass computes the latter anew in blocks; ``'host'`` the features in
@@ -134,6 +136,7 @@ class SelfLabelHook(Hook):
         criterion: str = 'relative',
         balanced: bool = False,
         storage: str = 'log_prob',
+        check_interval: int = 50,
     ) -> None:
         require_range('num_events', num_events, 2, 2**31, 'the first and the last are at the ends')
         require_choice('spacing', spacing, SPACINGS)
@@ -141,6 +144,7 @@ class SelfLabelHook(Hook):
         require_choice('relabel_mode', relabel_mode, ('train', 'eval'))
         require_choice('criterion', criterion, CRITERIA)
         require_choice('storage', storage, STORAGE)
+        require_range('check_interval', check_interval, 1, 2**31, 'it counts iterations')
         if relabel_mode == 'eval' and relabel_dataloader is None:
             raise ValueError(
                 "relabel_mode='eval' needs relabel_dataloader: the training images with a "
@@ -153,6 +157,7 @@ class SelfLabelHook(Hook):
         self.relabel_mode = relabel_mode
         self.relabel_dataloader = relabel_dataloader
         self.storage = storage
+        self.check_interval = check_interval
         self.solver = dict(
             strength=strength, tol=tol, max_iter=max_iter, criterion=criterion, balanced=balanced
         )
@@ -191,9 +196,27 @@ class SelfLabelHook(Hook):
         """Label the images anew if that is due."""
         if data_batch is not None:
             check_ids(data_batch['data_samples'], self._num_images)
+        memory = unwrap(runner.model).memory
         if runner.iter in self._events:
+            check_faults(memory)
             with undisturbed_random():
                 self.relabel(runner, self._events[runner.iter])
+        memory.iteration = runner.iter + 1
+
+    def after_train_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: dict | None = None,
+        outputs: dict | None = None,
+    ) -> None:
+        """Look for NaN features now and then."""
+        if self.every_n_train_iters(runner, self.check_interval):
+            check_faults(unwrap(runner.model).memory)
+
+    def after_train_epoch(self, runner: Runner) -> None:
+        """Look for NaN features before a checkpoint is saved."""
+        check_faults(unwrap(runner.model).memory)
 
     @torch.no_grad()
     def relabel(self, runner: Runner, event: int) -> None:
@@ -215,7 +238,7 @@ class SelfLabelHook(Hook):
         figures = label_figures(model.memory.labels[:, heads], before[:, heads], infos)
         if self._truth is not None:
             figures |= mean_agreement(model.memory.labels[:, heads], self._truth)
-        log_figures(runner, 'sela', figures, runner.iter)
+        log_figures(runner, 'sela', figures, iteration=runner.iter)
         self._warn(runner, infos)
 
     def _features(self, runner: Runner, event: int) -> Tensor | None:

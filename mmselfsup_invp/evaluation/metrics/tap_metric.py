@@ -1,7 +1,9 @@
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from mmengine.evaluator import BaseMetric
+from mmengine.logging import MMLogger
 from mmselfsup.registry import METRICS
 
 from ...datasets.info import label_vector
@@ -16,13 +18,17 @@ class TapMetric(BaseMetric):
     """How well each tap of a ``TapProbe`` classifies, and the best of them.
 
     Gives ``NUMBER_NAME`` for each tap, numbered from 1 as in the paper of InvP, and ``best``, all
-    in percent, and ``best_tap``, its number.
+    in percent, and ``best_tap``, its number. A classifier that diverged, so that any of its scores
+    is NaN or infinite, gets NaN and a warning.
 
     Args:
         taps (Sequence[str], optional): Names of the taps. Defaults to None: numbers alone.
         score (str): ``'top1'``: accuracy; ``'map'``: mean average precision of many labels, the
             area under the envelope. Defaults to ``'top1'``.
         collect_device, prefix: See MMEngine's ``BaseMetric``.
+
+    Raises:
+        ValueError: If ``score`` is unknown, or the classifiers of all taps diverged.
     """
 
     default_prefix = 'taps'
@@ -46,8 +52,9 @@ class TapMetric(BaseMetric):
 
     @staticmethod
     def _hits(sample: dict) -> np.ndarray:
-        predicted = sample['tap_scores'].argmax(dim=1).cpu()
-        return (predicted == sample['gt_label']['label'].cpu()).numpy()
+        scores = sample['tap_scores'].float().cpu()
+        hits = (scores.argmax(dim=1) == sample['gt_label']['label'].cpu()).float()
+        return hits.where(scores.isfinite().all(dim=1), torch.nan).numpy()
 
     @staticmethod
     def _scores(sample: dict) -> tuple[np.ndarray, np.ndarray]:
@@ -59,7 +66,8 @@ class TapMetric(BaseMetric):
     def compute_metrics(self, results: list) -> dict[str, float]:
         """Each tap's score and the best."""
         values = {'top1': _accuracies, 'map': _mean_average_precisions}[self.score](results)
-        best = int(np.argmax(values))
+        _report_divergence(np.isnan(values))
+        best = int(np.nanargmax(values))
         names = [f'{number:02d}' for number in range(1, len(values) + 1)]
         if self.taps is not None:
             names = [f'{number}_{tap}' for number, tap in zip(names, self.taps, strict=True)]
@@ -73,6 +81,19 @@ def _accuracies(results: list[np.ndarray]) -> np.ndarray:
 
 def _mean_average_precisions(results: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
     scores, targets = (np.stack(part) for part in zip(*results, strict=True))
-    return np.array(
-        [mean_average_precision(scores[:, tap], targets) for tap in range(scores.shape[1])]
-    )
+    return np.array([_mean_average_precision(own, targets) for own in scores.swapaxes(0, 1)])
+
+
+def _mean_average_precision(scores: np.ndarray, targets: np.ndarray) -> float:
+    return mean_average_precision(scores, targets) if np.isfinite(scores).all() else np.nan
+
+
+def _report_divergence(diverged: np.ndarray) -> None:
+    advice = 'Lower optim_wrapper.optimizer.lr, or try another model.norm'
+    if diverged.all():
+        raise ValueError(f'The classifiers of all taps diverged to NaN or infinity. {advice}.')
+    if diverged.any():
+        taps = ', '.join(str(tap + 1) for tap in np.flatnonzero(diverged))
+        MMLogger.get_current_instance().warning(
+            f'The classifiers of the taps {taps} diverged and do not count. {advice}.'
+        )

@@ -1,3 +1,4 @@
+import numpy as np
 import torch
 from mmcls.evaluation import VOCAveragePrecision
 from mmselfsup.registry import METRICS
@@ -23,9 +24,18 @@ class VOCMeanAveragePrecision(VOCAveragePrecision):
         self.rule = rule
 
     def compute_metrics(self, results: list[dict]) -> dict[str, float]:
-        """``mAP`` in percent."""
+        """``mAP`` in percent.
+
+        Raises:
+            ValueError: If a score is NaN or infinite: it would rank anywhere.
+        """
         scores, targets = (
             torch.stack([result[key] for result in results]).cpu().numpy()
             for key in ('pred_score', 'gt_score')
         )
+        if not np.isfinite(scores).all():
+            raise ValueError(
+                'Scores are NaN or infinite: the network diverged. Lower '
+                'optim_wrapper.optimizer.lr.'
+            )
         return dict(mAP=mean_average_precision(scores, targets.astype(int), self.rule))

@@ -64,7 +64,7 @@ def run_few_shot(job: Job) -> Outcome:
     draws = [(shot, sample) for shot in shots for sample in range(samples)]
     found: dict[int, list[float]] = {shot: [] for shot in shots}
     for shot, sample in track(draws, 'few shots'):
-        few = few_shot_target(target, shot, seed=job.seed + sample)
+        few = few_shot_target(target, shot, seed=job.seed * samples + sample)
         each = protocol.average_precisions(feature, few, test_feature, test_target)
         found[shot].append(float(np.nanmean(each)))
     means = {f'shots/{shot:02d}': float(np.mean(values)) for shot, values in found.items()}

@@ -37,6 +37,8 @@ def _training_config(job: Job, width: int) -> Config:
     config.work_dir = str(job.work_dir)
     config.randomness = dict(seed=job.seed)
     config.resume = True
+    if 'fraction' in config.train_dataloader.dataset:
+        config.train_dataloader.dataset.seed = job.seed  # Other labels, too.
     separate_logs(config, job.benchmark.name)
     config.model.backbone = job.backbone_config()
     config.model.data_preprocessor = job.preprocessor_config()

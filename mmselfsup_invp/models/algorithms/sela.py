@@ -84,5 +84,7 @@ class SeLa(BaseModel):
                 'There are no labels. Add the hook that gives them to the config: '
                 "default_hooks = dict(self_label=dict(type='SelfLabelHook'))."
             )
-        label = self.memory.labels[sample_ids(data_samples, inputs[0].device)]
-        return self.head(self.embed(inputs[0]), label)
+        sample = sample_ids(data_samples, inputs[0].device)
+        feature = self.embed(inputs[0])
+        self.memory.keep_finite(sample, feature.detach())
+        return self.head(feature, self.memory.labels[sample])

@@ -11,7 +11,12 @@ from ...ops.checks import require_choice
 from ..backbones import AlexNetBN
 
 POOLS = {'mean': nn.AdaptiveAvgPool2d, 'max': nn.AdaptiveMaxPool2d}
-NORMS = ('affine', 'train', 'plain')
+NORMS = {
+    'affine': nn.BatchNorm1d,
+    'train': nn.BatchNorm1d,
+    'plain': lambda width: nn.BatchNorm1d(width, affine=False),
+    'none': lambda width: nn.Identity(),
+}
 LOSSES = {
     'single': F.cross_entropy,
     # Summed over the classes.
@@ -64,7 +69,7 @@ class TapHead(nn.Sequential):
         super().__init__(
             POOLS[pool](size),
             nn.Flatten(),
-            nn.BatchNorm1d(width, affine=norm != 'plain'),
+            NORMS[norm](width),
             nn.Linear(width, num_classes),
         )
         nn.init.normal_(self[-1].weight, std=0.01)
@@ -89,8 +94,8 @@ class TapProbe(BaseModel):
         pool (str): ``'mean'`` or ``'max'``. Defaults to ``'mean'``.
         norm (str): ``'affine'``: the normalisation keeps its initial statistics and only scales
             and shifts, as in the code, whose training loop leaves it in evaluation mode;
-            ``'train'``: usual batch normalisation; ``'plain'``: the same without scale and shift.
-            Defaults to ``'affine'``.
+            ``'train'``: usual batch normalisation; ``'plain'``: the same without scale and shift;
+            ``'none'``: the pooled features as they are. Defaults to ``'affine'``.
         labels (str): ``'single'``: one class an image, cross entropy; ``'multi'``: any number,
             binary cross entropy, summed over the classes, -1 left out. Defaults to ``'single'``.
         data_preprocessor (dict, optional): As for MMClassification's classifiers.

@@ -61,6 +61,8 @@ class HardSamplingLoss(BaseModule):
     ) -> None:
         super().__init__(init_cfg)
         require_positive('temperature', temperature, '0.07 or 0.2')
+        if eps < 0:
+            raise ValueError(f'eps = {eps} must not be negative (0, or 1e-7 as the code).')
         require_range('num_background', num_background, 1, 2**31, 'the loss needs a background')
         require_range('num_hard', num_hard, 1, 2**31, 'the loss needs a positive')
         require_choice('hard_pos', hard_pos, (*POSITIVE_SELECTORS, 'all'))

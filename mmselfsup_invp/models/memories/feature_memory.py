@@ -8,9 +8,6 @@ from torch import Tensor
 from ...ops.checks import require_choice, require_range
 from .sized_memory import SizedMemory
 
-# How many ids of samples with NaN features are remembered for the error message.
-NUM_FAULTS = 8
-
 
 def unit_rows(length: int, dim: int, generator: torch.Generator) -> Tensor:
     """Random unit vectors: the paper's initial bank."""
@@ -35,7 +32,7 @@ DTYPES = {name: getattr(torch, name) for name in ('float32', 'float16', 'bfloat1
 
 
 class FeatureMemory(SizedMemory):
-    """Rows of features, and a watch that no NaN enters them.
+    """Rows of features, which no NaN enters.
 
     ``bank`` (N, D) holds one unit feature a row; see :class:`SizedMemory` for its size. Rows are
     stored as ``dtype`` and reckoned with in float32: a row that is written is rounded once.
@@ -73,10 +70,6 @@ class FeatureMemory(SizedMemory):
         self.init = init
         self.seed = seed
         self.register_buffer('bank', torch.empty(0, feat_dim, dtype=DTYPES[dtype]))
-        # Watched between two looks of the hook; not part of the state of a run.
-        self.register_buffer('faults', torch.full((NUM_FAULTS,), -1), persistent=False)
-        self.register_buffer('fault_iteration', torch.tensor(-1), persistent=False)
-        self.iteration = 0  # Told by the hook, for the messages.
 
     def resize(self, length: int) -> None:
         """Give the memory ``length`` new rows."""
@@ -92,27 +85,10 @@ class FeatureMemory(SizedMemory):
         place. Equal samples must have equal features. Returns which are finite, bool, ``(B,)``.
         """
         bank = self.bank if bank is None else bank
-        finite = self._keep_finite(sample, feature)
+        finite = self.keep_finite(sample, feature)
         old = self.bank[sample].float()
         new = F.normalize(momentum * old + (1 - momentum) * feature.float(), dim=1)
         bank[sample] = torch.where(finite[:, None], new.to(bank.dtype), bank[sample])
-        return finite
-
-    def _keep_finite(self, sample: Tensor, feature: Tensor) -> Tensor:
-        """Tell which features are finite, ``(B,)`` bool, and remember the first that are not.
-
-        Nothing is raised here, for a look at the values would make the device wait in every
-        step: such rows are left out, and the hook reads :attr:`faults` now and then.
-        """
-        finite = feature.isfinite().all(dim=1)
-        first = finite.to(torch.uint8).argsort(stable=True)[:NUM_FAULTS]
-        found = torch.full_like(self.faults, -1)
-        found[: len(first)] = torch.where(finite[first], -1, sample[first])
-        unseen = self.faults[0] < 0
-        self.fault_iteration.copy_(
-            torch.where(unseen & ~finite.all(), self.iteration, self.fault_iteration)
-        )
-        self.faults.copy_(torch.where(unseen, found, self.faults))
         return finite
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args, **kwargs) -> None:

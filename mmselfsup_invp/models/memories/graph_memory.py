@@ -65,7 +65,15 @@ class GraphMemory(FeatureMemory):
         Returns:
             tuple[Tensor, Tensor]: Similarity, float32, and index, int64, ``(B, width)``, in no
             order but the farthest last.
+
+        Raises:
+            RuntimeError: If there are no rows yet.
         """
+        if not len(self):
+            raise RuntimeError(
+                'The bank has no rows yet. Add the hook that sizes it from the data set to the '
+                "config: default_hooks = dict(memory=dict(type='PropagationMemoryHook'))."
+            )
         return ops.top_m(query, self.bank, min(width, len(self)), sort=False, backend=self.backend)
 
     def propagate(self, anchor: Tensor, hops: int, mode: str = 'set') -> tuple[Tensor, Tensor]:

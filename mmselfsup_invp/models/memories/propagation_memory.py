@@ -52,6 +52,7 @@ class PropagationMemory(GraphMemory):
             self.register_buffer('next_bank', self.bank.clone())
 
     def resize(self, length: int) -> None:
+        """Give the memory ``length`` new rows."""
         super().resize(length)
         if 'next_bank' in self._buffers:
             self.next_bank = self.bank.clone()
@@ -88,7 +89,7 @@ class PropagationMemory(GraphMemory):
         sample, feature, neighbours = gather_ranks(*self.staged)
         self.staged = None
         first = first_of_equal(sample)
-        take = self._keep_finite if self.keyed else self.write
+        take = self.keep_finite if self.keyed else self.write
         finite = take(sample, feature[first])
         self.keyed = False
         if link:

@@ -68,7 +68,7 @@ class PropagationQueue(RingMemory, GraphMemory):
             neighbours (Tensor): int64, shape ``(B, k)``.
         """
         slots, features, found = gather_ranks(slot, feature.detach(), neighbours)
-        finite = self._keep_finite(self.samples, features)
+        finite = self.keep_finite(self.samples, features)
         self.link(slots, found.masked_fill(~finite[:, None], UNFILLED))
 
     def commit(self, link: bool = True) -> None:

@@ -50,7 +50,7 @@ class RingMemory(FeatureMemory):
                 f'{len(self)}: lower train_dataloader.batch_size or raise the length of the queue.'
             )
         slots = (self.pointer + torch.arange(len(key), device=key.device)) % len(self)
-        finite = self._keep_finite(sample, key)
+        finite = self.keep_finite(sample, key)
         self.bank[slots] = torch.where(finite[:, None], key.to(self.bank.dtype), self.bank[slots])
         self.pointer.copy_((self.pointer + len(key)) % len(self))
         return slots

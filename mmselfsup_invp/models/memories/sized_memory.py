@@ -3,13 +3,16 @@ from mmengine import dist
 from mmengine.model import BaseModule
 from torch import Tensor
 
+# How many ids of samples with NaN features are remembered for the error message.
+NUM_FAULTS = 8
+
 
 class SizedMemory(BaseModule):
     """State that has a row for every image of the data set, or for every slot of a queue.
 
     All of it is in registered buffers, the same on every rank, saved and restored with the model.
     A memory without a length is empty until :meth:`fit` sizes it (its hook does, from the data
-    set) or a checkpoint is loaded into it.
+    set) or a checkpoint is loaded into it. It also watches the features of a run for NaN and Inf.
 
     Attributes:
         row_buffers (tuple[str, ...]): Names of the buffers whose first dimension are the rows.
@@ -19,6 +22,13 @@ class SizedMemory(BaseModule):
 
     # Whether row i is image i of the data set.
     holds_images = False
+
+    def __init__(self, init_cfg: dict | None = None) -> None:
+        super().__init__(init_cfg)
+        # Watched between two looks of the hook; not part of the state of a run.
+        self.register_buffer('faults', torch.full((NUM_FAULTS,), -1), persistent=False)
+        self.register_buffer('fault_iteration', torch.tensor(-1), persistent=False)
+        self.iteration = 0  # Told by the hook, for the messages.
 
     def __len__(self) -> int:
         return len(getattr(self, self.row_buffers[0]))
@@ -40,6 +50,23 @@ class SizedMemory(BaseModule):
     def resize(self, length: int) -> None:
         """Give the memory ``length`` new rows."""
         raise NotImplementedError
+
+    def keep_finite(self, sample: Tensor, feature: Tensor) -> Tensor:
+        """Tell which features are finite, ``(B,)`` bool, and remember the first that are not.
+
+        Nothing is raised here, for a look at the values would make the device wait in every
+        step: such rows are left out, and the hook reads :attr:`faults` now and then.
+        """
+        finite = feature.isfinite().all(dim=1)
+        first = finite.to(torch.uint8).argsort(stable=True)[:NUM_FAULTS]
+        found = torch.full_like(self.faults, -1)
+        found[: len(first)] = torch.where(finite[first], -1, sample[first])
+        unseen = self.faults[0] < 0
+        self.fault_iteration.copy_(
+            torch.where(unseen & ~finite.all(), self.iteration, self.fault_iteration)
+        )
+        self.faults.copy_(torch.where(unseen, found, self.faults))
+        return finite
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args, **kwargs) -> None:
         """Take the size of a checkpoint while empty; refuse another size afterwards."""

@@ -1,9 +1,9 @@
 # Linear classifiers with binary cross entropies in place of SVMs, by the official code of InvP,
-# which reports the sixteenth tap. Its 1900 iterations, halved every 760, are 100 and 40 epochs of
-# batches of 256.
+# which reports the sixteenth tap and does not normalise features. Its 1900
+# iterations, halved every 760, are 100 and 40 epochs of batches of 256.
 _base_ = ['../_base_/taps.py', '../_base_/voc07.py', '../_base_/runtime.py']
 
-model = dict(num_classes=20, labels='multi', pool_sizes=(12, 6, 4, 3, 2))
+model = dict(num_classes=20, labels='multi', pool_sizes=(12, 6, 4, 3, 2), norm='none')
 train_pipeline = [
     _base_.load_image,
     dict(type='RandomFlip', prob=0.5),
