@@ -61,9 +61,7 @@ def main() -> None:
 
     start = time.perf_counter()
     random_dir = work_dir / 'random'
-    # A network that was never trained has no bank.
-    option = 'default_hooks.knn.gallery=backbone'
-    run_tool('test.py', CONFIG, '--work-dir', random_dir, '--cfg-options', option)
+    run_tool('test.py', CONFIG, '--work-dir', random_dir)
     rows = [row('random initialisation', figures(random_dir), time.perf_counter() - start)]
     for name, weight in RUNS.items():
         start = time.perf_counter()

@@ -2,7 +2,7 @@
 
 A config with a test loop is tested by it, as in the other toolboxes of OpenMMLab. A pre-training
 config has none; there the kNN accuracy is measured as its KNNEvalHook says. Without a checkpoint
-the network is evaluated as it is initialised.
+the network is evaluated as it is initialised, by the backbone alone, for its bank is empty.
 """
 
 import argparse

@@ -6,12 +6,15 @@ from contextlib import contextmanager
 import torch
 from mmengine import dist
 from mmengine.model import BaseModel, is_model_wrapper
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from ..datasets import num_images
 from ..models.memories.sized_memory import first_of_equal
 from ..structures import sample_ids
+
+# What norm layers gather in training, each process from batches of its own.
+RUNNING_STATISTICS = ('running_mean', 'running_var')
 
 
 @torch.no_grad()
@@ -21,7 +24,9 @@ def extract_features(
     """Run the data set through the model in evaluation mode.
 
     The mode of every module is put back afterwards. With several processes each handles its
-    share; repeats that a sampler pads with do no harm, for rows are placed by ``sample_idx``.
+    share; repeats that a sampler pads with do no harm, for rows are placed by ``sample_idx``. All
+    take over the running statistics of the main process, whose network is the one that is saved;
+    training, which goes by those of the batch, is not changed by that.
 
     Args:
         model (BaseModel): The model, or its wrapper.
@@ -60,7 +65,7 @@ def collect_features(
 
     As :func:`extract_features`, but made for features that are wide: they are collected batch by
     batch into their final place, and other processes keep nothing. Of an image that comes more
-    than once the first feature counts.
+    than once the first feature counts. Running statistics are taken over in evaluation mode alone.
 
     Args:
         model (BaseModel): The model, or its wrapper.
@@ -114,15 +119,31 @@ def _keep_first(ordered: Tensor, seen: Tensor, sample: Tensor, feature: Tensor) 
 
 @contextmanager
 def _in_mode(model: BaseModel, training: bool) -> Iterator[BaseModel]:
-    """The model inside its wrapper in this mode; that of every module is put back afterwards."""
+    """The model inside its wrapper in this mode; that of every module is put back afterwards.
+
+    In evaluation mode it is the same network in all processes.
+    """
     model = model.module if is_model_wrapper(model) else model
     modes = {module: module.training for module in model.modules()}
-    model.train(training)
     try:
+        model.train(training)
+        if not training:
+            _share_statistics(model)
         yield model
     finally:
         for module, mode in modes.items():
             module.training = mode
+
+
+def _share_statistics(model: nn.Module) -> None:
+    """Give all processes the running statistics of the main one.
+
+    Not a mean over the processes, which would change what is saved by when it was evaluated; and
+    no other buffers, for memories are large and equal anyway.
+    """
+    for name, buffer in model.named_buffers():
+        if name.rpartition('.')[2] in RUNNING_STATISTICS:
+            dist.broadcast(buffer)
 
 
 def _check_complete(given: int, num: int) -> None:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from ..ops import top_m
-from ..ops.checks import require_range
+from ..ops.checks import require_length, require_positive, require_range
 
 # Queries scored at a time: bounds the votes, (queries, classes), that are held.
 QUERY_BATCH = 512
@@ -31,19 +31,22 @@ def knn_predict(
         label (Tensor): int64, shape ``(N,)``, classes of the gallery from 0.
         num_classes (int): Classes C.
         k (int): Neighbours that vote, 1 to N. Defaults to 200.
-        temperature (float): Sharpness of the vote. Defaults to 0.07.
+        temperature (float): Positive; the lower, the more the nearest count. Defaults to 0.07.
 
     Returns:
         Tensor: int64, shape ``(Q,)``, the class with the most votes.
 
     Raises:
-        ValueError: If ``k`` is not within 1 to N.
+        ValueError: If the lengths differ, ``k`` is not within 1 to N or ``temperature`` not
+            positive.
 
     Example:
         >>> gallery = torch.eye(2)
         >>> knn_predict(torch.tensor([[0.6, 0.8]]), gallery, torch.tensor([0, 1]), 2, k=2)
         tensor([1])
     """
+    require_length('label', label, len(gallery), 'row of the gallery')
+    require_positive('temperature', temperature, '0.07')
     require_range('k', k, 1, len(gallery), f'the gallery has {len(gallery)} features')
     predictions = []
     for block in query.split(QUERY_BATCH):

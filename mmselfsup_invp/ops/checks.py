@@ -1,5 +1,6 @@
 """Argument checks the operations share: what was found, what is valid, what to do."""
 
+import math
 from collections.abc import Iterable
 
 from torch import Tensor
@@ -16,6 +17,21 @@ def require_range(name: str, value: int, low: int, high: int, why: str) -> None:
     """
     if not low <= value <= high:
         raise ValueError(f'{name} = {value} is outside the valid range {low} to {high}: {why}.')
+
+
+def require_positive(name: str, value: float, example: str) -> None:
+    """Raise ``ValueError`` unless ``value`` is positive and finite.
+
+    A tensor is taken as it is: a look at its value would make the device wait.
+
+    Example:
+        >>> require_positive('temperature', 0, '0.07 or 0.2')
+        Traceback (most recent call last):
+        ...
+        ValueError: temperature = 0 must be positive and finite (0.07 or 0.2, say).
+    """
+    if not isinstance(value, Tensor) and not 0 < value < math.inf:
+        raise ValueError(f'{name} = {value} must be positive and finite ({example}, say).')
 
 
 def require_choice(name: str, value: str, valid: Iterable[str]) -> None:

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .checks import require_choice, require_length
+from .checks import require_choice, require_length, require_positive
 from .sampling import contains, select_positives
 from .similarity import bank_similarity, full_logsumexp, masked_logsumexp
 
@@ -60,7 +60,7 @@ def instance_loss(
         Tensor: float32, shape ``(B,)``.
 
     Raises:
-        ValueError: If ``background_mode`` is unknown.
+        ValueError: If ``background_mode`` is unknown or ``temperature`` not positive.
 
     Example:
         >>> bank = torch.eye(3)
@@ -71,6 +71,7 @@ def instance_loss(
         0.5514
     """
     require_choice('background_mode', background_mode, INSTANCE_BACKGROUNDS)
+    require_positive('temperature', temperature, '0.07 or 0.2')
     own = bank_similarity(query, bank, anchor[:, None]).squeeze(1) / temperature
     if background is None:
         return _negative_log(own - full_logsumexp(query, bank, temperature), eps)
@@ -139,7 +140,7 @@ def propagation_loss(
         it out of a mean (``positive_mask.any(dim=1)`` tells).
 
     Raises:
-        ValueError: If a mode is unknown or ``num_hard`` is below 1.
+        ValueError: If a mode is unknown, ``num_hard`` below 1 or ``temperature`` not positive.
 
     Example:
         >>> bank = torch.eye(3)
@@ -151,6 +152,7 @@ def propagation_loss(
         0.6931
     """
     require_choice('background_mode', background_mode, PROPAGATION_BACKGROUNDS)
+    require_positive('temperature', temperature, '0.07 or 0.2')
     candidate = bank_similarity(query, bank, positive)
     chosen = select_positives(candidate, positive_mask, num_hard, hard, generator)
     chosen_mask = positive_mask.gather(1, chosen)
@@ -253,7 +255,8 @@ def margin_nce(
         Tensor: float32, shape ``(B,)``.
 
     Raises:
-        ValueError: If the shapes do not fit; see also :func:`margin_logit`.
+        ValueError: If the shapes do not fit or ``temperature`` is not positive; see also
+            :func:`margin_logit`.
 
     Example:
         >>> negative = torch.tensor([[0.5, 0.1, -0.3]])
@@ -261,6 +264,7 @@ def margin_nce(
         tensor([2.5960])
     """
     require_length('positive', positive, len(negative), 'row of negative')
+    require_positive('temperature', temperature, '0.1 or 0.2')
     logit = margin_logit(positive, margin, kind) / temperature
     return F.softplus(masked_logsumexp(negative.float(), None, temperature) - logit)
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .checks import require_choice, require_features, require_range
+from .checks import require_choice, require_features, require_positive, require_range
 from .clustering import cluster_sizes
 from .search import DEVICE_ELEMENTS
 
@@ -119,9 +119,8 @@ def sinkhorn_labels(
     """
     require_choice('criterion', criterion, CRITERIA)
     require_range('max_iter', max_iter, 1, 2**31, 'there is no solution without a pass')
-    for name, value in (('strength', strength), ('tol', tol)):
-        if not value > 0:
-            raise ValueError(f'{name} = {value} must be positive.')
+    require_positive('strength', strength, '25')
+    require_positive('tol', tol, '0.01')
     source = _source(log_prob, max_elements)
     scaling = scale_classes(source, strength, tol, max_iter, criterion)
     rule = _round_balanced if balanced else _round_argmax

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ from torch import distributed
 from torch.multiprocessing import spawn
 
 RANKS = 2
+# Of a rank for another that never comes; half an hour unless told.
+LONGEST_WAIT = timedelta(minutes=5)
 
 # What makes a Runner of a test train in such a process.
 OPTIONS = dict(
@@ -32,7 +35,11 @@ def _process(rank: int, scenarios: Callable[..., dict], folder: Path, inputs: tu
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(RANKS))
     # By hand, for the host's own start asks for a GPU.
     distributed.init_process_group(
-        'gloo', init_method=f'file://{folder}/group', rank=rank, world_size=RANKS
+        'gloo',
+        init_method=f'file://{folder}/group',
+        rank=rank,
+        world_size=RANKS,
+        timeout=LONGEST_WAIT,
     )
     torch.save(scenarios(folder, *inputs), folder / f'{rank}.pth')
     # A rank that ended first would close its connections while the other still uses them,

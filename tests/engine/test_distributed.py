@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import distributed
 
 from mmselfsup_invp import ops
 from mmselfsup_invp.evaluation import extract_features
@@ -135,6 +136,17 @@ def features(images: Path) -> torch.Tensor:
     )
 
 
+def repaired() -> dict:
+    """Clusters of which one is small by the labels of the second rank alone."""
+    memory = toy.build_model(toy.interclr_config()).branch.memory
+    memory.fit(24)
+    memory.labels.copy_(torch.arange(24) % 4)
+    if distributed.get_rank():
+        memory.labels[memory.labels == 3] = 0
+    found = memory.repair()
+    return dict(found=found, labels=memory.labels, centroids=memory.centroids)
+
+
 def scenarios(folder: Path, images: Path, odd: Path) -> dict:
     """What one of the processes trains and keeps for the tests."""
     return dict(
@@ -144,6 +156,7 @@ def scenarios(folder: Path, images: Path, odd: Path) -> dict:
         queue=train(odd, folder / 'queue', 4, momentum=True, **OPTIONS),
         features=features(images),
         clusters=train_clusters(odd, folder / 'clusters', **OPTIONS),
+        repaired=repaired(),
     )
 
 
@@ -263,6 +276,14 @@ def test_clusters_are_the_same_on_every_rank(ranks):
         for part in ('branch', 'queue'):
             for name, value in one[part].items():
                 assert torch.equal(value, other[part][name]), name
+
+
+def test_a_repair_ends_alike_though_only_one_rank_found_something(ranks):
+    first, second = (rank['repaired'] for rank in ranks)
+    assert (first['found'], second['found']) == (0, 1)
+    assert first['labels'].tolist() == [0, 1, 2, 3] * 6
+    for name in ('labels', 'centroids'):
+        assert torch.equal(first[name], second[name])
 
 
 def test_clusters_and_queue_take_the_keys_of_every_rank(ranks):

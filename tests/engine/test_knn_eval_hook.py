@@ -187,6 +187,57 @@ def test_a_queue_is_no_gallery(images, tmp_path):
         runner.train()
 
 
+def evaluator(images, work_dir, listed=24, rows=24, **options):
+    """The hook and a runner as ``tools/test.py`` has them: no run has sized the bank."""
+    config = hook_config(images, **options)
+    config['gallery_dataloader']['dataset']['indices'] = 24
+    loader = toy.loader(images, views=toy.VIEWS)
+    loader['dataset']['indices'] = listed
+    runner = runner_of(images, work_dir, hook=config, train_dataloader=loader)
+    if rows:
+        runner.model.memory.resize(rows)
+    return knn_hook(runner), runner
+
+
+@pytest.fixture(scope='module')
+def many_images(tmp_path_factory):
+    """30 images, to list fewer of."""
+    return toy.image_folder(tmp_path_factory.mktemp('many') / 'images', images=30)
+
+
+@pytest.mark.parametrize('listed', [20, 30])
+def test_a_checkpoint_of_other_data_is_refused(many_images, tmp_path, listed):
+    """With more labels than rows each image would have the label of another."""
+    hook, runner = evaluator(many_images, tmp_path, listed, gallery='bank')
+    message = f"gallery 'bank' has 24 rows, train_dataloader lists {listed} images.*checkpoint"
+    with pytest.raises(ValueError, match=message):
+        hook.evaluate(runner)
+
+
+@pytest.mark.parametrize('listed', [20, 30])
+def test_a_gallery_of_other_images_is_refused(many_images, tmp_path, listed):
+    hook, runner = evaluator(many_images, tmp_path, listed, rows=listed, gallery='backbone')
+    message = f"gallery 'backbone' has 24 rows, .* lists {listed} images.*gallery_dataloader"
+    with pytest.raises(ValueError, match=message):
+        hook.evaluate(runner)
+
+
+def test_an_empty_bank_is_left_out_with_a_warning(images, tmp_path):
+    hook, runner = evaluator(images, tmp_path / 'empty', rows=0)
+    found = hook.evaluate(runner)
+    assert list(found) == ['backbone_k7_t0.1']
+    assert "The bank is empty: gallery 'bank' is left out" in log_text(tmp_path / 'empty')
+    hook, runner = evaluator(images, tmp_path / 'alone', gallery='backbone')
+    assert hook.evaluate(runner) == found
+    assert 'left out' not in log_text(tmp_path / 'alone')
+
+
+def test_an_empty_bank_alone_is_an_error(images, tmp_path):
+    hook, runner = evaluator(images, tmp_path, rows=0, gallery='bank')
+    with pytest.raises(ValueError, match="The bank is empty.*Load a checkpoint.*'backbone'"):
+        hook.evaluate(runner)
+
+
 @pytest.mark.parametrize(
     ('option', 'message'),
     [
@@ -195,6 +246,8 @@ def test_a_queue_is_no_gallery(images, tmp_path):
         (dict(gallery='backbone'), "gallery='backbone' needs gallery_dataloader"),
         (dict(k=0), 'k = 0 is outside'),
         (dict(interval=0), 'interval = 0 is outside'),
+        (dict(temperature=0), 'temperature = 0 must be positive'),
+        (dict(temperature=-1), 'temperature = -1 must be positive'),
     ],
 )
 def test_wrong_options_are_named(option, message):

@@ -70,6 +70,21 @@ def test_a_gallery_is_its_own_best_match():
     assert knn_accuracy(rows, label, rows, label, 1) == 100
 
 
+@pytest.mark.parametrize('labels', [39, 41])
+def test_labels_of_another_gallery_are_refused(labels):
+    rows = toy.rows(40)
+    message = rf'label has the shape \({labels},\) where \(40,\) is needed: one entry for each row'
+    with pytest.raises(ValueError, match=message):
+        knn_predict(rows, rows, torch.zeros(labels, dtype=torch.int64), 5, 3)
+
+
+@pytest.mark.parametrize('temperature', [0, -1.0])
+def test_a_wrong_temperature_is_named(temperature):
+    rows, label = toy.rows(40), torch.arange(40) % 5
+    with pytest.raises(ValueError, match=f'temperature = {temperature} must be positive'):
+        knn_predict(rows, rows, label, 5, 3, temperature)
+
+
 @pytest.mark.parametrize('k', [0, 41])
 def test_a_wrong_k_is_named(k):
     rows, label = toy.rows(40), torch.arange(40) % 5

@@ -1,6 +1,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from mmengine import dist
 
 from mmselfsup_invp import ops
 from mmselfsup_invp.models import ClusterMemory, ODCClusterMemory
@@ -161,6 +162,17 @@ class TestUpkeep:
         sizes = ops.cluster_sizes(memory.labels, 4)
         assert sizes.min() > 0
         assert memory.repair() == int((sizes < 3).sum())
+
+    def test_repair_sends_the_same_whatever_it_found(self, monkeypatch):
+        """A rank that found nothing would not answer one that did, and both would wait."""
+        memory, sent = clustered(), []
+        monkeypatch.setattr(dist, 'broadcast', lambda buffer: sent.append(id(buffer)))
+        memory.labels.copy_(torch.arange(24) % 4)
+        assert memory.repair() == 0
+        quiet = sent.copy()
+        memory.labels.fill_(0)
+        assert memory.repair() == 3
+        assert sent == 2 * quiet and id(memory.labels) in quiet
 
     def test_no_repair_where_none_is_wanted(self):
         memory = clustered(min_size=0)

@@ -1,7 +1,14 @@
+import math
+
 import pytest
 import torch
 
-from mmselfsup_invp.ops.checks import require_choice, require_features, require_range
+from mmselfsup_invp.ops.checks import (
+    require_choice,
+    require_features,
+    require_positive,
+    require_range,
+)
 
 
 @pytest.mark.parametrize('value', [1, 2, 5])
@@ -14,6 +21,18 @@ def test_range_message_says_what_is_valid_and_why(value):
     message = f'^k = {value} is outside the valid range 1 to 5: a bank of 6 rows has 5 other rows.$'
     with pytest.raises(ValueError, match=message):
         require_range('k', value, 1, 5, 'a bank of 6 rows has 5 other rows')
+
+
+@pytest.mark.parametrize('value', [0, 0.0, -1, math.inf, math.nan])
+def test_what_is_not_positive_is_refused_with_an_example(value):
+    message = rf'^temperature = {value} must be positive and finite \(0.07 or 0.2, say\)\.$'
+    with pytest.raises(ValueError, match=message):
+        require_positive('temperature', value, '0.07 or 0.2')
+
+
+def test_a_tensor_is_not_looked_at():
+    """On a GPU the look would make the host wait; a meta tensor has no value to look at."""
+    require_positive('temperature', torch.ones((), device='meta'), '0.07 or 0.2')
 
 
 def test_choice_message_lists_the_names():

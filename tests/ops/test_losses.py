@@ -506,6 +506,16 @@ def test_no_matrix_of_batch_by_bank_is_made(mode):
     assert allocations.largest < queries * rows / 2
 
 
+@pytest.mark.parametrize('temperature', [0, -0.07])
+def test_a_temperature_must_be_positive(temperature):
+    batch = Batch()
+    message = f'temperature = {temperature} must be positive'
+    with pytest.raises(ValueError, match=message):
+        instance_loss(batch.query, batch.bank, batch.anchor, batch.background, temperature)
+    with pytest.raises(ValueError, match=message):
+        golden_propagation(PAPER, temperature)
+
+
 def test_unknown_backgrounds_list_the_names():
     batch = Batch()
     with pytest.raises(ValueError, match=r"'official' is unknown; valid: 'exact', 'topm'\."):

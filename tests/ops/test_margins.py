@@ -132,6 +132,12 @@ def test_wrong_options_are_named(options, message):
         margin_logit(torch.zeros(1), **{'margin': 0.1, **options})
 
 
+@pytest.mark.parametrize('temperature', [0, -0.1])
+def test_a_temperature_must_be_positive(temperature):
+    with pytest.raises(ValueError, match=f'temperature = {temperature} must be positive'):
+        margin_nce(torch.tensor([0.6]), NEGATIVE, temperature)
+
+
 def test_positives_and_negatives_have_to_fit():
     with pytest.raises(ValueError, match=r'positive has the shape \(1,\) where \(2,\) is needed'):
         margin_nce(torch.zeros(1), torch.zeros(2, 3), 0.1)

@@ -7,10 +7,10 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
-from ...datasets import image_labels
+from ...datasets import image_labels, num_images
 from ...evaluation import extract_features, knn_accuracy
 from ...models.algorithms import InvP
-from ...ops.checks import require_choice, require_range
+from ...ops.checks import require_choice, require_positive, require_range
 from .common import log_figures, unwrap
 
 
@@ -26,6 +26,11 @@ def backbone_features(model: InvP, inputs: list[Tensor]) -> Tensor:
 
 
 GALLERIES = {'bank': bank_features, 'backbone': backbone_features}
+# What to do where a gallery is not that of the training labels.
+REMEDIES = {
+    'bank': 'Give the config that the checkpoint was trained with, and the data of that run.',
+    'backbone': 'Let gallery_dataloader list the images of train_dataloader.',
+}
 
 
 @HOOKS.register_module()
@@ -34,7 +39,10 @@ class KNNEvalHook(Hook):
 
     The protocol stands in the key of the log, such as ``knn/bank_k200_t0.07`` (percent): what the
     gallery is, how many neighbours vote, and the temperature of the vote. Nothing is kept between
-    two evaluations. Without labels the hook says so once and does nothing.
+    two evaluations. Without labels the hook says so once and does nothing. A bank that is still
+    empty, of a network that was never trained, is left out with a warning. With several processes
+    all evaluate the network of the main one, which is saved
+    (:func:`~mmselfsup_invp.evaluation.extract_features`).
 
     Args:
         query_dataloader (dict): Config of the loader of the images to classify, with labels and a
@@ -46,7 +54,7 @@ class KNNEvalHook(Hook):
         gallery_dataloader (dict, optional): Config of the loader of the training images with the
             pipeline of the queries. Defaults to None.
         k (int): Neighbours that vote; lowered to the gallery's size. Defaults to 200.
-        temperature (float): Of the vote. Defaults to 0.07.
+        temperature (float): Of the vote, positive. Defaults to 0.07.
         interval (int): Epochs between two evaluations; the last epoch is always evaluated.
             Defaults to 1.
 
@@ -74,6 +82,7 @@ class KNNEvalHook(Hook):
                 'pipeline of query_dataloader.'
             )
         require_range('k', k, 1, 2**31, 'somebody must vote')
+        require_positive('temperature', temperature, '0.07')
         require_range('interval', interval, 1, 2**31, 'it counts epochs')
         self.query_dataloader = query_dataloader
         self.gallery_dataloader = gallery_dataloader
@@ -97,6 +106,10 @@ class KNNEvalHook(Hook):
 
         Returns:
             dict[str, float]: Percent by gallery and protocol; empty where labels are missing.
+
+        Raises:
+            ValueError: If a gallery has not a row for every training label, or the bank is the
+                only gallery and cannot be one.
         """
         queries = self._loader(runner, 'query_dataloader')
         if self._labels is None:
@@ -110,8 +123,8 @@ class KNNEvalHook(Hook):
             )
             return {}
         figures = {}
-        for name in self.galleries:
-            gallery = self._gallery(runner, name)
+        for name in self._filled(runner):
+            gallery = self._gallery(runner, name, len(gallery_label))
             k = min(self.k, len(gallery))
             query = extract_features(runner.model, queries, GALLERIES[name])
             labels = (query_label.to(query.device), gallery_label.to(query.device))
@@ -120,16 +133,31 @@ class KNNEvalHook(Hook):
             )
         return figures
 
-    def _gallery(self, runner: Runner, name: str) -> Tensor:
+    def _filled(self, runner: Runner) -> list[str]:
+        """The galleries but for a bank that holds nothing yet."""
+        if 'bank' not in self.galleries or len(unwrap(runner.model).memory):
+            return self.galleries
+        others = [name for name in self.galleries if name != 'bank']
+        if not others:
+            raise ValueError(
+                'The bank is empty and there is no other gallery. Load a checkpoint that holds a '
+                "bank, or use gallery='backbone' with gallery_dataloader."
+            )
+        runner.logger.warning("The bank is empty: gallery 'bank' is left out of the kNN accuracy.")
+        return others
+
+    def _gallery(self, runner: Runner, name: str, num_labels: int) -> Tensor:
         model = unwrap(runner.model)
         if name == 'backbone':
             images = self._loader(runner, 'gallery_dataloader')
+            _check_length(name, num_images(images.dataset), num_labels)
             return extract_features(model, images, GALLERIES[name])
         if not (model.memory.holds_images and hasattr(model.memory, 'bank')):
             raise ValueError(
                 f"gallery='bank' needs a row for every image, {type(model.memory).__name__} has "
                 "none. Use gallery='backbone'."
             )
+        _check_length(name, len(model.memory), num_labels)
         return model.memory.bank
 
     def _loader(self, runner: Runner, name: str) -> DataLoader:
@@ -139,3 +167,12 @@ class KNNEvalHook(Hook):
             loader = runner.build_dataloader(loader, seed=runner.seed)
             setattr(self, name, loader)
         return loader
+
+
+def _check_length(name: str, rows: int, labels: int) -> None:
+    """Raise if the labels cannot be those of the rows."""
+    if rows != labels:
+        raise ValueError(
+            f'The gallery {name!r} has {rows} rows, train_dataloader lists {labels} images: they '
+            f'are of different data. {REMEDIES[name]}'
+        )

@@ -98,7 +98,8 @@ class SelfLabelHook(Hook):
             ``'rotate'``: for head ``epoch mod H`` only (CIFAR). Defaults to ``'all'``.
         relabel_mode (str): ``'train'``: the network is in training mode, with the statistics of
             the batch, which also enter the running ones, and with dropout (the official code);
-            ``'eval'``: in evaluation mode. Defaults to ``'train'``.
+            ``'eval'``: in evaluation mode, with the running ones of the main process.
+            Defaults to ``'train'``.
         relabel_dataloader (dict, optional): Config of the loader of the training images for the
             events. Defaults to None: the training loader's, with its augmentation (the official
             code). Required with ``'eval'``.

@@ -3,7 +3,7 @@ from mmselfsup.registry import MODELS
 from torch import Tensor
 
 from ...ops import bank_similarity, exclude_anchor, instance_loss, propagation_loss
-from ...ops.checks import require_choice, require_range
+from ...ops.checks import require_choice, require_positive, require_range
 from ...ops.losses import INSTANCE_BACKGROUNDS, PROPAGATION_BACKGROUNDS
 from ...ops.sampling import POSITIVE_SELECTORS
 
@@ -60,8 +60,7 @@ class HardSamplingLoss(BaseModule):
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
-        if temperature <= 0:
-            raise ValueError(f'temperature = {temperature} must be positive (0.07 or 0.2, say).')
+        require_positive('temperature', temperature, '0.07 or 0.2')
         if eps < 0:
             raise ValueError(f'eps = {eps} must not be negative (0, or 1e-7 as the code).')
         require_range('num_background', num_background, 1, 2**31, 'the loss needs a background')

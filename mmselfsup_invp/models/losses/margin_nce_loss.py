@@ -5,6 +5,7 @@ from mmselfsup.registry import MODELS
 from torch import Tensor
 
 from ...ops import full_logsumexp, margin_logit, margin_nce
+from ...ops.checks import require_positive
 
 
 @MODELS.register_module()
@@ -33,8 +34,7 @@ class MarginNCELoss(BaseModule):
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
-        if temperature <= 0:
-            raise ValueError(f'temperature = {temperature} must be positive (0.1 or 0.2, say).')
+        require_positive('temperature', temperature, '0.1 or 0.2')
         margin_logit(torch.zeros(1), margin, kind)  # Refuses what is not valid.
         self.temperature = temperature
         self.margin = margin

@@ -6,7 +6,7 @@ from mmselfsup.registry import MODELS
 from torch import Tensor
 
 from ... import ops
-from ...ops.checks import require_choice, require_range
+from ...ops.checks import require_choice, require_positive, require_range
 from ...ops.clustering import METRICS
 from ...ops.sinkhorn import scale_classes
 from .feature_memory import FeatureMemory, require_momentum
@@ -84,8 +84,7 @@ class ClusterMemory(FeatureMemory):
         require_momentum(momentum)
         require_choice('metric', metric, METRICS)
         require_choice('assigner', assigner, ASSIGNERS)
-        if strength <= 0:
-            raise ValueError(f'strength = {strength} must be positive.')
+        require_positive('strength', strength, '100')
         self.num_clusters = num_clusters
         self.momentum = momentum
         self.metric = metric
@@ -191,7 +190,8 @@ class ClusterMemory(FeatureMemory):
         """Keep clusters from running empty, each assigner its way; see the class.
 
         Returns:
-            int: How many clusters were small (:func:`~mmselfsup_invp.ops.repair_small`).
+            int: How many clusters were small (:func:`~mmselfsup_invp.ops.repair_small`), by the
+            labels of this rank; those of the main process are everyone's afterwards.
         """
         if self.assigner == 'equal':
             self._follow()
@@ -201,8 +201,8 @@ class ClusterMemory(FeatureMemory):
         if limit is None:
             limit = ops.small_size(len(self), self.num_clusters)
         repaired = ops.repair_small(self.bank, self.labels, self.centroids, limit)
-        if len(repaired):  # The same on every rank, unlike the last digits of 2-means.
-            self._broadcast()
+        # Found or not: if last digits set the labels of the ranks apart, one alone may find some.
+        self._broadcast()
         return len(repaired)
 
     def _assign(self, feature: Tensor) -> Tensor:
