@@ -163,24 +163,23 @@ def propagation_loss(
     logits = (candidate.gather(1, chosen) / temperature).masked_fill(~usable, -torch.inf)
     chosen_sum = logits.logsumexp(dim=1)
 
+    if background is not None and similarity is None:
+        similarity = bank_similarity(query, bank, background)
     if background is None:
         log_ratio = chosen_sum - full_logsumexp(query, bank, temperature)
+    elif background_mode == 'exact':
+        hidden = contains(positive, positive_mask, background, size=len(bank))
+        hidden |= background == anchor[:, None]
+        log_ratio = _log_share(chosen_sum, masked_logsumexp(similarity, hidden, temperature))
+    elif background_mode == 'topm':
+        hidden = background == anchor[:, None] if exclusive else None
+        log_ratio = chosen_sum - masked_logsumexp(similarity, hidden, temperature)
     else:
-        if similarity is None:
-            similarity = bank_similarity(query, bank, background)
-        is_anchor = background == anchor[:, None]
-        if background_mode == 'exact':
-            hidden = contains(positive, positive_mask, background, size=len(bank)) | is_anchor
-            log_ratio = _log_share(chosen_sum, masked_logsumexp(similarity, hidden, temperature))
-        elif background_mode == 'topm':
-            hidden = is_anchor if exclusive else None
-            log_ratio = chosen_sum - masked_logsumexp(similarity, hidden, temperature)
-        else:
-            denominator = masked_logsumexp(similarity, None, temperature)
-            if exclusive:
-                own = bank_similarity(query, bank, anchor[:, None]).squeeze(1) / temperature
-                denominator = denominator + torch.log1p(-(own - denominator).exp())
-            log_ratio = chosen_sum - denominator
+        background_sum = masked_logsumexp(similarity, None, temperature)
+        if exclusive:
+            own = bank_similarity(query, bank, anchor[:, None]).squeeze(1) / temperature
+            background_sum = background_sum + torch.log1p(-(own - background_sum).exp())
+        log_ratio = chosen_sum - background_sum
     return torch.where(has_positive, _negative_log(log_ratio, eps), 0.0)
 
 

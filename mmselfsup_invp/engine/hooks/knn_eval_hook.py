@@ -2,6 +2,7 @@ from collections.abc import Sequence
 
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
+from mmselfsup.models import BaseModel
 from mmselfsup.registry import HOOKS
 from torch import Tensor
 from torch.nn import functional as F
@@ -9,17 +10,16 @@ from torch.utils.data import DataLoader
 
 from ...datasets import image_labels, num_images
 from ...evaluation import extract_features, knn_accuracy
-from ...models.algorithms import InvP
 from ...ops.checks import require_choice, require_positive, require_range
 from .common import log_figures, unwrap
 
 
-def bank_features(model: InvP, inputs: list[Tensor]) -> Tensor:
+def bank_features(model: BaseModel, inputs: list[Tensor]) -> Tensor:
     """Unit embeddings, ``(B, D)``, to be compared with the rows of the bank."""
     return model.embed(inputs[0])
 
 
-def backbone_features(model: InvP, inputs: list[Tensor]) -> Tensor:
+def backbone_features(model: BaseModel, inputs: list[Tensor]) -> Tensor:
     """Unit pooled features of the last stage, float32, ``(B, C)``."""
     pooled = F.adaptive_avg_pool2d(model.extract_feat(inputs)[-1].float(), 1).flatten(1)
     return F.normalize(pooled, dim=1)
