@@ -6,6 +6,7 @@ PyTorch are needed to compile them. Where there is none, :mod:`.search` does the
 
 import ctypes
 import functools
+import re
 import zlib
 from collections.abc import Iterable
 from importlib.machinery import EXTENSION_SUFFIXES
@@ -40,10 +41,17 @@ class Passed(NamedTuple):
     count: Tensor
 
 
+def cpu_capability() -> str:
+    """Which instructions PyTorch uses: ``'DEFAULT'``, ``'AVX2'``, ``'AVX512'``, or others."""
+    # torch.backends.cpu, which tells as much, came with PyTorch 2.1.
+    found = re.search(r'CPU capability usage: (\w+)', torch.__config__.show())
+    return found[1] if found else 'DEFAULT'
+
+
 @functools.cache
 def library() -> ctypes.CDLL | None:
     """Load the fastest build that this processor can run; None if there is none."""
-    names = (*BUILDS.get(torch.backends.cpu.get_cpu_capability(), ()), '_native')
+    names = (*BUILDS.get(cpu_capability(), ()), '_native')
     paths = [SOURCE.with_name(name + suffix) for name in names for suffix in EXTENSION_SUFFIXES]
     return next((built for path in paths if (built := _load(path))), None)
 

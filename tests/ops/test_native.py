@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch.backends import cpu
 
 from mmselfsup_invp.ops import native, search
 from mmselfsup_invp.ops.blocks import Hidden
@@ -15,7 +14,7 @@ from .tools import unit_rows
 
 # From the plainest on: a processor can run the builds up to its own.
 KINDS = {'DEFAULT': '_native', 'AVX2': '_native_avx2', 'AVX512': '_native_avx512'}
-OWN = cpu.get_cpu_capability() if cpu.get_cpu_capability() in KINDS else 'DEFAULT'
+OWN = native.cpu_capability() if native.cpu_capability() in KINDS else 'DEFAULT'
 RUNNABLE = list(KINDS)[: list(KINDS).index(OWN) + 1]
 
 
@@ -29,7 +28,7 @@ def fresh():
 
 @pytest.fixture(params=RUNNABLE)
 def build(request, fresh, monkeypatch) -> str:
-    monkeypatch.setattr(cpu, 'get_cpu_capability', lambda: request.param)
+    monkeypatch.setattr(native, 'cpu_capability', lambda: request.param)
     if not native.available():
         pytest.skip('the search in C is not compiled here')
     return KINDS[request.param]

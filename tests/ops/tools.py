@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_flatten
 
 
 class Allocations(TorchDispatchMode):
@@ -19,8 +19,8 @@ class Allocations(TorchDispatchMode):
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
-        known = {_storage(leaf) for leaf in tree_leaves((args, kwargs)) if _is_tensor(leaf)}
-        for leaf in tree_leaves(result):
+        known = {_storage(leaf) for leaf in _leaves((args, kwargs)) if _is_tensor(leaf)}
+        for leaf in _leaves(result):
             if _is_tensor(leaf) and _storage(leaf) not in known:
                 self.largest = max(self.largest, leaf.numel())
         return result
@@ -43,9 +43,13 @@ class NeverWaits(TorchDispatchMode):
                 'an index of flags waits for the device'
             )
         if name in ('_to_copy', 'copy_'):
-            devices = {leaf.device for leaf in (*tree_leaves(args), result) if _is_tensor(leaf)}
+            devices = {leaf.device for leaf in (*_leaves(args), result) if _is_tensor(leaf)}
             assert len(devices) == 1, 'copies between devices wait'
         return result
+
+
+def _leaves(tree: object) -> list:
+    return tree_flatten(tree)[0]
 
 
 def _is_tensor(leaf: object) -> bool:
