@@ -66,7 +66,8 @@ def top_m(
             must not find. Defaults to None, find any row.
         bank_label (Tensor, optional): Integer, shape ``(N,)``, a label of each row: queries find
             only rows of another label than ``query_label``. Where these are fewer than ``m``, the
-            rest of the result has the similarity -inf. Defaults to None, find any row.
+            rest of the result has the similarity -inf and any rows. Defaults to None, find any
+            row.
         query_label (Tensor, optional): Of the type of ``bank_label``, shape ``(B,)``.
         sort (bool): Whether to give them in descending order. If not, the order is arbitrary
             but for the least similar, which stands last; the losses need no more, and sorting
