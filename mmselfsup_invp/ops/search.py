@@ -39,10 +39,10 @@ def top_m(
     """Find the ``m`` rows of the bank with the highest inner product with each query.
 
     With each query's own row as ``exclude`` this is N_M(i) of the InvP paper (`arXiv:2010.11694
-    <https://arxiv.org/abs/2010.11694>`_, section 3.3). The result is exact, ties aside. The
-    similarities are computed in float32 whatever the storage type, block by block, so that the
-    memory on top of the result is bounded by ``max_elements`` and does not grow with ``N``. NaN
-    ranks first: a query that holds one finds any rows. No gradient flows through the search;
+    <https://arxiv.org/abs/2010.11694>`_, section 3.3). The result is exact, ties aside, where
+    all numbers are finite; a query that holds NaN finds any rows. The similarities are computed in
+    float32 whatever the storage type, block by block, so that the memory on top of the result is
+    bounded by ``max_elements`` and does not grow with ``N``. No gradient flows through the search;
     :func:`bank_similarity` gives similarities that have one.
 
     Backends:
@@ -222,5 +222,5 @@ def _automatic(hidden: Hidden, bank: Tensor, m: int) -> str:
     if name == 'triton':
         # Its rows come in the order in which the programs of the GPU finish.
         varies = torch.are_deterministic_algorithms_enabled()
-        return 'torch' if varies or not proven(bank.device) else name
+        return 'torch' if varies or not proven(bank.device, bank.dtype) else name
     return name
