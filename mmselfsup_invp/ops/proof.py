@@ -37,11 +37,13 @@ class Trial(NamedTuple):
 # within a block of queries, of rows and (the last) of dimensions.
 TRIALS = (
     Trial(130, 30_011, 128, 520),
-    Trial(130, 30_011, 128, 4, stored=True),
+    Trial(130, 30_011, 128, 20, stored=True),
     Trial(30, 3001, 72, 150, labels=True),
 )
 # Of similarities of unit rows; what 16-bit queries lose is below.
 TOLERANCE = 1e-4
+# Of the thresholds below what is looked for, and times as many rows as are looked for.
+MARGIN, ROOM = 0.01, 3
 
 
 @functools.cache
@@ -85,12 +87,12 @@ def try_kernels(trial: Trial, device: torch.device, dtype: torch.dtype) -> None:
     hidden.mask(visible, slice(0, None))
     expected, index = visible.topk(trial.found, dim=1)
     # Half of the thresholds let enough rows pass, a quarter too few, a quarter too many.
-    threshold = expected[:, -1].float() - 0.01
+    threshold = expected[:, -1].float() - MARGIN
     threshold[::4], threshold[1::4] = 2, -2
     misled = len(threshold[::4]) + len(threshold[1::4])
     counter = torch.zeros(1, dtype=torch.int64, device=device)
     kernels = devices.kernels()
-    width = 3 * trial.found
+    width = ROOM * trial.found
     found, row = kernels.search(query, hidden, bank, trial.found, threshold, width, counter)
     _compare('similarities', found.sort(dim=1, descending=True).values, expected)
     _compare('rows', found, every.gather(1, row))

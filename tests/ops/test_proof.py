@@ -70,6 +70,19 @@ def repeated(found):
     return similarity, index
 
 
+@pytest.mark.parametrize('dtype', devices.DTYPES)
+def test_thresholds_that_are_meant_to_be_right_are(dtype, monkeypatch):
+    """In the sizes that the interpreter does not try."""
+    monkeypatch.undo()
+    for trial in proof.TRIALS:
+        query, bank, hidden = proof._problem(trial, CPU, dtype)
+        every = query.float() @ bank.float().T
+        hidden.mask(every, slice(0, None))
+        lowest = every.topk(trial.found).values[:, -1:]
+        count = (every >= lowest - proof.MARGIN - proof.TOLERANCE).sum(dim=1)
+        assert count.max() <= proof.ROOM * trial.found
+
+
 FAULTS = {
     'rows are off': spoil('search', other_row),
     'similarities are off': spoil('search', lower),
