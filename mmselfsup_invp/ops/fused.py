@@ -49,7 +49,7 @@ def _load_rows(rows, row, dim, row_stride, start, inside, BLOCK_D: tl.constexpr)
 
 @triton.jit
 def _ones(bits):
-    """Count the ones among 64 bits; compilers know this way to and take the instruction for it."""
+    """Count the ones among 64 bits, in the way that compilers turn into an instruction."""
     bits -= (bits >> 1) & 0x5555555555555555
     bits = (bits & 0x3333333333333333) + ((bits >> 2) & 0x3333333333333333)
     bits = (bits + (bits >> 4)) & 0x0F0F0F0F0F0F0F0F
@@ -87,8 +87,8 @@ def _sift_kernel(
 
     score = tl.zeros((BLOCK_Q, BLOCK_N), dtype=tl.float32)
     steps = tl.cdiv(dim, BLOCK_D)
-    # One product for all parts: of two in one loop Triton loses a wait on some GPUs (its issue
-    # 10821).
+    # One product for all parts: between two in one loop Triton 3.6 forgets to wait on some GPUs
+    # (triton-lang/triton issue 10821).
     for step in range(PARTS * steps):
         part = step // steps
         start = (step - part * steps) * BLOCK_D
