@@ -30,8 +30,8 @@ class Hidden:
         label = None if self.query_label is None else self.query_label[queries]
         return Hidden(exclude, self.bank_label, label)
 
-    def within(self, sample: slice) -> 'Hidden':
-        """The labels hidden in a sample of the bank; single rows matter little there."""
+    def within(self, sample: Tensor) -> 'Hidden':
+        """The labels hidden in some rows of the bank; single rows matter little there."""
         label = None if self.bank_label is None else self.bank_label[sample]
         return Hidden(None, label, self.query_label)
 
@@ -83,20 +83,25 @@ def _search_rows(query: Tensor, hidden: Hidden, bank: Tensor, m: int, columns: i
     return best, best_index
 
 
-def similarities(query: Tensor, bank: Tensor) -> Tensor:
-    """All inner products, in float32 even under autocast, which leaves ``out=`` calls alone."""
+def similarities(query: Tensor, bank: Tensor, rows: Tensor | None = None) -> Tensor:
+    """Inner products with all or some rows of the bank.
+
+    In float32 even under autocast, which leaves ``out=`` calls alone.
+    """
     query = query.float()
-    out = query.new_empty((len(query), len(bank)))
+    out = query.new_empty((len(query), len(bank) if rows is None else len(rows)))
     start = 0
-    for block in widened(bank):
+    for block in widened(bank, rows):
         torch.mm(query, block.T, out=out[:, start : start + len(block)])
         start += len(block)
     return out
 
 
-def widened(bank: Tensor) -> Iterator[Tensor]:
-    """The bank in float32: as it is, or block by block where it has to be converted."""
+def widened(bank: Tensor, rows: Tensor | None = None) -> Iterator[Tensor]:
+    """The bank in float32: as it is, or block by block where it has to be copied."""
     step = CAST_ROWS if bank.device.type == 'cpu' else DEVICE_CAST_ROWS
+    if rows is not None:
+        return (bank.index_select(0, part).float() for part in rows.split(step))
     step = len(bank) if bank.dtype == torch.float32 else step
     return (bank[start : start + step].float() for start in range(0, len(bank), step))
 

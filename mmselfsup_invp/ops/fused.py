@@ -19,16 +19,20 @@ from torch import Tensor
 
 from .blocks import Found, Hidden
 
-# Of the pass over the bank: queries, rows and dimensions that a program multiplies at a time.
-# These are the largest whose numbers all fit into the registers of an H100 (seen by compiling).
-QUERY_BLOCK, ROW_BLOCK = 128, 64
+# Of the pass over the bank: rows that a program multiplies with the queries, as many as the bits
+# that tell which of them have passed.
+ROW_BLOCK = 64
+# Queries, times the bytes of a number: the most that let three or four programs share the
+# registers of each processor of an H100 (seen by compiling).
+QUERY_BYTES = 256
 # Bytes of a row that are multiplied at a time.
 ROW_BYTES = 128
+SIFT_WARPS, SIFT_STAGES = 4, 2
 # How float32 numbers are multiplied: without rounding them. 'tf32x3', on tensor cores, is nearly as
 # precise; which is faster has not been measured.
 FLOAT32_PRODUCTS = 'ieee'
-# Rows that a program of the exact selection compares at a time.
-SETTLE_BLOCK = 64
+# Rows and dimensions that a program of the exact selection reads at a time.
+SETTLE_BLOCK, SETTLE_DIM, SETTLE_WARPS = 256, 64, 8
 # Of the weighted sums: rows read at a time, and rows that one program sums.
 GATHER_BLOCK, GATHER_ROWS = 32, 512
 # Dimensions of the gathered rows that a program holds.
@@ -44,53 +48,88 @@ def _load_rows(rows, row, dim, row_stride, start, inside, BLOCK_D: tl.constexpr)
 
 
 @triton.jit
+def _ones(bits):
+    """Count the ones among 64 bits, in the way that compilers turn into an instruction."""
+    bits -= (bits >> 1) & 0x5555555555555555
+    bits = (bits & 0x3333333333333333) + ((bits >> 2) & 0x3333333333333333)
+    bits = (bits + (bits >> 4)) & 0x0F0F0F0F0F0F0F0F
+    return ((bits * 0x0101010101010101) >> 56).to(tl.int32)
+
+
+@triton.jit
+def _packed(flags, inside, BLOCK_Q: tl.constexpr, BLOCK_N: tl.constexpr):
+    """The flags of each row as the bits of one number, from words of 32; zero outside."""
+    column = tl.arange(0, BLOCK_N)
+    bits = tl.zeros((BLOCK_Q,), dtype=tl.uint64)
+    for word in tl.static_range(BLOCK_N // 32):
+        bit = tl.where(inside & (column // 32 == word), 1 << (column % 32), 0)
+        part = tl.sum(tl.where(flags, bit[None, :], 0), axis=1)
+        bits |= part.to(tl.uint32, bitcast=True).to(tl.uint64) << (32 * word)
+    return bits
+
+
+@triton.jit
 def _sift_kernel(
-    query, rest, scale, bank, threshold, exclude, bank_label, query_label, value, index, count,
+    query, scale, bank, threshold, exclude, bank_label, query_label, value, index, count,
     queries, rows, dim, query_stride, bank_stride, width,
     PRECISION: tl.constexpr,
     WIDEN: tl.constexpr,
+    PARTS: tl.constexpr,
     BLOCK_Q: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
     """Write down the rows of one tile of the bank that reach the thresholds of some queries."""
     # Programs that share a tile are neighbours, so that all but the first find it in the cache.
     groups = tl.cdiv(queries, BLOCK_Q)
     own = (tl.program_id(0) % groups) * BLOCK_Q + tl.arange(0, BLOCK_Q)
-    row = (tl.program_id(0) // groups) * BLOCK_N + tl.arange(0, BLOCK_N)
+    start_row, column = (tl.program_id(0) // groups) * BLOCK_N, tl.arange(0, BLOCK_N)
+    row = start_row + column
     is_query, is_row = own < queries, row < rows
 
     score = tl.zeros((BLOCK_Q, BLOCK_N), dtype=tl.float32)
-    for start in range(0, dim, BLOCK_D):
-        left = _load_rows(query, own, dim, query_stride, start, is_query, BLOCK_D)
+    steps = tl.cdiv(dim, BLOCK_D)
+    # One product for all parts: between two in one loop Triton 3.6 forgets to wait on some GPUs
+    # (triton-lang/triton issue 10821).
+    for step in range(PARTS * steps):
+        part = step // steps
+        start = (step - part * steps) * BLOCK_D
+        left = _load_rows(query + part * dim, own, dim, query_stride, start, is_query, BLOCK_D)
         right = _load_rows(bank, row, dim, bank_stride, start, is_row, BLOCK_D)
         if WIDEN:
             left, right = left.to(tl.float32), right.to(tl.float32)
         score = tl.dot(left, tl.trans(right), score, input_precision=PRECISION)
-        if rest is not None:
-            left = _load_rows(rest, own, dim, query_stride, start, is_query, BLOCK_D)
-            if WIDEN:
-                left = left.to(tl.float32)
-            score = tl.dot(left, tl.trans(right), score)
-    if scale is not None:
-        score *= tl.load(scale + own, mask=is_query, other=0.0)[:, None]
 
-    passes = score >= tl.load(threshold + own, mask=is_query, other=float('inf'))[:, None]
-    passes &= is_query[:, None] & is_row[None, :]
-    if exclude is not None:
-        barred = tl.load(exclude + own, mask=is_query, other=-1).to(tl.int32)
-        passes &= barred[:, None] != row[None, :]
+    limit = tl.load(threshold + own, mask=is_query, other=float('inf'))
+    if scale is not None:
+        factor = tl.load(scale + own, mask=is_query, other=1.0)
+        limit /= factor
+    # NaN passes, since topk ranks it first.
+    passes = ~(score < limit[:, None])
     if bank_label is not None:
         hidden = tl.load(bank_label + row, mask=is_row, other=0)
         passes &= hidden[None, :] != tl.load(query_label + own, mask=is_query, other=0)[:, None]
 
-    # Room for all of the tile is reserved at once; there the rows keep their order.
-    passing = passes.to(tl.int32)
-    passed = tl.sum(passing, axis=1)
-    first = tl.atomic_add(count + own, passed, mask=is_query & (passed > 0), sem='relaxed')
-    place = first[:, None] + tl.cumsum(passing, axis=1) - 1
-    kept = passes & (place < width)
-    room = own.to(tl.int64)[:, None] * width
-    tl.store(value + room + place, score, mask=kept)
-    tl.store(index + room + place, tl.broadcast_to(row[None, :], (BLOCK_Q, BLOCK_N)), mask=kept)
+    bits = tl.where(is_query, _packed(passes, is_row, BLOCK_Q, BLOCK_N), 0)
+    if exclude is not None:
+        barred = tl.load(exclude + own, mask=is_query, other=-1) - start_row
+        bit = tl.full((BLOCK_Q,), 1, tl.uint64) << (barred & (BLOCK_N - 1)).to(tl.uint64)
+        bits &= ~tl.where((barred >= 0) & (barred < BLOCK_N), bit, 0)
+
+    # Room for all of the tile is reserved at once. Few rows pass: each round writes down the first
+    # that is left of each query, which takes less than a place for every entry of the tile.
+    passed = _ones(bits)
+    place = tl.atomic_add(count + own, passed, mask=passed > 0, sem='relaxed')
+    room = own.to(tl.int64) * width
+    bits = tl.where(place < width, bits, 0)
+    while tl.max((bits > 0).to(tl.int32), axis=0) > 0:
+        first = _ones((bits - 1) & ~bits)
+        found = tl.sum(tl.where(column[None, :] == first[:, None], score, 0.0), axis=1)
+        if scale is not None:
+            found *= factor
+        kept = (bits > 0) & (place < width)
+        tl.store(value + room + place, found, mask=kept)
+        tl.store(index + room + place, start_row + first, mask=kept)
+        bits &= bits - 1
+        place += 1
 
 
 @triton.jit
@@ -121,7 +160,7 @@ def _ranked(
 
 @triton.jit
 def _settle_kernel(
-    query, bank, exclude, bank_label, query_label, count, similarity, index, fallbacks,
+    query, bank, exclude, bank_label, query_label, threshold, count, similarity, index, fallbacks,
     rows, dim, query_stride, bank_stride, width, m,
     BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
@@ -133,7 +172,17 @@ def _settle_kernel(
     """
     own = tl.program_id(0).to(tl.int64)
     passed = tl.load(count + own)
-    if (passed < m) | (passed > width):
+    # Where no row was kept back there are no more.
+    wrong = (passed < m) & (tl.load(threshold + own) > float('-inf'))
+    if passed > width:
+        # Nothing ranks above NaN, which is all that a query that holds one has found.
+        numbers = 0
+        for start in range(0, m, BLOCK_N):
+            place = start + tl.arange(0, BLOCK_N)
+            found = tl.load(similarity + own * m + place, mask=place < m, other=float('nan'))
+            numbers += tl.sum((found == found).to(tl.int32), axis=0)
+        wrong = numbers > 0
+    if wrong:
         tl.atomic_add(fallbacks, 1)
         digit = tl.arange(0, 256)
         prefix = tl.full((), 0, tl.uint32)
@@ -155,8 +204,7 @@ def _settle_kernel(
                     counted = ((key >> shift) >> 8) == ((prefix >> shift) >> 8)
                     counted &= row < rows
                     own_digit = ((key >> shift) & 255).to(tl.int32)
-                    equal = (own_digit[:, None] == digit[None, :]) & counted[:, None]
-                    histogram += tl.sum(equal.to(tl.int32), axis=0)
+                    histogram += tl.histogram(own_digit, 256, mask=counted)
                 else:
                     is_equal = ((key == prefix) & (row < rows)).to(tl.int32)
                     earlier = equals + tl.cumsum(is_equal, axis=0)
@@ -218,10 +266,10 @@ INTERPRETED = not isinstance(_sift_kernel, triton.JITFunction)
 
 
 class Factors(NamedTuple):
-    """Queries as numbers of the type of a bank: ``(query + rest) * scale``, ``(B, D)`` each."""
+    """Queries as numbers of the type of a bank: the sum of one or two parts, times ``scale``."""
 
-    query: Tensor
-    rest: Tensor | None = None
+    # (B, D) or, both parts side by side, (B, 2 * D).
+    parts: Tensor
     scale: Tensor | None = None
 
 
@@ -246,11 +294,12 @@ def search(
     Returns:
         Found: Similarity, float32, and row, int64, both ``(B, m)``.
     """
-    query, bank = query.float().contiguous(), without_gaps(bank)
+    bank = without_gaps(bank)
     value, row, count = sift(factors(query, bank.dtype), bank, threshold, hidden, width)
     similarity, kept = value.topk(m, dim=1, sorted=False)
     index = row.gather(1, kept).long()
-    settle(query, bank, hidden, count, width, similarity, index, fallbacks)
+    query = query.float().contiguous()
+    settle(query, bank, hidden, threshold, count, width, similarity, index, fallbacks)
     return similarity, index
 
 
@@ -262,26 +311,28 @@ def factors(query: Tensor, dtype: torch.dtype) -> Factors:
     none leaves the range of float16.
 
     Args:
-        query (Tensor): float32, shape ``(B, D)``, rows without gaps.
+        query (Tensor): Float, shape ``(B, D)``.
         dtype (torch.dtype): Of the bank: float32, float16 or bfloat16.
 
     Returns:
-        Factors: float32 queries as they are.
+        Factors: Queries of the type of the bank, and those of a float32 bank, as they are.
 
     Example:
-        >>> query, rest, scale = factors(torch.tensor([[30000.0, 10000.0]]), torch.float16)
+        >>> parts, scale = factors(torch.tensor([[30000.0, 10000.0]]), torch.float16)
         >>> scale
         tensor([30000.])
-        >>> (query.float() + rest.float()) * scale
-        tensor([[30000.0000, 10000.0010]])
+        >>> parts.float().view(2, 2).sum(dim=0) * scale
+        tensor([30000.0000, 10000.0010])
     """
-    if dtype == torch.float32:
-        return Factors(query)
+    if dtype in (torch.float32, query.dtype):
+        return Factors(query.to(dtype).contiguous())
+    query = query.float()
     scale = query.abs().amax(dim=1)
     scale = torch.where(scale > 0, scale, 1)
     query = query / scale[:, None]
     rounded = query.to(dtype)
-    return Factors(rounded, (query - rounded.float()).to(dtype), scale)
+    rest = (query - rounded.float()).to(dtype)
+    return Factors(torch.cat([rounded, rest], dim=1), scale)
 
 
 def sift(
@@ -293,7 +344,7 @@ def sift(
         factors (Factors): The queries.
         bank (Tensor): float32, float16 or bfloat16, shape ``(N, D)``, rows without gaps. Products
             are summed in float32; float32 numbers are not rounded.
-        threshold (Tensor): float32, shape ``(B,)``. A NaN reaches none.
+        threshold (Tensor): float32, shape ``(B,)``. What is NaN reaches it, and all reach NaN.
         hidden (Hidden): What each query must not find.
         width (int): How many rows of the bank there is room for; the count may be higher.
 
@@ -301,34 +352,38 @@ def sift(
         tuple[Tensor, Tensor, Tensor]: Similarity, float32, -inf where nothing was filled in, and
         row, int32, both ``(B, width)`` and in any order, and how many have passed, int32, ``(B,)``.
     """
-    queries, stride = len(factors.query), factors.query.stride(0)
+    parts = factors.parts
+    queries, size = len(parts), bank.element_size()
     value = threshold.new_full((queries, width), -torch.inf)
     index = torch.zeros_like(value, dtype=torch.int32)
     count = torch.zeros_like(threshold, dtype=torch.int32)
-    block = min(QUERY_BLOCK, max(triton.next_power_of_2(queries), 16))
+    block = min(QUERY_BYTES // size, max(triton.next_power_of_2(queries), 16))
     programs = triton.cdiv(queries, block) * triton.cdiv(len(bank), ROW_BLOCK)
     with torch.cuda.device_of(bank):
         _sift_kernel[(programs,)](
             *factors, bank, threshold, *_tensors(hidden), value, index, count,
-            queries, *bank.shape, stride, bank.stride(0), width,
+            queries, *bank.shape, parts.stride(0), bank.stride(0), width,
             PRECISION=FLOAT32_PRODUCTS,
             WIDEN=INTERPRETED and bank.dtype == torch.bfloat16,
-            BLOCK_Q=block, BLOCK_N=ROW_BLOCK,
-            BLOCK_D=_dim_block(bank, ROW_BYTES // bank.element_size()),
-            num_warps=8 if block == QUERY_BLOCK else 4,
+            PARTS=parts.size(1) // bank.size(1),
+            BLOCK_Q=block, BLOCK_N=ROW_BLOCK, BLOCK_D=_dim_block(bank, ROW_BYTES // size),
+            num_warps=SIFT_WARPS, num_stages=SIFT_STAGES,
         )  # fmt: skip
     return value, index, count
 
 
 def settle(
-    query: Tensor, bank: Tensor, hidden: Hidden, count: Tensor, width: int,
+    query: Tensor, bank: Tensor, hidden: Hidden, threshold: Tensor, count: Tensor, width: int,
     similarity: Tensor, index: Tensor, fallbacks: Tensor,
 ) -> None:  # fmt: skip
     """Overwrite the results of queries whose sieve let too few or too many rows pass, in place.
 
+    Too few are right where the threshold is -inf, which keeps no row back, and too many where all
+    that was found is NaN.
+
     Args:
         query (Tensor): float32, shape ``(B, D)``, rows without gaps.
-        bank, hidden, width: As for :func:`sift`.
+        bank, hidden, threshold, width: As for :func:`sift`.
         count (Tensor): int32, shape ``(B,)``, how many rows have passed.
         similarity (Tensor): float32, shape ``(B, m)``.
         index (Tensor): int64, shape ``(B, m)``.
@@ -336,9 +391,9 @@ def settle(
     """
     with torch.cuda.device_of(bank):
         _settle_kernel[(len(query),)](
-            query, bank, *_tensors(hidden), count, similarity, index, fallbacks,
+            query, bank, *_tensors(hidden), threshold, count, similarity, index, fallbacks,
             *bank.shape, query.stride(0), bank.stride(0), width, similarity.size(1),
-            BLOCK_N=SETTLE_BLOCK, BLOCK_D=_dim_block(bank, SETTLE_BLOCK), num_warps=8,
+            BLOCK_N=SETTLE_BLOCK, BLOCK_D=_dim_block(bank, SETTLE_DIM), num_warps=SETTLE_WARPS,
         )  # fmt: skip
 
 

@@ -224,7 +224,9 @@ def sample_positive(
         >>> sample_positive(labels, torch.tensor([1]), anchor=torch.tensor([1]))
         tensor([2])
     """
-    ordered, row = labels.sort(stable=True)
+    # Numbers of 32 bits take a GPU half of the passes.
+    anchor_label = anchor_label.int()
+    ordered, row = labels.int().sort(stable=True)
     first = torch.searchsorted(ordered, anchor_label)
     last = torch.searchsorted(ordered, anchor_label, right=True) - 1
     places = (last - first + (anchor is None)).clamp(min=1)

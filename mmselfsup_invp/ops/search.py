@@ -38,12 +38,12 @@ def top_m(
 ) -> Found:
     """Find the ``m`` rows of the bank with the highest inner product with each query.
 
-    With each query's own row as ``exclude`` this is N_M(i) of the InvP paper
-    (`arXiv:2010.11694 <https://arxiv.org/abs/2010.11694>`_, section 3.3). The result is exact,
-    ties aside. The similarities are computed in float32 whatever the storage type, block by
-    block, so that the memory on top of the result is bounded by ``max_elements`` and does not
-    grow with ``N``. No gradient flows through the search; :func:`bank_similarity` gives
-    similarities that have one.
+    With each query's own row as ``exclude`` this is N_M(i) of the InvP paper (`arXiv:2010.11694
+    <https://arxiv.org/abs/2010.11694>`_, section 3.3). The result is exact, ties aside, where
+    all numbers are finite; a query that holds NaN finds any rows. The similarities are computed in
+    float32 whatever the storage type, block by block, so that the memory on top of the result is
+    bounded by ``max_elements`` and does not grow with ``N``. No gradient flows through the search;
+    :func:`bank_similarity` gives similarities that have one.
 
     Backends:
 
@@ -66,7 +66,8 @@ def top_m(
             must not find. Defaults to None, find any row.
         bank_label (Tensor, optional): Integer, shape ``(N,)``, a label of each row: queries find
             only rows of another label than ``query_label``. Where these are fewer than ``m``, the
-            rest of the result has the similarity -inf. Defaults to None, find any row.
+            rest of the result has the similarity -inf and any rows. Defaults to None, find any
+            row.
         query_label (Tensor, optional): Of the type of ``bank_label``, shape ``(B,)``.
         sort (bool): Whether to give them in descending order. If not, the order is arbitrary
             but for the least similar, which stands last; the losses need no more, and sorting
@@ -239,5 +240,5 @@ def _automatic(hidden: Hidden, bank: Tensor, m: int) -> str:
     if name == 'triton':
         # Its rows come in the order in which the programs of the GPU finish.
         varies = torch.are_deterministic_algorithms_enabled()
-        return 'torch' if varies or not proven(bank.device) else name
+        return 'torch' if varies or not proven(bank.device, bank.dtype) else name
     return name

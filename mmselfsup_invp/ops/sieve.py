@@ -6,7 +6,6 @@ misled, and fewer than ``m`` rows pass or more than there is room for, all rows 
 """
 
 import math
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -24,6 +23,15 @@ SIEVE_COLUMNS = 2**10
 # to be a fair guess.
 SAMPLE_STRIDE = 24
 SAMPLE_RANK = 16
+# What ranks m-th in a sample is no higher than what ranks m-th in the bank. Some ranks more make up
+# for the row that a query must not find and for roundings.
+SPARE_RANKS = 3
+# The golden section in fixed point.
+GOLDEN_SECTION = 2654435761
+# Of a GPU: queries that are searched at a time, at most, and as many as leave each of them a sample
+# of one in so many rows; the smaller it is, the more pass.
+DEVICE_QUERIES = 1024
+DEVICE_STRIDE = 96
 # Standard deviations that the threshold of a sample is lowered by: on the CPU, and on a GPU, where
 # one processor takes many times longer to put a query right than all of them to search.
 CPU_DEVIATIONS = 4
@@ -34,7 +42,7 @@ _counters: dict[torch.device, Tensor] = {}
 
 
 class _Plan(NamedTuple):
-    """Of a sieve: every which row is sampled, which rank of the sample passes, room a query."""
+    """Of a sieve: rows for each that is sampled, which rank of the sample passes, room a query."""
 
     stride: int
     rank: int
@@ -48,6 +56,11 @@ def _plan(queries: int, bank_rows: int, m: int, limit: int) -> _Plan | None:
     return plan if queries and fair else None
 
 
+def _device_queries(bank_rows: int, limit: int) -> int:
+    """How many queries a GPU searches at a time, so that what may pass does not grow with them."""
+    return min(DEVICE_QUERIES, max(limit * DEVICE_STRIDE // bank_rows, 1))
+
+
 def _device_plan(queries: int, bank_rows: int, m: int, limit: int) -> _Plan | None:
     """Choose a threshold for a GPU, where many times ``m`` rows may pass while these are few."""
     plan = _threshold_plan(queries, bank_rows, m, limit, DEVICE_DEVIATIONS)
@@ -58,18 +71,28 @@ def _threshold_plan(queries: int, bank_rows: int, m: int, limit: int, deviations
     """Choose a threshold that ``m`` rows and some standard deviations more will pass."""
     stride = max(SAMPLE_STRIDE, math.ceil(bank_rows * queries / limit))
     sampled = m / stride
-    rank = max(math.ceil(sampled + deviations * sampled**0.5), SAMPLE_RANK)
-    return _Plan(stride, rank, math.ceil(stride * (rank + (deviations + 1) * rank**0.5)))
+    fair = max(math.ceil(sampled + deviations * sampled**0.5), SAMPLE_RANK)
+    rank = min(fair, m + SPARE_RANKS)
+    # The few rows of a low rank deviate by more than its root.
+    spread = max(rank, SAMPLE_RANK) ** 0.5
+    return _Plan(stride, rank, math.ceil(stride * (rank + (deviations + 1) * spread)))
 
 
-def _threshold(
-    product: Callable[[Tensor, Tensor], Tensor],
-    query: Tensor, hidden: Hidden, bank: Tensor, plan: _Plan,
-) -> Tensor:  # fmt: skip
+def _sample(bank: Tensor, stride: int) -> Tensor:
+    """Rows of the bank, one of every ``stride``, at places that keep time with no order of theirs.
+
+    A bank whose classes take turns would otherwise show some of them alone. The places look random
+    and are the same every time: the fractions of a quadratic sequence. Its overflow does no harm.
+    """
+    start = torch.arange(0, len(bank) - stride + 1, stride, device=bank.device)
+    return start + (start * start * GOLDEN_SECTION >> 32) % stride
+
+
+def _threshold(query: Tensor, hidden: Hidden, bank: Tensor, plan: _Plan) -> Tensor:
     """What the row of a certain rank in a sample of the bank reaches, ``(B,)``."""
-    columns = slice(0, None, plan.stride)
-    sample = product(query, bank[columns])
-    hidden.within(columns).mask(sample, slice(0, None))
+    rows = _sample(bank, plan.stride)
+    sample = similarities(query, bank, rows)
+    hidden.within(rows).mask(sample, slice(0, None))
     return sample.topk(plan.rank, dim=1, sorted=False)[0].amin(dim=1)
 
 
@@ -97,11 +120,11 @@ def sieve(
 
 
 def _sieve_native(query: Tensor, hidden: Hidden, bank: Tensor, m: int, plan: _Plan) -> Found | None:
-    columns = slice(0, None, plan.stride)
-    sample, sampled = bank[columns], hidden.within(columns)
+    rows = _sample(bank, plan.stride)
+    sampled = hidden.within(rows)
     lowest = torch.full((len(query),), -torch.inf)
-    passed = native.sift(query, widened(sample), lowest, sampled, len(sample))
-    visible = sampled.count_visible(len(query), len(sample))
+    passed = native.sift(query, widened(bank, rows), lowest, sampled, len(rows))
+    visible = sampled.count_visible(len(query), len(rows))
     if (passed.count < visible).any():
         return None  # a NaN, which topk ranks first
     if visible.min() < plan.rank:
@@ -119,7 +142,7 @@ def _sieve_torch(
     query: Tensor, hidden: Hidden, bank: Tensor, m: int, limit: int, plan: _Plan
 ) -> Found | None:
     """The products come in blocks from oneDNN, and ``topk`` gets what passes of all of them."""
-    threshold = _threshold(_cpu_similarities, query, hidden, bank, plan)[:, None]
+    threshold = _threshold(query, hidden, bank, plan)[:, None]
     width = plan.width
     similarity = query.new_full((len(query), width), -torch.inf, dtype=torch.float32)
     index = torch.zeros_like(similarity, dtype=torch.int32)
@@ -162,14 +185,22 @@ def _cpu_similarities(query: Tensor, bank: Tensor) -> Tensor:
 
 
 def search_fused(query: Tensor, hidden: Hidden, bank: Tensor, m: int, limit: int) -> Found | None:
-    """Search in one pass of a GPU, in any order; None where it is not worth it."""
-    plan = _device_plan(len(query), len(bank), m, limit)
+    """Search in one pass of a GPU for some queries at a time, in any order.
+
+    Returns None where that is not worth it.
+    """
+    queries = min(len(query), _device_queries(len(bank), limit))
+    plan = _device_plan(queries, len(bank), m, limit)
     if plan is None:
         return None
-    threshold = _threshold(similarities, query, hidden, bank, plan)
-    return devices.kernels().search(
-        query, hidden, bank, m, threshold, plan.width, _counter(bank.device)
-    )
+    found = []
+    for start in range(0, len(query), queries):
+        part = slice(start, start + queries)
+        arguments = query[part], hidden.of(part), bank
+        threshold = _threshold(*arguments, plan)
+        counter = _counter(bank.device)
+        found.append(devices.kernels().search(*arguments, m, threshold, plan.width, counter))
+    return tuple(map(torch.cat, zip(*found, strict=True)))
 
 
 def _counter(device: torch.device) -> Tensor:

@@ -141,8 +141,11 @@ def test_rows_of_the_same_label_are_hidden(kind, dtype, backend, small_samples):
     assert every.isfinite().sum(dim=1).tolist() == [198, 199, 9]
     similarity, index = top_m(case.query, bank, 10, backend=backend, **case.options())
     torch.testing.assert_close(similarity, every.topk(10).values.float(), rtol=1e-5, atol=2**-16)
-    torch.testing.assert_close(similarity, every.gather(1, index).float(), rtol=1e-5, atol=2**-16)
-    assert all(len(set(row)) == 10 for row in index.tolist())
+    found = similarity.isfinite()
+    theirs = every.gather(1, index).float()
+    torch.testing.assert_close(similarity[found], theirs[found], rtol=1e-5, atol=2**-16)
+    rows = [row[keep] for row, keep in zip(index, found, strict=True)]
+    assert [len(row.unique()) for row in rows] == found.sum(dim=1).tolist() == [10, 10, 9]
 
 
 def test_no_query_finds_nothing(backend):
@@ -164,6 +167,34 @@ def test_unsorted_has_the_least_similar_last(backend, small_samples):
     expected = (query @ bank.T).topk(9).values
     torch.testing.assert_close(similarity.sort(dim=1, descending=True).values, expected)
     torch.testing.assert_close(similarity[:, -1], expected[:, -1])
+
+
+def test_queries_in_several_blocks(backend, small_samples, monkeypatch):
+    if backend == 'faiss':
+        pytest.skip('without labels')
+    monkeypatch.setattr(sieve, 'DEVICE_QUERIES', 3)
+    bank, label = unit_rows(300, 8, seed=14), torch.arange(300) % 4
+    own = torch.arange(8) * 30
+    assert_exact(Case(bank[own] + 0.1, bank, 5, own, label, label[own]), backend)
+
+
+@pytest.mark.parametrize('dtype', DTYPES)
+def test_a_query_that_is_no_number_finds_rows_it_may_find(dtype, backend, small_samples):
+    """Similarities that are none, of rows that are not hidden, no row twice; no second search."""
+    if backend == 'faiss':
+        pytest.skip('without labels')
+    bank, label = unit_rows(300, 8, seed=15).to(dtype), torch.arange(300) % 3
+    query = unit_rows(2, 8, seed=16)
+    query[1, 3] = torch.nan
+    own = torch.tensor([0, 4])
+    sieve.reset_fallbacks()
+    similarity, index = top_m(
+        query, bank, 5, exclude=own, bank_label=label, query_label=label[own], backend=backend
+    )
+    assert similarity[0].isfinite().all() and similarity[1].isnan().all()
+    assert len(set(index[1].tolist())) == 5
+    assert (label[index[1]] != label[4]).all()
+    assert backend != 'triton' or sieve.fallbacks() == 0
 
 
 def test_graph_of_each_backend(backend, small_samples):
@@ -188,12 +219,14 @@ def test_memory_of_the_graph_does_not_grow_with_its_square(backend, monkeypatch)
 class TestPlan:
     # Queries, rows of the bank and rows to find: objective, graph, a larger bank, the inter branch.
     SIZES = [
-        (128, 1281167, 4097), (1024, 1281167, 4), (128, 10**7, 4097), (32, 1281167, 128117)
+        (128, 1281167, 4097), (1024, 1281167, 4), (128, 10**7, 4097), (32, 1281167, 128117),
+        (50_000, 1281167, 20), (50_000, 10**7, 200),
     ]  # fmt: skip
 
     @pytest.mark.parametrize(('queries', 'rows', 'm'), SIZES)
     def test_memory_is_bounded(self, queries, rows, m):
         limit = search.DEVICE_ELEMENTS
+        queries = min(queries, sieve._device_queries(rows, limit))
         plan = sieve._device_plan(queries, rows, m, limit)
         assert (rows // plan.stride) * queries <= limit
         # Similarity and row of what may pass.
@@ -202,12 +235,29 @@ class TestPlan:
     @pytest.mark.parametrize(('queries', 'rows', 'm'), SIZES)
     def test_a_random_sample_hardly_ever_misleads(self, queries, rows, m):
         """The share of rows above the threshold has a beta distribution."""
+        queries = min(queries, sieve._device_queries(rows, search.DEVICE_ELEMENTS))
         plan = sieve._device_plan(queries, rows, m, search.DEVICE_ELEMENTS)
         sampled = rows // plan.stride
         share = torch.distributions.Beta(float(plan.rank), float(sampled - plan.rank + 1))
         count = rows * share.sample((100_000,)).double()
         misled = (count < m) | (count > plan.width)
         assert misled.sum() <= 10
+
+    @pytest.mark.parametrize('sampled', [1.0, -1.0, 0.0])
+    @pytest.mark.parametrize('m', [1, 4, 13])
+    def test_no_sample_lets_too_few_of_a_small_search_pass(self, m, sampled):
+        """Not one of the highest, nor of the lowest, nor where it holds the rows themselves."""
+        bank = unit_rows(20_000, 8, seed=16)
+        plan = sieve._device_plan(40, len(bank), m, search.DEVICE_ELEMENTS)
+        rows = sieve._sample(bank, plan.stride)
+        bank[:, 0] = 0.1 * bank[:, 0]
+        bank[rows, 0] += sampled
+        own = rows[:40]
+        query = bank[own]
+        threshold = sieve._threshold(query, blocks.Hidden(own), bank, plan)
+        passes = query @ bank.T >= threshold[:, None] - 1e-6
+        passes[torch.arange(40), own] = False
+        assert plan.rank == m + sieve.SPARE_RANKS and (passes.sum(dim=1) >= m).all()
 
     def test_small_banks_are_not_sampled(self):
         assert sieve._device_plan(128, 20_000, 4097, search.DEVICE_ELEMENTS) is None

@@ -12,17 +12,34 @@ CPU = torch.device('cpu')
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
-    """A problem that the interpreter solves in a second."""
-    for name, size in dict(QUERIES=8, ROWS=400, DIM=20, FOUND=30).items():
-        monkeypatch.setattr(proof, name, size)
+    """Problems that the interpreter solves in a second."""
+    trials = [trial._replace(queries=9, rows=401, found=30) for trial in proof.TRIALS]
+    monkeypatch.setattr(proof, 'TRIALS', [trial._replace(dim=20) for trial in trials])
     proof.proven.cache_clear()
     yield
     proof.proven.cache_clear()
 
 
+def try_all(dtype=torch.float32):
+    for trial in proof.TRIALS:
+        proof.try_kernels(trial, CPU, dtype)
+
+
 @pytest.mark.parametrize('dtype', devices.DTYPES)
 def test_the_kernels_pass(dtype):
-    proof.try_kernels(CPU, dtype)
+    try_all(dtype)
+
+
+def test_the_programs_of_training_are_tried(monkeypatch):
+    """The sizes that choose a program, its blocks and what it is given."""
+    monkeypatch.undo()
+    largest = devices.kernels().QUERY_BYTES // 2
+    hidden = [proof._problem(trial, CPU, torch.float16)[2] for trial in proof.TRIALS]
+    excludes = [one.exclude is not None for one in hidden]
+    labels = [one.bank_label is not None for one in hidden]
+    assert excludes == [False, True, True] and labels == [False, False, True]
+    for trial in proof.TRIALS[:2]:
+        assert largest < trial.queries < 2 * largest and trial.dim == 128
 
 
 def spoil(name, change):
@@ -53,6 +70,19 @@ def repeated(found):
     return similarity, index
 
 
+@pytest.mark.parametrize('dtype', devices.DTYPES)
+def test_thresholds_that_are_meant_to_be_right_are(dtype, monkeypatch):
+    """In the sizes that the interpreter does not try."""
+    monkeypatch.undo()
+    for trial in proof.TRIALS:
+        query, bank, hidden = proof._problem(trial, CPU, dtype)
+        every = query.float() @ bank.float().T
+        hidden.mask(every, slice(0, None))
+        lowest = every.topk(trial.found).values[:, -1:]
+        count = (every >= lowest - proof.MARGIN - proof.TOLERANCE).sum(dim=1)
+        assert count.max() <= proof.ROOM * trial.found
+
+
 FAULTS = {
     'rows are off': spoil('search', other_row),
     'similarities are off': spoil('search', lower),
@@ -66,31 +96,34 @@ FAULTS = {
 def test_a_fault_is_seen(message, monkeypatch):
     FAULTS[message](monkeypatch)
     with pytest.raises(AssertionError, match=message):
-        proof.try_kernels(CPU, torch.float32)
+        try_all()
 
 
 def test_queries_that_are_not_searched_again_are_seen(monkeypatch):
     monkeypatch.setattr(devices.kernels(), 'settle', lambda *args: None)
     with pytest.raises(AssertionError, match='are off'):
-        proof.try_kernels(CPU, torch.float32)
+        try_all()
 
 
 def test_a_gpu_that_fails_is_warned_of_once_and_left_to_pytorch(monkeypatch):
     calls = []
 
-    def fail(device, dtype):
+    def fail(trial, device, dtype):
         calls.append(device)
         raise RuntimeError('no ptxas')
 
     monkeypatch.setattr(proof, 'try_kernels', fail)
     gpu = torch.device('cuda', 0)
-    with pytest.warns(UserWarning, match=r'do not work on cuda:0 \(no ptxas\); PyTorch searches'):
-        assert not proof.proven(gpu)
-    assert not proof.proven(gpu) and calls == [gpu]
+    message = r'do not work on cuda:0 for torch.float16 \(no ptxas\); PyTorch searches'
+    with pytest.warns(UserWarning, match=message):
+        assert not proof.proven(gpu, torch.float16)
+    assert not proof.proven(gpu, torch.float16) and calls == [gpu]
 
 
-def test_a_gpu_that_passes_is_believed(monkeypatch):
+def test_a_gpu_that_passes_is_believed_for_the_type_that_was_tried(monkeypatch):
     tried = []
-    monkeypatch.setattr(proof, 'try_kernels', lambda device, dtype: tried.append(dtype))
-    assert proof.proven(torch.device('cuda', 0)) and tried == list(devices.DTYPES)
+    monkeypatch.setattr(proof, 'try_kernels', lambda trial, device, dtype: tried.append(dtype))
+    for dtype in (torch.float16, torch.float16, torch.float32):
+        assert proof.proven(torch.device('cuda', 0), dtype)
+    assert tried == [torch.float16] * 3 + [torch.float32] * 3
     assert proof.gpu_kernels(torch.ones(2, 2)) is None, 'the bank is on the CPU'

@@ -100,8 +100,10 @@ def test_contains_is_the_loop(length, width, limit, size, monkeypatch):
         for row, keep, entries in zip(members, mask, index, strict=True)
     ]
     assert contains(members, mask, index, size=size).tolist() == expected
+    assert sampling._looked_up(members, mask, index, None).tolist() == expected, 'on a GPU'
 
 
 def test_a_masked_member_does_not_hide_a_counted_one():
     members, mask = torch.tensor([[4, 4, 0]]), torch.tensor([[True, False, False]])
-    assert contains(members, mask, torch.tensor([[4, 0]])).tolist() == [[True, False]]
+    for contained in (sampling._ticked_off, sampling._looked_up):
+        assert contained(members, mask, torch.tensor([[4, 0]]), None).tolist() == [[True, False]]

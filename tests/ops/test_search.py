@@ -131,13 +131,14 @@ def test_too_few_rows_of_other_labels_end_in_minus_infinity():
     assert similarity[0, :4].isfinite().all()
 
 
-# Scores of a row of 8192 whose 512 highest are looked for, as the sample of every 16th sees them.
+# Scores of a row of 8192 whose 512 highest are looked for, as the sample sees them.
+SAMPLED = sieve._sample(torch.empty(8192), sieve.SAMPLE_STRIDE)
 SCORES = {
     'random': torch.randn(8192, generator=torch.Generator().manual_seed(9)),
     'ascending': torch.linspace(-1, 1, 8192),
     'all equal': torch.ones(8192),
-    'sample too high': (torch.arange(8192) % 16 == 0) + torch.linspace(0, 0.5, 8192),
-    'sample too low': (torch.arange(8192) % 16 != 0) + torch.linspace(0, 0.5, 8192),
+    'sample too high': torch.linspace(0, 0.5, 8192).index_add(0, SAMPLED, torch.ones(341)),
+    'sample too low': torch.linspace(0, 0.5, 8192).index_add(0, SAMPLED, -torch.ones(341)),
     'few values': torch.linspace(0, 3, 8192).floor(),
     'not a number': torch.full((8192,), torch.nan),
 }
@@ -187,16 +188,38 @@ def test_memory_of_the_sieve_is_bounded(compiled):
     assert block < 64 * 40_000 / 4
 
 
-@pytest.mark.parametrize('where', [0, 24, 25])
-def test_a_row_that_is_not_a_number_is_dealt_with_as_by_pytorch(where, compiled, monkeypatch):
+@pytest.mark.parametrize('sampled', [False, True])
+def test_a_row_that_is_not_a_number_is_dealt_with_as_by_pytorch(sampled, compiled, monkeypatch):
     """The sample holds it, so that topk searches and ranks it first, or no threshold is passed."""
     query, bank = unit_rows(5, 4, seed=36), unit_rows(9000, 4, seed=37)
+    rows = sieve._sample(bank, sieve.SAMPLE_STRIDE).tolist()
+    where = rows[7] if sampled else next(row for row in range(9000) if row not in rows)
     bank[where] = torch.nan
     similarity, index = top_m(query, bank, 1000)
     monkeypatch.setattr(native, 'available', lambda: False)
     expected = top_m(query, bank, 1000)
     torch.testing.assert_close(similarity, expected[0], equal_nan=True)
-    assert ((index == where).any(dim=1) == (where % sieve.SAMPLE_STRIDE == 0)).all()
+    assert ((index == where).any(dim=1) == sampled).all()
+
+
+@pytest.mark.parametrize('stride', [3, 24, 97])
+def test_a_sample_has_a_row_of_each_stretch(stride):
+    rows = sieve._sample(torch.empty(5000), stride)
+    assert torch.equal(rows // stride, torch.arange(5000 // stride))
+    assert len((rows % stride).unique()) > stride / 3
+
+
+@pytest.mark.parametrize('classes', [2, 3, 8, 10, 24, 100, 233, 1000])
+def test_classes_that_take_turns_do_not_mislead(classes):
+    """As in a data set that is ordered so; the sample must not show some of them alone."""
+    generator = torch.Generator().manual_seed(38)
+    centre = unit_rows(classes, 16, seed=39)[torch.arange(40_000) % classes]
+    bank = centre + 0.2 * torch.randn(40_000, 16, generator=generator)
+    query = bank[torch.randperm(40_000, generator=generator)[:16]]
+    for plan in (sieve._plan(16, 40_000, 600, 2**21), sieve._device_plan(16, 40_000, 600, 2**24)):
+        threshold = sieve._threshold(query, blocks.Hidden(), bank, plan)
+        count = (query @ bank.T >= threshold[:, None]).sum(dim=1)
+        assert ((count < 600) | (count > plan.width)).sum() <= 1
 
 
 @pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason='needs oneDNN')
