@@ -199,7 +199,7 @@ def _continue(cfg: Config) -> bool:
     if former.get('backbone_fingerprint') != cfg.backbone_fingerprint:
         began, now = (config.model.backbone.get('init_cfg') for config in (former, cfg))
         raise ValueError(
-            f'{cfg.work_dir} holds a run that began with other weights, or does not say with which: '
+            f'{cfg.work_dir} holds a run that began with other weights, or does not say which: '
             f'as {began}, now {now}. Give another work folder, or remove that one.'
         )
     cfg.load_from = latest

@@ -76,8 +76,8 @@ def build_network(backbone: PretrainedBackbone) -> Network:
     broken = [name for name, value in backbone.state.items() if not value.isfinite().all()]
     if broken:
         raise ValueError(
-            f'{backbone.path} holds NaN or infinite values in {listed(broken, 8)}. Export an earlier '
-            'checkpoint of the run.'
+            f'{backbone.path} holds NaN or infinite values in {listed(broken, 8)}. Export an '
+            'earlier checkpoint of the run.'
         )
     module.load_state_dict(backbone.state)
     module.eval()  # OpenMMLab's ResNets do not return themselves.
