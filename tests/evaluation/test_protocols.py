@@ -293,7 +293,7 @@ def test_a_config_without_the_entry_is_refused(tmp_path):
         ('knn', {'benchmark.options.k': 'many'}, "options.k = 'many' must be an integer"),
         ('knn', {'benchmark.options.temperature': 0}, 'temperature = 0 must be above 0'),
         ('knn', {'benchmark.options': {'_delete_': True, 'k': 3}}, 'lacks temperature'),
-        ('knn', {'benchmark.metric': 'foo'}, "names a metric, 'foo'.*leave benchmark.metric out"),
+        ('knn', {'benchmark.metric': 'foo'}, "the metric 'foo'.*leave benchmark.metric out"),
         ('knn', {'benchmark.options.k.l': 3}, 'cannot be changed by'),
         ('kn', {}, "benchmark.kind = 'kn' is unknown; valid: 'training', 'detection', 'knn'"),
         ('svm', {'benchmark.options': {'_delete_': True}}, "metric = '' is unknown; valid: 'mAP'"),
@@ -414,6 +414,19 @@ class TestOrigin:
         entry = write_outcome(job.result, job, KINDS['knn'](job), made_with(job))
         assert entry['made_with']['changes'] == {'benchmark.options.k': 3}
         assert 'not comparable: benchmark.options.k=3 |' in results_table(job.result.parent)
+
+
+def test_checkpoints_of_one_name_are_told_apart(tmp_path):
+    for name, fingerprint in (('a', '123456789'), ('b', '123456789'), ('c', 'abcdefghi')):
+        entry = dict(protocol=name, metric='mAP', value=1.0, checkpoint='epoch_1.pth')
+        entry['made_with'] = dict(checkpoint=fingerprint)
+        (tmp_path / f'{name}.json').write_text(json.dumps(entry))
+    assert [row.split(' | ')[1] for row in results_table(tmp_path).splitlines()[2:]] == [
+        *['epoch_1.pth (123456)'] * 2,
+        'epoch_1.pth (abcdef)',
+    ]
+    (tmp_path / 'c.json').unlink()
+    assert 'epoch_1.pth |' in results_table(tmp_path)
 
 
 def test_results_of_others_are_listed_too(tmp_path):

@@ -186,17 +186,17 @@ def read_benchmark(
             f'{path} is no benchmark: it has no `benchmark = dict(name=..., kind=..., ...)`. Those '
             'in configs/benchmarks have.'
         )
-    if entry.get('kind') == 'knn' and 'metric' in entry:
-        raise ValueError(
-            f'The benchmark of {path} names a metric, {entry.metric!r}. That of kNN is named by '
-            'options.k and options.temperature: leave benchmark.metric out.'
-        )
     try:
         benchmark = Benchmark(**entry.to_dict())
     except TypeError as error:
         valid = ', '.join(Benchmark.__dataclass_fields__)
         raise ValueError(f'The benchmark of {path}: {error}. Its keys: {valid}.') from error
     check_benchmark(benchmark)
+    if entry.get('metric', benchmark.metric) != benchmark.metric:
+        raise ValueError(
+            f'The benchmark of {path} names the metric {entry.metric!r}. That of kNN is named by '
+            f'options.k and options.temperature, {benchmark.metric}: leave benchmark.metric out.'
+        )
     return benchmark, config
 
 

@@ -71,11 +71,25 @@ def read_results(file: Path) -> tuple[list[dict[str, Any]], str]:
 def read_folder(folder: str | Path) -> tuple[list[dict[str, Any]], list[str]]:
     """Read all results in a folder, and a sentence about each file that holds something else.
 
+    Where files of one name were different checkpoints, as after training anew, the name has their
+    fingerprint behind it.
+
     Args:
         folder (str | Path): With the files of :func:`write_outcome`, or of others.
     """
     found = [read_results(file) for file in sorted(Path(folder).glob('*.json'))]
-    return [entry for entries, _ in found for entry in entries], [why for _, why in found if why]
+    entries = [entry for each, _ in found for entry in each]
+    prints: dict[str, set[str]] = {}
+    for entry in entries:
+        prints.setdefault(str(entry.get('checkpoint')), set()).add(_fingerprint(entry))
+    for entry in entries:
+        if len(prints[str(entry.get('checkpoint'))]) > 1:
+            entry['checkpoint'] = f'{entry["checkpoint"]} ({_fingerprint(entry)[:6]})'
+    return entries, [why for _, why in found if why]
+
+
+def _fingerprint(entry: dict[str, Any]) -> str:
+    return (entry.get('made_with') or {}).get('checkpoint', 'unknown')
 
 
 def results_table(folder: str | Path) -> str:
