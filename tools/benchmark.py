@@ -27,9 +27,9 @@ from mmselfsup_invp.evaluation.protocols import (
     Job,
     begin,
     discard,
+    effective,
     find_benchmarks,
     finished,
-    made_with,
     read_benchmark,
     results_table,
     write_outcome,
@@ -104,8 +104,9 @@ def config_of(name: str) -> Path:
 
 def plan(name: str, args: argparse.Namespace, backbone: PretrainedBackbone, out: Path) -> Job:
     """A protocol with all that may be wrong about it checked."""
-    changes = args.cfg_options or {}
-    benchmark, config = read_benchmark(config_of(name), changes)
+    path, wanted = config_of(name), args.cfg_options or {}
+    benchmark, config = read_benchmark(path, wanted)
+    changes = effective(Config.fromfile(str(path)), wanted)
     if args.data:
         move_data(config, args.data)
     check_data(config, benchmark.data)
@@ -129,9 +130,8 @@ def run(job: Job, force: bool) -> None:
         console.print(f'{job.benchmark.name}: {value}, done before. To repeat it, add --force.')
         return
     console.print(f'{job.benchmark.name}: {job.benchmark.title}')
-    begin(job)
-    outcome = KINDS[job.benchmark.kind](job)
-    write_outcome(job.result, job, outcome, made_with(job))
+    origin = begin(job)
+    write_outcome(job.result, job, KINDS[job.benchmark.kind](job), origin)
 
 
 def main() -> None:

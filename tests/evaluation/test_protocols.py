@@ -17,6 +17,7 @@ from mmselfsup_invp.evaluation.protocols import (
     Job,
     begin,
     discard,
+    effective,
     finished,
     made_with,
     read_benchmark,
@@ -330,8 +331,8 @@ class TestOrigin:
     @pytest.fixture
     def done(self, job):
         """The job, with a result."""
-        begin(job)
-        write_outcome(job.result, job, KINDS['knn'](job), made_with(job))
+        origin = begin(job)
+        write_outcome(job.result, job, KINDS['knn'](job), origin)
         return job
 
     def test_nothing_is_there_at_first(self, job):
@@ -414,6 +415,14 @@ class TestOrigin:
         entry = write_outcome(job.result, job, KINDS['knn'](job), made_with(job))
         assert entry['made_with']['changes'] == {'benchmark.options.k': 3}
         assert 'not comparable: benchmark.options.k=3 |' in results_table(job.result.parent)
+
+
+def test_a_setting_as_it_is_changes_nothing(root):
+    config = frozen(root, 'knn', '', k=5, temperature=0.1)
+    before = config.to_dict()
+    wanted = {'benchmark.options.k': 5, 'benchmark.options.temperature': 0.2, 'new.key': 1}
+    assert list(effective(config, wanted)) == ['benchmark.options.temperature', 'new.key']
+    assert config.to_dict() == before
 
 
 def test_checkpoints_of_one_name_are_told_apart(tmp_path):

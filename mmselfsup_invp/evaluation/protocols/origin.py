@@ -5,6 +5,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from mmengine.config import Config
+
 from ...datasets.files import write_whole
 from ..checkpoints import digest
 from .data import data_roots, lists_digest
@@ -50,6 +52,23 @@ def made_with(job: Job) -> dict[str, Any]:
     )
 
 
+def effective(config: Config, changes: dict[str, Any]) -> dict[str, Any]:
+    """Those of some settings that a config does not have already.
+
+    Args:
+        config (Config): Without the settings; left as it is.
+        changes (dict): Settings by their dotted names.
+    """
+    before = config.to_dict()
+    found = {}
+    for key, value in changes.items():
+        changed = Config(config.to_dict())
+        changed.merge_from_dict({key: value})
+        if changed.to_dict() != before:
+            found[key] = value
+    return found
+
+
 def _that_matters(config: Any) -> Any:
     if isinstance(config, dict):
         items = config.items()
@@ -88,9 +107,15 @@ def finished(job: Job) -> dict[str, Any] | None:
     return entry
 
 
-def begin(job: Job) -> None:
-    """Note in the work folder what is made there, before anything else is in it."""
-    write_whole(job.work_dir / NOTE, json.dumps(made_with(job), indent=1, default=str) + '\n')
+def begin(job: Job) -> dict[str, Any]:
+    """Note in the work folder what is made there, before anything else is in it.
+
+    Returns:
+        dict: What :func:`made_with` gave, for the result.
+    """
+    origin = made_with(job)
+    write_whole(job.work_dir / NOTE, json.dumps(origin, indent=1, default=str) + '\n')
+    return origin
 
 
 def discard(job: Job) -> None:
