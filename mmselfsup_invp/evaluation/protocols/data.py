@@ -88,8 +88,8 @@ def check_data(config: Config, names: str | Sequence[str]) -> None:
         root = next(iter(lacking.values()))
         advice = '; '.join(dict.fromkeys(_advice(name, root) for name in names))
         raise FileNotFoundError(
-            f'{" and ".join(names)}: not complete, {", ".join(map(str, lacking))} not found. To '
-            f'get it: {advice}. If it lies elsewhere, name the folder by --data.'
+            f'{" and ".join(names)}: not complete, {", ".join(map(str, lacking))} not found. What '
+            f'to do: {advice}. If it lies elsewhere, name the folder by --data.'
         )
 
 
