@@ -17,7 +17,7 @@ import scipy.io
 from mmcls.datasets.categories import VOC2007_CATEGORIES
 from PIL import Image
 
-from mmselfsup_invp.datasets.converters import write_split
+from mmselfsup_invp.datasets.converters import take_folder, write_split
 from mmselfsup_invp.datasets.preparation import data_sets, prepare
 
 WNIDS = ['n01440764', 'n01443537', 'n01484850', 'n01491361', 'n01494475', 'n01496331', 'n01498041']
@@ -146,6 +146,7 @@ def _voc_annotation(path: Path, name: str, objects: Iterable[tuple[str, bool]]) 
 def cifar(root: Path, classes: int = 2, per_class: int = 2) -> Path:
     """CIFAR as ``convert_dataset.py`` writes it, lists included: ``{train,test}/CLASS/N.png``."""
     names = ['airplane', 'automobile', 'bird', 'cat', 'deer'][:classes]
+    take_folder(root, 'cifar10')
     for split, offset in (('train', 0), ('test', 1000)):
         samples = [
             (image(label, offset + index, (32, 32)), label)

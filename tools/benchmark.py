@@ -6,11 +6,11 @@ python tools/benchmark.py work_dirs/invp/epoch_800.pth --protocol voc07-svm voc0
 python tools/benchmark.py work_dirs/invp/epoch_800.pth --protocol my_benchmark.py --random-init
 
 Results lie beside the checkpoint, in the folder benchmarks: a JSON file for each and results.md, a
-table of them all. What is finished is not done again, what was interrupted goes on.
+table of them all. What is finished is not done again, what was interrupted goes on; where the
+checkpoint, the config or the data have changed since, nothing is done without --force.
 """
 
 import argparse
-import json
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -19,18 +19,23 @@ from rich.console import Console
 from rich.markdown import Markdown
 from rich.table import Table
 
+from mmselfsup_invp.datasets.files import write_whole
 from mmselfsup_invp.datasets.transforms import UnreadableImage
-from mmselfsup_invp.evaluation import read_backbone
+from mmselfsup_invp.evaluation import PretrainedBackbone, read_backbone
 from mmselfsup_invp.evaluation.protocols import (
     KINDS,
-    Benchmark,
     Job,
+    begin,
+    discard,
+    effective,
     find_benchmarks,
+    finished,
     read_benchmark,
     results_table,
     write_outcome,
 )
 from mmselfsup_invp.evaluation.protocols.data import check_data, move_data
+from mmselfsup_invp.evaluation.protocols.results import text
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = ROOT / 'configs' / 'benchmarks'
@@ -51,7 +56,14 @@ def parse_args() -> argparse.Namespace:
         '--random-init', action='store_true', help='evaluate the network as it is initialised'
     )
     parser.add_argument('--seed', type=int, default=0)
-    parser.add_argument('--out', type=Path, help='folder of the results')
+    parser.add_argument(
+        '--out', type=Path, help='folder of the results (default: benchmarks beside the checkpoint)'
+    )
+    parser.add_argument(
+        '--force',
+        action='store_true',
+        help='remove what earlier calls made of these protocols, and begin anew',
+    )
     parser.add_argument(
         '--cfg-options',
         nargs='+',
@@ -90,38 +102,36 @@ def config_of(name: str) -> Path:
     return paths[name]
 
 
-def result_name(benchmark: Benchmark, args: argparse.Namespace) -> str:
-    """Name of the files of one evaluation."""
-    network = 'random' if args.random_init else Path(args.checkpoint).stem
-    seed = f'_seed{args.seed}' if args.seed else ''
-    return f'{benchmark.name}_{network}{seed}'
-
-
-def run(name: str, args: argparse.Namespace, out: Path) -> None:
-    """Run one protocol, unless its result is there."""
-    benchmark, config = read_benchmark(config_of(name))
-    result = out / f'{result_name(benchmark, args)}.json'
-    if result.is_file():
-        value = json.loads(result.read_text())['value']
-        console.print(f'{benchmark.name}: {value:.2f}, done before. To repeat it, delete {result}.')
-        return
-    if args.cfg_options:
-        config.merge_from_dict(args.cfg_options)
-        benchmark = Benchmark(**config.benchmark.to_dict())
+def plan(name: str, args: argparse.Namespace, backbone: PretrainedBackbone, out: Path) -> Job:
+    """A protocol with all that may be wrong about it checked."""
+    path, wanted = config_of(name), args.cfg_options or {}
+    benchmark, config = read_benchmark(path, wanted)
+    changes = effective(Config.fromfile(str(path)), wanted)
     if args.data:
         move_data(config, args.data)
     check_data(config, benchmark.data)
+    network = 'random' if args.random_init else backbone.path.stem
+    seed = f'_seed{args.seed}' if args.seed else ''
+    work_dir = out / f'{benchmark.name}_{network}{seed}'
     config = Config(config.to_dict())
-    job = Job(
-        benchmark,
-        config,
-        read_backbone(args.checkpoint),
-        result.with_suffix(''),
-        args.random_init,
-        args.seed,
-    )
-    console.print(f'{benchmark.name}: {benchmark.title}')
-    write_outcome(result, job, KINDS[benchmark.kind](job))
+    job = Job(benchmark, config, backbone, work_dir, args.random_init, args.seed, changes)
+    if not args.force:
+        finished(job)
+    return job
+
+
+def run(job: Job, force: bool) -> None:
+    """Run one protocol, unless its result is there."""
+    if force:
+        discard(job)
+    entry = finished(job)
+    if entry is not None:
+        value = text(entry['value'])
+        console.print(f'{job.benchmark.name}: {value}, done before. To repeat it, add --force.')
+        return
+    console.print(f'{job.benchmark.name}: {job.benchmark.title}')
+    origin = begin(job)
+    write_outcome(job.result, job, KINDS[job.benchmark.kind](job), origin)
 
 
 def main() -> None:
@@ -131,15 +141,18 @@ def main() -> None:
         return
     out = args.out or Path(args.checkpoint).resolve().parent / 'benchmarks'
     try:
-        for name in args.protocol:
-            run(name, args, out)
+        backbone = read_backbone(args.checkpoint)
+        # What is wrong with the last one shows before the first one runs.
+        jobs = [plan(name, args, backbone, out) for name in dict.fromkeys(args.protocol)]
+        for job in jobs:
+            run(job, args.force)
     except UnreadableImage as error:
         # From a worker its traceback comes along; the last line says what is wrong.
         raise SystemExit(str(error).strip().splitlines()[-1]) from error
-    except (ValueError, FileNotFoundError, ImportError) as error:
+    except (ValueError, OSError, ImportError) as error:
         raise SystemExit(f'{error}') from error
     table = results_table(out)
-    (out / 'results.md').write_text(table)
+    write_whole(out / 'results.md', table)
     Console(width=160).print(Markdown(table))
     console.print(f'results  {out}')
 

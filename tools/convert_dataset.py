@@ -22,10 +22,13 @@ def main() -> None:
         '(default: %(default)s)',
     )
     args = parser.parse_args()
-    if args.name == 'digits':
-        written = convert_digits(args.root)
-    else:
-        written = convert_torchvision(args.name, args.source, args.root)
+    try:
+        if args.name == 'digits':
+            written = convert_digits(args.root)
+        else:
+            written = convert_torchvision(args.name, args.source, args.root)
+    except (ValueError, OSError) as error:
+        raise SystemExit(str(error)) from error
     for split in ('train', 'test'):
         state = f'{written[split]} images written' if split in written else 'was there already'
         print(f'{args.root}/{split}: {state}')

@@ -54,7 +54,7 @@ def main() -> None:
             device=usable_device(args.device),
         )
         write_report(args.run, out, options, args.checkpoint, lambda line: print(line, flush=True))
-    except (ValueError, FileNotFoundError, ImportError) as error:
+    except (ValueError, OSError, ImportError) as error:
         raise SystemExit(f'{error}') from error
     print(out)
 

@@ -10,7 +10,7 @@ def write_whole(path: Path, text: str) -> None:
     Args:
         path (Path): The file; its folder is made if it is not there. A file that is there is
             replaced.
-        text (str): Its content.
+        text (str): Its content, written as UTF-8.
 
     Raises:
         OSError: If the disk is full, or the folder may not be written to.
@@ -20,5 +20,5 @@ def write_whole(path: Path, text: str) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix('.unfinished')
-    unfinished.write_text(text)
+    unfinished.write_text(text, encoding='utf-8')
     os.replace(unfinished, path)

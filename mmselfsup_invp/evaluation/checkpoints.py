@@ -1,7 +1,9 @@
 """The backbone of a checkpoint: its weights, and the config that it was built from."""
 
+import hashlib
+import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ from mmengine.runner import CheckpointLoader
 from torch import Tensor
 
 PREFIX = 'backbone.'
-NAMED_AT_MOST = 4
+DIGITS = 16  # Of a hash that only has to tell some files from each other.
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,23 @@ class PretrainedBackbone:
         weights = dict(type='Pretrained', checkpoint=str(self.path), prefix=PREFIX)
         return dict(self.config, init_cfg=weights)
 
+    def fingerprint(self, random_init: bool = False) -> str:
+        """Tell this backbone from others, whatever their files are called.
+
+        Args:
+            random_init (bool): Whether the weights do not count, as they are not loaded. Defaults
+                to False.
+
+        Returns:
+            str: 16 digits, the same for the same network, pixels and weights.
+        """
+        found = hashlib.sha256(digest([self.config, self.preprocessor]).encode())
+        for name in [] if random_init else sorted(self.state):
+            value = self.state[name].cpu().contiguous()
+            found.update(f'{name} {value.dtype} {tuple(value.shape)}'.encode())
+            found.update(value.flatten().view(torch.uint8).numpy())
+        return found.hexdigest()[:DIGITS]
+
     def check_loaded(self, state: Mapping[str, Tensor]) -> None:
         """Make sure that every weight has arrived.
 
@@ -61,7 +80,7 @@ class PretrainedBackbone:
             'not in the network': self.state.keys() - both,
             'different': {name for name in both if not _equal(state[name], self.state[name])},
         }
-        found = [f'{what}: {_some(names)}' for what, names in faults.items() if names]
+        found = [f'{what}: {listed(sorted(names))}' for what, names in faults.items() if names]
         if found:
             raise ValueError(
                 f'The backbone is not that of {self.path} ({self.experiment}). Weights '
@@ -75,9 +94,21 @@ def _equal(one: Tensor, other: Tensor) -> bool:
     return one.shape == other.shape and torch.equal(one.cpu(), other.cpu())
 
 
-def _some(names: set[str]) -> str:
-    more = len(names) - NAMED_AT_MOST
-    return ', '.join(sorted(names)[:NAMED_AT_MOST]) + (f' and {more} more' if more > 0 else '')
+def listed(names: Sequence[str], most: int = 4) -> str:
+    """The first of some names, and how many more there are.
+
+    Example:
+        >>> listed(['a', 'b', 'c'], most=1)
+        'a and 2 more'
+    """
+    rest = f' and {len(names) - most} more' if len(names) > most else ''
+    return ', '.join(names[:most]) + rest
+
+
+def digest(content: Any) -> str:
+    """Hash of plain content, 16 digits; the order of the keys of a dict does not matter."""
+    text = json.dumps(content, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:DIGITS]
 
 
 def read_backbone(path: str | Path) -> PretrainedBackbone:
@@ -126,7 +157,10 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     try:
         checkpoint = CheckpointLoader.load_checkpoint(str(path), 'cpu', logger='silent')
     except Exception as error:  # Damaged files make the unpickler fail in any way.
-        raise ValueError(f'{path} cannot be read as a checkpoint of PyTorch: {error}') from error
+        raise ValueError(
+            f'{path} cannot be read: it is no checkpoint of PyTorch, or not whole. Give the '
+            'epoch_*.pth of a pre-training run.'
+        ) from error
     state = checkpoint.get('state_dict') if isinstance(checkpoint, dict) else None
     if not isinstance(state, dict):
         raise ValueError(

@@ -108,6 +108,15 @@ def detection_config(
     The weights go into the backbone and into the shared head of a C4 detector, which become the
     network of pre-training, and the pixels are normalised as they were there.
 
+    Args:
+        backbone (PretrainedBackbone): The checkpoint.
+        config (str | Path | Config): Config of a detector: itself, left as it is, a path, or a name
+            ``PACKAGE::PATH``.
+        data_root (str | Path, optional): Folder of the images, for all splits. Defaults to None,
+            those of the config.
+        options (dict, optional): Other settings, which have the last word. Defaults to None.
+        random_init (bool): Leave the backbone as it is initialised. Defaults to False.
+
     Returns:
         Config: All that a runner needs, but for ``work_dir``.
 
@@ -126,6 +135,7 @@ def detection_config(
         normalise = {key: backbone.preprocessor.get(key) for key in ('mean', 'std')}
         rgb = backbone.preprocessor.get('bgr_to_rgb', False)
         model.data_preprocessor.update(normalise, bgr_to_rgb=rgb)
+    cfg.backbone_fingerprint = backbone.fingerprint(random_init)
     cfg.default_hooks.backbone = dict(type='mmselfsup.CheckBackboneHook')
     cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
     if data_root is not None:
@@ -137,8 +147,8 @@ def detection_config(
 def check_loaded(model: nn.Module, backbone: PretrainedBackbone) -> None:
     """Raise unless a detector's backbone holds the pre-trained weights, all of them.
 
-    In a C4 detector layer 4 is
-    not in the backbone but in the shared head of the regions, where it counts as well.
+    In a C4 detector layer 4 is not in the backbone but in the shared head of the regions, where it
+    counts as well.
 
     Args:
         model (nn.Module): A detector of mmdet, initialised but not trained.
@@ -179,17 +189,18 @@ def _continue(cfg: Config) -> bool:
     """Let the run in the work folder, if any, go on; True if it is finished.
 
     Raises:
-        ValueError: If that run began from other weights.
+        ValueError: If that run began with other weights, whatever their file is called.
     """
     latest = find_latest_checkpoint(cfg.work_dir)
     if latest is None:
         return False
     meta = CheckpointLoader.load_checkpoint(latest, map_location='cpu')['meta']
-    began = Config.fromstring(meta['cfg'], '.py').model.backbone.get('init_cfg')
-    if began != cfg.model.backbone.init_cfg:
+    former = Config.fromstring(meta['cfg'], '.py')
+    if former.get('backbone_fingerprint') != cfg.backbone_fingerprint:
+        began, now = (config.model.backbone.get('init_cfg') for config in (former, cfg))
         raise ValueError(
-            f'{cfg.work_dir} holds a run whose backbone began as {began}, not as '
-            f'{cfg.model.backbone.init_cfg}. Give another work folder, or remove that one.'
+            f'{cfg.work_dir} holds a run that began with other weights, or does not say which: '
+            f'as {began}, now {now}. Give another work folder, or remove that one.'
         )
     cfg.load_from = latest
     loop = cfg.train_cfg

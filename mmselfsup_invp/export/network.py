@@ -11,6 +11,7 @@ from mmselfsup.registry import MODELS
 from torch import Tensor, nn
 
 from ..evaluation import PretrainedBackbone
+from ..evaluation.checkpoints import listed
 
 # What decides which library has the same network, besides the type; mmcls's names.
 ATTRIBUTES = (
@@ -75,8 +76,8 @@ def build_network(backbone: PretrainedBackbone) -> Network:
     broken = [name for name, value in backbone.state.items() if not value.isfinite().all()]
     if broken:
         raise ValueError(
-            f'{backbone.path} holds NaN or infinite values in {_listed(broken)}. Export an earlier '
-            'checkpoint of the run.'
+            f'{backbone.path} holds NaN or infinite values in {listed(broken, 8)}. Export an '
+            'earlier checkpoint of the run.'
         )
     module.load_state_dict(backbone.state)
     module.eval()  # OpenMMLab's ResNets do not return themselves.
@@ -121,14 +122,9 @@ def require_same_shapes(found: Shapes, expected: Shapes, source: str, network: s
             if found[name] != expected[name]
         ],
     }
-    told = [f'{kind}: {_listed(names)}' for kind, names in faults.items() if names]
+    told = [f'{kind}: {listed(names, 8)}' for kind, names in faults.items() if names]
     if told:
         raise ValueError(f'The weights of {source} are not those of {network}. {"; ".join(told)}.')
-
-
-def _listed(names: list[str], most: int = 8) -> str:
-    rest = f' and {len(names) - most} more' if len(names) > most else ''
-    return ', '.join(names[:most]) + rest
 
 
 @torch.no_grad()

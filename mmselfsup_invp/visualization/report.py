@@ -3,12 +3,15 @@
 import re
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
+from ..datasets.files import write_whole
 from ..evaluation import read_run
 from ..version import __version__
 from . import curves, images
@@ -87,11 +90,16 @@ def write_report(
     Raises:
         FileNotFoundError: If the folder, its logs or the checkpoint are missing.
         ValueError: If the checkpoint cannot be read, or an anchor is no image of the data set.
+        OSError: If the file to write is a folder, or cannot be written. Nothing is made then.
 
     Example:
         >>> write_report('work_dirs/invp', 'report.html')  # doctest: +SKIP
     """
+    out = Path(out)
     source = Source(read_run(run, checkpoint), options or Options())
+    _require_writable(out)
+    with suppress(Absent):
+        _ = source.anchors  # Refused before anything long begins.
     sections, left_out = [], []
     for name, title, make in SECTIONS:
         start = time.perf_counter()
@@ -109,9 +117,20 @@ def write_report(
         made=f'{datetime.now():%Y-%m-%d %H:%M}',
         version=__version__,
     )
-    out = Path(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(page, encoding='utf-8')
+    write_whole(out, page)
+
+
+def _require_writable(out: Path) -> None:
+    if out.is_dir():
+        raise IsADirectoryError(f'{out} is a folder. Name a file to write, {out / "report.html"}.')
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=out.parent):
+            pass
+    except OSError as error:
+        raise OSError(
+            f'The page cannot be written to {out}: {error.strerror}. Name another file by --out.'
+        ) from error
 
 
 def _template() -> Template:

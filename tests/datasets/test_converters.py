@@ -1,6 +1,10 @@
 import hashlib
 import os
 import pickle
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
 from urllib.error import URLError
 
 import numpy as np
@@ -65,6 +69,37 @@ class TestDigits:
             path.stat().st_mtime_ns,
             (digits / 'meta' / 'test.txt').stat().st_mtime_ns,
         )
+
+
+class TestOtherData:
+    """A folder with something else in it is left as it is."""
+
+    @pytest.mark.parametrize('convert', [convert_digits, partial(convert_torchvision, 'svhn', '')])
+    @pytest.mark.parametrize('path', ['train/cat/1.png', 'test/cat/1.png', 'meta/train.txt'])
+    def test_own_images(self, tmp_path, convert, path):
+        (tmp_path / path).parent.mkdir(parents=True)
+        (tmp_path / path).write_text('mine')
+        with pytest.raises(ValueError, match=f'holds other data .{path.split("/")[0]}; .*Name an'):
+            convert(tmp_path)
+        assert [file for file in tmp_path.rglob('*') if file.is_file()] == [tmp_path / path]
+
+    def test_another_conversion(self, tmp_path):
+        convert_digits(tmp_path)
+        with pytest.raises(ValueError, match=r'source.json says digits, not cifar10\)'):
+            convert_torchvision('cifar10', tmp_path, tmp_path)
+
+    def test_what_has_no_note_is_known_by_its_size(self, tmp_path):
+        convert_digits(tmp_path)
+        (tmp_path / 'meta' / 'source.json').unlink()
+        assert convert_digits(tmp_path) == {}
+        assert (tmp_path / 'meta' / 'source.json').is_file()
+
+    def test_the_tool_says_so_in_a_line(self, tmp_path):
+        (tmp_path / 'train').mkdir()
+        tool = Path(__file__).resolve().parents[2] / 'tools' / 'convert_dataset.py'
+        command = [sys.executable, str(tool), 'digits', str(tmp_path)]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 1 and done.stderr.startswith(f'{tmp_path} holds other data')
 
 
 class Interrupted(list):

@@ -233,14 +233,40 @@ class TestCustom:
         assert prepare(tiny('custom'), root) == dict(train=10, test=10)
         assert lines(root)[0] == 'train/class 0/0.png 0'
 
-    def test_a_train_folder_alone(self, tmp_path):
+    def test_a_train_folder_alone_is_split(self, tmp_path):
+        layouts.custom(tmp_path / 'train', classes=3, per_class=6)
+        for _ in range(2):
+            assert prepare(tiny('custom'), tmp_path) in (dict(train=12, test=6), None)
+        train, test = lines(tmp_path), lines(tmp_path, 'meta/test.txt')
+        assert all(line.startswith('train/class ') for line in train + test)
+        assert not {*train} & {*test}
+        assert host_reads('custom', tmp_path)['test'] and check(tiny('custom'), tmp_path)
+
+    def test_an_empty_test_folder(self, tmp_path):
         layouts.custom(tmp_path / 'train')
-        with pytest.raises(ValueError, match='test: no image found'):
+        (tmp_path / 'test').mkdir()
+        with pytest.raises(ValueError, match=r'(?s)test: no image found.*in train/CLASS'):
             prepare(tiny('custom'), tmp_path)
 
     def test_no_folder(self, tmp_path):
-        with pytest.raises(FileNotFoundError, match='has no folder. Make one for each class'):
+        with pytest.raises(FileNotFoundError, match='has no folder of a class. Make one for each'):
             prepare(tiny('custom'), tmp_path / 'nowhere')
+
+    @pytest.mark.parametrize('folder', ['train', '.'])
+    def test_images_without_folders(self, tmp_path, folder):
+        layouts.write_image(tmp_path / folder / '1.png', 0, 0)
+        message = 'has no folder of a class. The images in it say no class. Make one'
+        with pytest.raises(FileNotFoundError, match=message):
+            prepare(tiny('custom'), tmp_path)
+
+    def test_a_list_of_the_user_is_left_alone(self, tmp_path):
+        root = layouts.custom(tmp_path, splits=True)
+        (root / 'meta').mkdir()
+        (root / 'meta' / 'train.txt').write_text('class 0/0.png\n')
+        with pytest.raises(ValueError, match='train.txt: not by this tool.*--root') as told:
+            prepare(tiny('custom'), root)
+        assert 'Delete' not in str(told.value)
+        assert lines(root) == ['class 0/0.png']
 
 
 class TestCIFAR:

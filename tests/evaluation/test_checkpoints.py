@@ -1,3 +1,5 @@
+import dataclasses
+
 import pytest
 import torch
 from mmselfsup.registry import MODELS
@@ -75,5 +77,27 @@ def test_other_checkpoints_are_refused(run, tmp_path, change, message):
 @pytest.mark.parametrize('content', [b'', b'text', b'PK\x03\x04 cut short'])
 def test_what_is_no_checkpoint_is_refused(tmp_path, content):
     (tmp_path / 'broken.pth').write_bytes(content)
-    with pytest.raises(ValueError, match='broken.pth cannot be read'):
+    with pytest.raises(ValueError, match='broken.pth cannot be read: it is no') as raised:
         read_backbone(tmp_path / 'broken.pth')
+    assert 'weights_only' not in str(raised.value)
+
+
+def test_a_fingerprint_is_that_of_the_weights_and_not_of_the_file(run, tmp_path):
+    one = read_backbone(run[1])
+    checkpoint = torch.load(run[1], weights_only=True)
+    torch.save(checkpoint, tmp_path / 'copy.pth')
+    assert read_backbone(tmp_path / 'copy.pth').fingerprint() == one.fingerprint()
+
+    checkpoint['state_dict']['backbone.conv1.weight'][0, 0, 0, 0] += 1e-3
+    torch.save(checkpoint, tmp_path / 'copy.pth')
+    other = read_backbone(tmp_path / 'copy.pth')
+    assert other.fingerprint() != one.fingerprint()
+    assert other.fingerprint(random_init=True) == one.fingerprint(random_init=True)
+    assert one.fingerprint(random_init=True) != one.fingerprint()
+
+
+def test_a_fingerprint_is_that_of_the_network_and_its_pixels(run):
+    one = read_backbone(run[1])
+    for change in (dict(config=dict(one.config, depth=34)), dict(preprocessor={})):
+        other = dataclasses.replace(one, **change)
+        assert other.fingerprint(random_init=True) != one.fingerprint(random_init=True)

@@ -1,6 +1,7 @@
 from importlib import import_module
 
 import pytest
+import torch
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
@@ -60,8 +61,20 @@ def test_a_run_is_interrupted_resumed_and_tested_again(checkpoint, config, tmp_p
     run_detection(**run, options={'train_cfg.max_epochs': 2})
     assert [(runner.epoch, runner.iter) for runner in trained] == [(1, 4), (2, 8)]
     assert trained[1]._resume
-    with pytest.raises(ValueError, match='holds a run whose backbone began as .*pretrained.pth'):
+    refused = pytest.raises(ValueError, match='began with other weights, .*pretrained.pth')
+    with refused:
         run_detection(**run, random_init=True)
+
+    # Another network under the old name.
+    other = torch.load(checkpoint, weights_only=True)
+    other['state_dict']['backbone.conv1.weight'] += 1
+    before = checkpoint.read_bytes()
+    torch.save(other, checkpoint)
+    try:
+        with refused:
+            run_detection(**run, options={'train_cfg.max_epochs': 2})
+    finally:
+        checkpoint.write_bytes(before)
 
 
 def test_the_weights_the_pixels_and_the_data_reach_the_config(checkpoint):

@@ -1,6 +1,9 @@
 """Benchmarks as tools/benchmark.py runs them, on a checkpoint and images of a few pixels."""
 
+import dataclasses
 import json
+import re
+import shutil
 
 import pytest
 import torch
@@ -12,11 +15,18 @@ from mmselfsup_invp.evaluation.protocols import (
     KINDS,
     Benchmark,
     Job,
+    begin,
+    discard,
+    effective,
+    finished,
+    made_with,
     read_benchmark,
     results_table,
     write_outcome,
 )
 from mmselfsup_invp.evaluation.protocols.data import check_data, move_data
+from mmselfsup_invp.evaluation.protocols.job import OPTIONS
+from mmselfsup_invp.evaluation.svm import SVMProtocol
 
 from ..toy import build_runner, image_folder
 
@@ -183,9 +193,9 @@ class TestTraining:
 
 class TestFrozen:
     def test_knn_is_that_of_pooled_features(self, root, backbone, tmp_path):
-        config = frozen(root, 'knn', 'k5', pool_size=1, k=5, temperature=0.1)
+        config = frozen(root, 'knn', '', pool_size=1, k=5, temperature=0.1)
         _, outcome = run(config, backbone, tmp_path)
-        assert outcome.last > 60 and outcome.figures == {'k5': outcome.last}
+        assert outcome.last > 60 and outcome.figures == {'k5_t0.1': outcome.last}
 
     def test_svms_rank_images_of_plain_colours(self, root, backbone, tmp_path):
         config = frozen(root, 'svm', 'mAP', costs=[1.0, 10.0], jobs=1)
@@ -214,7 +224,7 @@ class TestFrozen:
         assert len(seeds) == len(set(seeds)) == 6
 
     def test_features_are_kept_for_a_second_call(self, root, backbone, tmp_path):
-        config = frozen(root, 'knn', 'k5', k=5, temperature=0.1)
+        config = frozen(root, 'knn', '', k=5, temperature=0.1)
         _, first = run(config, backbone, tmp_path)
         config.train_dataloader.dataset.ann_file = 'not there'
         assert run(config, backbone, tmp_path)[1] == first
@@ -252,16 +262,41 @@ def test_results_are_written_and_listed(root, backbone, tmp_path):
     row = results_table(tmp_path).splitlines()[2]
     assert row == (
         f'| toy | epoch_2.pth | taps/best | {outcome.last:.2f} | {outcome.best:.2f} | 1 | 0 | '
-        'somebody: 50 |'
+        'somebody: 50.0 |'
     )
 
 
-def test_what_is_missing_is_named_before_anything_begins(root, tmp_path):
+def missing(root, name, folder):
+    """What is said where a folder holds nothing."""
     config = training(root)
-    check_data(config, 'toy')
-    move_data(config, str(tmp_path))
-    with pytest.raises(FileNotFoundError, match=r'^toy: .*train.txt, .*prepare_data.py toy'):
-        check_data(config, 'toy')
+    move_data(config, str(folder))
+    with pytest.raises(FileNotFoundError) as raised:
+        check_data(config, name)
+    return str(raised.value)
+
+
+def test_what_is_missing_is_named_before_anything_begins(root, tmp_path):
+    check_data(training(root), 'toy')
+    said = missing(root, 'toy', tmp_path)
+    assert said.startswith(f'toy: not complete, {tmp_path / "meta/train.txt"}, ')
+    assert 'docs/en/data.md says which layouts' in said
+
+
+@pytest.mark.parametrize(
+    ('name', 'folder', 'advice'),
+    [
+        ('digits', 'data/digits/', 'run `python tools/convert_dataset.py digits data/digits`'),
+        ('pets', 'data/pets/', 'run `python tools/prepare_data.py pets`'),
+        ('pets', 'cats', 'run `python tools/prepare_data.py pets --root cats`'),
+        ('voc2007', 'data/VOCdevkit/VOC2007', 'run `python tools/prepare_data.py voc2007`'),
+        (['voc2007', 'voc2012'], 'data/VOCdevkit', 'voc2007`, .*; run .*prepare_data.py voc2012`'),
+        ('bccd', 'data/bccd', 'configs/benchmarks/mmdetection/README.md says where'),
+        ('custom-voc', 'mine', 'configs/benchmarks/mmdetection/README.md says how'),
+    ],
+)
+def test_the_advice_is_the_right_command(root, name, folder, advice, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert re.search(advice, missing(root, name, folder))
 
 
 def test_a_config_without_the_entry_is_refused(tmp_path):
@@ -271,3 +306,168 @@ def test_a_config_without_the_entry_is_refused(tmp_path):
     (tmp_path / 'b.py').write_text("benchmark = dict(name='b', kinds='training')")
     with pytest.raises(ValueError, match="'kinds'.*Its keys: name, title, kind"):
         read_benchmark(tmp_path / 'b.py')
+
+
+@pytest.mark.parametrize(
+    ('kind', 'changes', 'message'),
+    [
+        ('knn', {'benchmark.optins.k': 3}, "'optins'.*Its keys: name, title"),
+        ('knn', {'benchmark.options.kk': 3}, "has kk; valid for kind='knn': k, temperature"),
+        ('knn', {'benchmark.options.k': 0}, 'options.k = 0 must be an integer above 0'),
+        ('knn', {'benchmark.options.k': 'many'}, "options.k = 'many' must be an integer"),
+        ('knn', {'benchmark.options.temperature': 0}, 'temperature = 0 must be above 0'),
+        ('knn', {'benchmark.options': {'_delete_': True, 'k': 3}}, 'lacks temperature'),
+        ('knn', {'benchmark.metric': 'foo'}, "the metric 'foo'.*leave benchmark.metric out"),
+        ('knn', {'benchmark.options.k.l': 3}, 'cannot be changed by'),
+        ('kn', {}, "benchmark.kind = 'kn' is unknown; valid: 'training', 'detection', 'knn'"),
+        ('svm', {'benchmark.options': {'_delete_': True}}, "metric = '' is unknown; valid: 'mAP'"),
+        ('training', {'benchmark.options': {'_delete_': True}}, 'b lacks metric'),
+        ('training', {}, "has k, temperature; valid for kind='training': none"),
+    ],
+)
+def test_settings_that_do_not_fit_are_named(tmp_path, kind, changes, message):
+    entry = dict(name='b', title='b', kind=kind, data='toy', options=dict(k=5, temperature=0.1))
+    (tmp_path / 'b.py').write_text(f'benchmark = {entry}')
+    with pytest.raises(ValueError, match=message):
+        read_benchmark(tmp_path / 'b.py', changes)
+
+
+def test_the_metric_of_knn_is_named_by_what_was_done(tmp_path):
+    entry = dict(name='b', title='b', kind='knn', data='x', options=dict(k=5, temperature=0.1))
+    (tmp_path / 'b.py').write_text(f'benchmark = {entry}')
+    changed = read_benchmark(tmp_path / 'b.py', {'benchmark.options.k': 1})[0]
+    assert changed.metric == 'k1_t0.1'
+
+
+def test_the_options_are_those_that_the_functions_take():
+    assert OPTIONS.keys() == KINDS.keys()
+    fields = {field.name for field in dataclasses.fields(SVMProtocol)} - {'seed'}
+    assert {*OPTIONS['svm']} == fields == {*OPTIONS['few_shot']} - {'shots', 'samples'}
+
+
+class TestOrigin:
+    @pytest.fixture
+    def job(self, root, backbone, tmp_path):
+        config = frozen(root, 'knn', '', k=5, temperature=0.1)
+        return make_job(config, backbone, tmp_path / 'knn')
+
+    @pytest.fixture
+    def done(self, job):
+        """The job, with a result."""
+        origin = begin(job)
+        write_outcome(job.result, job, KINDS['knn'](job), origin)
+        return job
+
+    def test_nothing_is_there_at_first(self, job):
+        assert finished(job) is None
+
+    def test_a_result_is_found_again(self, done):
+        assert finished(done)['metric'] == 'k5_t0.1'
+        done.result.unlink()
+        assert finished(done) is None  # To go on with.
+
+    def test_what_does_not_matter_may_change(self, done, backbone):
+        config = done.config.copy()
+        config.train_dataloader.num_workers = 2
+        config.benchmark.title = 'another title'
+        path = backbone.path.with_name('a copy.pth')
+        same = dataclasses.replace(backbone, path=path)
+        assert finished(dataclasses.replace(done, config=config, backbone=same))
+
+    def other_weights(job):
+        state = {name: value + 1 for name, value in job.backbone.state.items()}
+        return dict(backbone=dataclasses.replace(job.backbone, state=state))
+
+    def other_options(job):
+        config = job.config.copy()
+        config.benchmark.options.k = 3
+        return dict(config=config, changes={'benchmark.options.k': 3})
+
+    def other_metric(job):
+        return dict(benchmark=dataclasses.replace(job.benchmark, options=dict(k=3, temperature=1)))
+
+    def other_folder(job):
+        config = job.config.copy()
+        folder = job.work_dir.parent / 'link'
+        folder.symlink_to(config.train_dataloader.dataset.data_root)
+        copied = job.work_dir.parent / 'copied'
+        shutil.copytree(folder, copied)
+        move_data(config, str(copied))
+        return dict(config=config)
+
+    def other_list(job):
+        config = job.config.copy()
+        config.test_dataloader.dataset.ann_file = 'meta/train.txt'
+        return dict(config=config)
+
+    @pytest.mark.parametrize(
+        ('change', 'message'),
+        [
+            (other_weights, r'knn.json was made with another checkpoint \(\w+, now \w+\)\. Repeat'),
+            (other_options, 'another config .*--cfg-options: nothing, now benchmark.options.k=3'),
+            (other_metric, r'another metric \(k5_t0.1, now k3_t1\)'),
+            (other_folder, r'other data \(.*, now .*copied\)\. '),
+            (other_list, 'another config.*; other lists of images'),
+        ],
+    )
+    def test_the_result_of_something_else_is_refused(self, done, change, message):
+        other = dataclasses.replace(done, **change(done))
+        with pytest.raises(ValueError, match=f'toy: .*{message}'):
+            finished(other)
+        done.result.unlink()
+        if change is not TestOrigin.other_metric:  # Another figure of the same run.
+            with pytest.raises(ValueError, match='toy: .*knn was made with .* --force'):
+                finished(other)
+        discard(other)
+        assert finished(other) is None
+
+    @pytest.mark.parametrize('content', ['{}', '[]', 'torn', '{"protocol": 1}'])
+    def test_what_does_not_say_is_refused(self, job, content):
+        job.result.write_text(content)
+        with pytest.raises(ValueError, match='knn.json does not say what it was made with'):
+            finished(job)
+        discard(job)
+        job.work_dir.mkdir()
+        (job.work_dir / 'features_train.pth').touch()
+        with pytest.raises(ValueError, match='knn does not say what it was made with'):
+            finished(job)
+
+    def test_a_changed_recipe_is_not_compared(self, done):
+        changes = {'benchmark.options.k': 3, 'train_dataloader.num_workers': 2}
+        job = dataclasses.replace(done, changes=changes)
+        entry = write_outcome(job.result, job, KINDS['knn'](job), made_with(job))
+        assert entry['made_with']['changes'] == {'benchmark.options.k': 3}
+        assert 'not comparable: benchmark.options.k=3 |' in results_table(job.result.parent)
+
+
+def test_a_setting_as_it_is_changes_nothing(root):
+    config = frozen(root, 'knn', '', k=5, temperature=0.1)
+    before = config.to_dict()
+    wanted = {'benchmark.options.k': 5, 'benchmark.options.temperature': 0.2, 'new.key': 1}
+    assert list(effective(config, wanted)) == ['benchmark.options.temperature', 'new.key']
+    assert config.to_dict() == before
+
+
+def test_checkpoints_of_one_name_are_told_apart(tmp_path):
+    for name, fingerprint in (('a', '123456789'), ('b', '123456789'), ('c', 'abcdefghi')):
+        entry = dict(protocol=name, metric='mAP', value=1.0, checkpoint='epoch_1.pth')
+        entry['made_with'] = dict(checkpoint=fingerprint)
+        (tmp_path / f'{name}.json').write_text(json.dumps(entry))
+    assert [row.split(' | ')[1] for row in results_table(tmp_path).splitlines()[2:]] == [
+        *['epoch_1.pth (123456)'] * 2,
+        'epoch_1.pth (abcdef)',
+    ]
+    (tmp_path / 'c.json').unlink()
+    assert 'epoch_1.pth |' in results_table(tmp_path)
+
+
+def test_results_of_others_are_listed_too(tmp_path):
+    """In the form that docs/en/report.md has."""
+    own = [dict(protocol='a', metric='top-1', value=1.0), dict(protocol='b', metric='mAP', value=2)]
+    own[1]['published'] = [dict(method='somebody'), 'nobody']
+    (tmp_path / 'own.json').write_text(json.dumps(own))
+    (tmp_path / 'torn.json').write_text('{')
+    lines = results_table(tmp_path).splitlines()
+    assert lines[2] == '| a | - | top-1 | 1.00 | - | - | - | - |'
+    assert lines[3] == '| b | - | mAP | 2 | - | - | - | somebody: ? |'
+    assert lines[5].startswith('torn.json is no JSON file')

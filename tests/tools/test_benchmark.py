@@ -1,10 +1,12 @@
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from ..toy import build_runner, image_folder
 
@@ -33,7 +35,7 @@ loaders = {{
 }}
 train_dataloader, test_dataloader = loaders['train'], loaders['test']
 benchmark = dict(
-    name='toy-knn', title='a toy', kind='knn', metric='k5', data='toy',
+    name='toy-knn', title='a toy', kind='knn', data='toy',
     options=dict(k=5, temperature=0.1), published=dict(somebody=12.5),
 )
 """
@@ -72,7 +74,7 @@ def test_a_result_is_written_once(project):
     assert first.returncode == 0, first.stderr
     out = project / 'run' / 'benchmarks'
     entry = json.loads((out / 'toy-knn_epoch_1.json').read_text())
-    assert entry['metric'] == 'k5' and f'{entry["value"]:.2f}' in first.stdout
+    assert entry['metric'] == 'k5_t0.1' and f'{entry["value"]:.2f}' in first.stdout
     assert 'somebody: 12.5' in (out / 'results.md').read_text()
 
     (out / 'toy-knn_epoch_1.json').write_text(json.dumps({**entry, 'value': 1.25}))
@@ -89,16 +91,56 @@ def test_a_result_is_written_once(project):
         (dict(checkpoint='epoch_7.pth'), 'epoch_7.pth. In that folder: epoch_1.pth'),
         (dict(protocol='imagenet'), "no protocol 'imagenet'. Valid: .*imagenet-linear"),
         (dict(protocol='mine.py'), 'There is no config mine.py'),
-        (dict(data='elsewhere'), 'toy: not complete, .*prepare_data.py toy'),
+        (dict(data='elsewhere'), 'toy: not complete, .*docs/en/data.md says'),
+        (dict(options='benchmark.optins.k=3'), "'optins'.*Its keys: name"),
+        (dict(options='benchmark.options.kk=3'), 'has kk; valid'),
     ],
 )
 def test_mistakes_end_in_one_message(project, changes, message):
     checkpoint = project / 'run' / changes.get('checkpoint', 'epoch_1.pth')
     protocol = changes.get('protocol', project / 'knn.py')
     more = ('--data', changes['data']) if 'data' in changes else ()
+    more += ('--cfg-options', changes['options']) if 'options' in changes else ()
     done = call(checkpoint, '--protocol', protocol, '--out', project / 'other', *more)
     assert done.returncode == 1 and 'Traceback' not in done.stderr
     assert re.search(message, done.stderr), done.stderr
+
+
+def test_the_result_of_another_checkpoint_is_not_shown(project, tmp_path):
+    """The same name, as after training anew into the same folder."""
+    path = tmp_path / 'epoch_1.pth'
+    shutil.copy(project / 'run' / 'epoch_1.pth', path)
+    arguments = (path, '--protocol', project / 'knn.py')
+    result = tmp_path / 'benchmarks' / 'toy-knn_epoch_1.json'
+    assert call(*arguments).returncode == 0
+    first = json.loads(result.read_text())
+
+    checkpoint = torch.load(path, weights_only=True)
+    for value in checkpoint['state_dict'].values():
+        value.mul_(-1)
+    torch.save(checkpoint, path)
+    refused = call(*arguments)
+    assert refused.returncode == 1 and 'was made with another checkpoint' in refused.stderr
+    assert 'Traceback' not in refused.stderr and 'done before' not in refused.stdout
+    assert json.loads(result.read_text()) == first
+
+    changed = ('--cfg-options', 'benchmark.options.k=1')
+    assert call(*arguments, *changed, '--force').returncode == 0
+    second = json.loads(result.read_text())
+    assert second['made_with']['checkpoint'] != first['made_with']['checkpoint']
+    assert second['metric'] == 'k1_t0.1' and second['published'] == []
+    assert 'not comparable: benchmark.options.k=1' in (result.parent / 'results.md').read_text()
+    assert 'another config' in call(*arguments).stderr
+    assert 'done before' in call(*arguments, *changed).stdout
+
+
+def test_all_protocols_are_checked_before_the_first_one_runs(project, tmp_path):
+    second = KNN.format(root=tmp_path / 'nothing').replace('toy-knn', 'toy-second')
+    (tmp_path / 'second.py').write_text(second)
+    protocols = ('--protocol', project / 'knn.py', tmp_path / 'second.py')
+    done = call(project / 'run' / 'epoch_1.pth', *protocols, '--out', tmp_path / 'out')
+    assert done.returncode == 1 and 'not complete' in done.stderr
+    assert 'toy-knn' not in done.stdout and not (tmp_path / 'out').exists()
 
 
 @pytest.mark.parametrize('workers', [0, 1])

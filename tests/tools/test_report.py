@@ -137,6 +137,20 @@ def test_a_page_of_invp(report, capsys):
     assert 'benchmarks' in page.ids and 'linear <b>' in page.words
 
 
+def test_mistakes_show_before_anything_is_made(report, capsys):
+    run, _ = report('invp')
+    (run / 'file').touch()
+    for words, message in (
+        (['--out', run], f'{run} is a folder. Name a file to write, {run / "report.html"}'),
+        (['--out', run / 'file' / 'page.html'], 'cannot be written to .*: .*Name another file'),
+        (['--anchors', 5000], 'anchor 5000 is outside the valid range 0 to'),
+    ):
+        capsys.readouterr()
+        with pytest.raises(SystemExit, match=message):
+            call(run, *words)
+        assert ': made in' not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize('method', ['InterCLR', 'SeLa'])
 def test_pages_of_methods_with_labels_of_their_own(report, images, method):
     models = dict(InterCLR=toy.interclr_config(), SeLa=toy.sela_config())

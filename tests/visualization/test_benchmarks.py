@@ -36,7 +36,7 @@ def test_results_stand_beside_published_ones(source):
             '61.20',
             '30',
             '0',
-            'InvP 71.30, MoCo v2 71.10',
+            'InvP: 71.3; MoCo v2: 71.1',
         ],
         ['svm', '-', 'mAP (%)', '80', '-', '-', '-', '-', '-'],
     ]

@@ -181,7 +181,7 @@ def _raise(data_set: DataSet, root: Path, problems: list[str]) -> None:
     if problems:
         advice = 'Get these files again: delete their folder and unpack its archive.'
         lines = [f'{data_set.title} in {root} is not whole.', *problems]
-        lines += [advice] if data_set.downloads else []
+        lines += [advice if data_set.downloads else data_set.note]
         raise ValueError('\n'.join([*lines, f'Then run\n  {data_set.command(root)}']))
 
 
@@ -233,8 +233,14 @@ def _check_facts(data_set: DataSet, root: Path, wanted: Mapping[str, object]) ->
     known = facts(data_set, root)
     differing = {key: known.get(key) for key in wanted if known.get(key) != wanted[key]}
     lists = [str(root / item.file) for item in data_set.lists if (root / item.file).is_file()]
+    if lists and differing and not known:
+        raise ValueError(
+            f'{", ".join(lists)}: not by this tool, for {root / data_set.facts_file} is not there. '
+            'It is left as it is. Link the images into another folder and name that by --root, or '
+            'move the list away.'
+        )
     if lists and differing:
         raise ValueError(
-            f'{", ".join(lists)}: made with {differing}, not with {dict(wanted)}. Delete what is '
-            'there to have all made again; results of the two are not to be compared.'
+            f'{", ".join(lists)}: made with {differing}, not with {dict(wanted)}. Delete these '
+            'lists to have them made again; results of the two are not to be compared.'
         )

@@ -222,26 +222,45 @@ def read_flowers(root: Path) -> Contents:
 
 
 def read_custom(root: Path, seed: int = 0, test_percent: int = 20) -> Contents:
-    """Own images, a folder for each class: ``{train,test}/CLASS`` or, without splits, ``CLASS``.
+    """Own images, a folder for each class: ``{train,test}/CLASS``, ``train/CLASS`` or ``CLASS``.
 
-    Without splits a fifth of each class, drawn at random and rounded up, is to test.
+    Without a folder ``test`` a fifth of each class, drawn at random and rounded up, is to test.
+
+    Args:
+        root (Path): Folder of the data set.
+        seed (int): Of the draw. Default: 0.
+        test_percent (int): Share of each class that is drawn. Default: 20.
+
+    Raises:
+        FileNotFoundError: If there are no folders of classes; it says which to make.
     """
-    if (root / 'train').is_dir():
-        classes = folders_in(root / 'train')
+    if (root / 'test').is_dir():
+        classes = _classes(root / 'train', root)
         splits = {split: _below(split, root, classes) for split in ('train', 'test')}
         return Contents(splits, classes, dict(split='folders'))
-    classes = [name for name in folders_in(root) if name != 'meta'] if root.is_dir() else []
-    if not classes:
-        raise FileNotFoundError(
-            f'{root} has no folder. Make one for each class in {root / "train"} and '
-            f'{root / "test"}, or in {root} itself, and put the images into them.'
-        )
-    samples = folder_samples(root, classes)
+    part = 'train' if (root / 'train').is_dir() else '.'
+    classes = _classes(root / part, root)
+    samples = _below(part, root, classes)
     take = {label: -(-test_percent * size // 100) for label, size in class_sizes(samples).items()}
     test, train = split_by_class(samples, take, seed)
     facts = dict(split='random', test_percent=test_percent, seed=seed)
     return Contents(dict(train=train, test=test), classes, facts)
 
 
+def _classes(folder: Path, root: Path) -> list[str]:
+    """Names of the folders of classes."""
+    names = [name for name in folders_in(folder) if name != 'meta'] if folder.is_dir() else []
+    if not names:
+        flat = ' The images in it say no class.' if images_in(folder) else ''
+        raise FileNotFoundError(
+            f'{folder} has no folder of a class.{flat} Make one for each class in '
+            f'{root / "train"}, with or without the same in {root / "test"}, and put the images '
+            'into them. To train without labels none of this is needed: see docs/en/own_data.md.'
+        )
+    return names
+
+
 def _below(split: str, root: Path, classes: list[str]) -> list[Sample]:
-    return [(f'{split}/{path}', label) for path, label in folder_samples(root / split, classes)]
+    """Images of a split's folders, relative to the folder of the data set."""
+    prefix = '' if split == '.' else f'{split}/'
+    return [(f'{prefix}{path}', label) for path, label in folder_samples(root / split, classes)]

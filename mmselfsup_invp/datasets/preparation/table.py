@@ -333,7 +333,10 @@ def _custom(seed: int | None) -> DataSet:
         'Own images',
         'data/custom',
         partial(read_custom, seed=seed or 0),
-        note='Put a folder for each class into train and test, or into the folder itself.',
+        note=(
+            'Images lie in train/CLASS and test/CLASS, or in train/CLASS or CLASS alone, of which '
+            'a fifth is drawn for the test.'
+        ),
         facts_file='meta/split.json',
         asked={} if seed is None else dict(seed=seed),
     )

@@ -3,6 +3,7 @@
 from .detector import run_detector
 from .frozen import run_few_shot, run_knn, run_svm
 from .job import Benchmark, Job, Outcome, find_benchmarks, read_benchmark
+from .origin import begin, discard, effective, finished, made_with
 from .results import results_table, write_outcome
 from .training import run_training
 
@@ -20,7 +21,12 @@ __all__ = [
     'Benchmark',
     'Job',
     'Outcome',
+    'begin',
+    'discard',
+    'effective',
     'find_benchmarks',
+    'finished',
+    'made_with',
     'read_benchmark',
     'results_table',
     'run_detector',

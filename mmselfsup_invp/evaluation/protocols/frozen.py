@@ -16,7 +16,7 @@ from ...datasets.info import label_vector
 from ..knn import knn_accuracy
 from .job import Job, Outcome
 
-# A set that holds single labels and a set that holds many give the same: (N, C) of 1, 0 and -1.
+# Features (N, D), and targets (N, C) of 1, 0 and -1, whether images have one label or many.
 Split = tuple[Tensor, Tensor]
 
 
@@ -86,7 +86,11 @@ def _unit_splits(job: Job) -> list[tuple[np.ndarray, np.ndarray]]:
 
 
 def _both_splits(job: Job) -> list[Split]:
-    """Features and targets of the training and the test images; kept for a second call."""
+    """Features and targets of the training and the test images.
+
+    They are kept in the work folder for a second call; :func:`~.finished` says whether what lies
+    there is of this job.
+    """
     device = get_device()
     backbone = job.build_backbone().to(device)
     preprocessor = MODELS.build(job.preprocessor_config()).to(device)

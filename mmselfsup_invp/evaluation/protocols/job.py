@@ -2,6 +2,7 @@
 
 import copy
 import logging
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -15,7 +16,22 @@ from mmengine.registry import DefaultScope
 from mmselfsup.registry import MODELS
 from torch import nn
 
+from ...ops.checks import require_choice
 from ..checkpoints import PretrainedBackbone
+
+SVM = ('costs', 'folds', 'max_iter', 'rule', 'jobs')
+# What a benchmark's options may name, by its kind.
+OPTIONS = {
+    'training': (),
+    'detection': (),
+    'knn': ('k', 'temperature'),
+    'svm': SVM,
+    'few_shot': ('shots', 'samples', *SVM),
+}
+REQUIRED = {'knn': OPTIONS['knn']}
+COUNTS = ('k', 'samples', 'folds', 'max_iter')
+# Where any figure of the log may count, there is no entry.
+METRICS = {'svm': ('mAP',), 'few_shot': ('mAP',), 'detection': ('AP50', 'AP', 'AP75')}
 
 
 @dataclass(frozen=True)
@@ -26,8 +42,10 @@ class Benchmark:
         name (str): What the command line calls it.
         title (str): One line for people.
         kind (str): Which function runs it: a key of :data:`~.KINDS`.
-        metric (str): The figure that counts, as the log names it; higher is better.
-        data (str | Sequence[str]): Names of the data sets for ``tools/prepare_data.py``.
+        data (str | Sequence[str]): Names of the data sets, for ``tools/prepare_data.py`` where it
+            has them.
+        metric (str): The figure that counts, as the log names it; higher is better. That of kNN is
+            named here by its ``k`` and ``temperature``.
         backbone (dict): Settings of the backbone on top of those of its checkpoint.
         options (dict): What the function takes besides.
         published (dict[str, float]): Rows of the papers by method.
@@ -36,11 +54,16 @@ class Benchmark:
     name: str
     title: str
     kind: str
-    metric: str
     data: str | Sequence[str]
+    metric: str = ''
     backbone: dict[str, Any] = field(default_factory=dict)
     options: dict[str, Any] = field(default_factory=dict)
     published: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.kind == 'knn':
+            name = 'k{k}_t{temperature}'.format_map(defaultdict(str, self.options))
+            object.__setattr__(self, 'metric', name)
 
 
 @dataclass(frozen=True)
@@ -71,6 +94,7 @@ class Job:
         work_dir (Path): For logs and checkpoints.
         random_init (bool): Whether the network is evaluated as it is initialised.
         seed (int): Of everything that is drawn.
+        changes (dict): Settings of ``config`` that the benchmark's own config has otherwise.
     """
 
     benchmark: Benchmark
@@ -79,6 +103,12 @@ class Job:
     work_dir: Path
     random_init: bool = False
     seed: int = 0
+    changes: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def result(self) -> Path:
+        """The file of the result, beside the work folder."""
+        return Path(f'{self.work_dir}.json')
 
     def backbone_config(self) -> dict[str, Any]:
         """Config of the backbone, weights included, under whatever scope it is built."""
@@ -125,13 +155,31 @@ def _without_info() -> Iterator[None]:
         logger.setLevel(before)
 
 
-def read_benchmark(path: str | Path) -> tuple[Benchmark, Config]:
+def read_benchmark(
+    path: str | Path, changes: dict[str, Any] | None = None
+) -> tuple[Benchmark, Config]:
     """Read the config of a benchmark.
 
+    Args:
+        path (str | Path): The config.
+        changes (dict, optional): Other settings, ``{'benchmark.options.k': 5}``. Defaults to None.
+
+    Returns:
+        tuple[Benchmark, Config]: Its ``benchmark`` entry, and all of it.
+
     Raises:
-        ValueError: If it has no ``benchmark`` entry, or one with unknown or missing keys.
+        ValueError: If it has no ``benchmark`` entry, or one with unknown or missing keys or
+            options, or a setting cannot be changed so.
+
+    Example:
+        >>> read_benchmark('configs/benchmarks/classification/digits/knn_digits.py')[0].metric
+        'k20_t0.07'
     """
     config = Config.fromfile(str(path))
+    try:
+        config.merge_from_dict(changes or {})
+    except (TypeError, KeyError, IndexError) as error:
+        raise ValueError(f'{path} cannot be changed by {changes}: {error}') from error
     entry = config.get('benchmark')
     if entry is None:
         raise ValueError(
@@ -139,10 +187,54 @@ def read_benchmark(path: str | Path) -> tuple[Benchmark, Config]:
             'in configs/benchmarks have.'
         )
     try:
-        return Benchmark(**entry.to_dict()), config
+        benchmark = Benchmark(**entry.to_dict())
     except TypeError as error:
         valid = ', '.join(Benchmark.__dataclass_fields__)
         raise ValueError(f'The benchmark of {path}: {error}. Its keys: {valid}.') from error
+    check_benchmark(benchmark)
+    if entry.get('metric', benchmark.metric) != benchmark.metric:
+        raise ValueError(
+            f'The benchmark of {path} names the metric {entry.metric!r}. That of kNN is named by '
+            f'options.k and options.temperature, {benchmark.metric}: leave benchmark.metric out.'
+        )
+    return benchmark, config
+
+
+def check_benchmark(benchmark: Benchmark) -> None:
+    """Make sure that kind, options and metric are such as a function takes.
+
+    Raises:
+        ValueError: Says what is unknown, missing or out of range, and what is valid.
+    """
+    require_choice('benchmark.kind', benchmark.kind, OPTIONS)
+    valid = OPTIONS[benchmark.kind]
+    unknown = sorted(benchmark.options.keys() - {*valid})
+    if unknown:
+        raise ValueError(
+            f'benchmark.options of {benchmark.name} has {", ".join(unknown)}; valid for '
+            f'kind={benchmark.kind!r}: {", ".join(valid) or "none"}.'
+        )
+    if benchmark.kind in METRICS:
+        require_choice('benchmark.metric', benchmark.metric, METRICS[benchmark.kind])
+    elif not benchmark.metric:
+        raise ValueError(f'The benchmark {benchmark.name} lacks metric: the figure that counts.')
+    _check_numbers(benchmark)
+
+
+def _check_numbers(benchmark: Benchmark) -> None:
+    lacking = [name for name in REQUIRED.get(benchmark.kind, ()) if name not in benchmark.options]
+    if lacking:
+        raise ValueError(
+            f'benchmark.options of {benchmark.name} lacks {", ".join(lacking)}, such as '
+            'dict(k=200, temperature=0.07).'
+        )
+    for name in COUNTS:
+        value = benchmark.options.get(name, 1)
+        if not isinstance(value, int) or value < 1:
+            raise ValueError(f'benchmark.options.{name} = {value!r} must be an integer above 0.')
+    temperature = benchmark.options.get('temperature', 1)
+    if not isinstance(temperature, (int, float)) or not temperature > 0:
+        raise ValueError(f'benchmark.options.temperature = {temperature!r} must be above 0.')
 
 
 def find_benchmarks(root: str | Path) -> Iterator[tuple[Path, Benchmark]]:

@@ -5,7 +5,6 @@ benchmark = dict(
     name='cifar10-knn',
     title='CIFAR-10 at 32 pixels, weighted kNN on globally pooled features',
     kind='knn',
-    metric='k200_t0.07',
     data='cifar10',
     options=dict(k=200, temperature=0.07),
 )

@@ -5,7 +5,6 @@ benchmark = dict(
     name='digits-knn',
     title='handwritten digits, weighted kNN on globally pooled features',
     kind='knn',
-    metric='k20_t0.07',
     data='digits',
     options=dict(k=20, temperature=0.07),
 )

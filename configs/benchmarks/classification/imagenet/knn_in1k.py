@@ -12,7 +12,6 @@ benchmark = dict(
     name='imagenet-knn',
     title='ImageNet, weighted kNN on globally pooled features',
     kind='knn',
-    metric='k200_t0.07',
     data='imagenet',
     options=dict(k=200, temperature=0.07),
 )

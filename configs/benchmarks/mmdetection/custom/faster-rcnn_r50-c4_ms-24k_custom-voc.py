@@ -42,6 +42,6 @@ default_hooks = dict(checkpoint=dict(interval=2000))
 benchmark = dict(
     name='custom-detection',
     title='your own set in VOC layout, Faster R-CNN R50-C4, AP50',
-    data='custom',
+    data='custom-voc',
     published=dict(_delete_=True),
 )
