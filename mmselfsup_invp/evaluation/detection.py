@@ -1,6 +1,8 @@
 """Object detection with a pre-trained backbone: fine-tune a detector of mmdet, then test it."""
 
 import copy
+import logging
+import os
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -8,6 +10,7 @@ from typing import Any
 import torch
 from mmengine.config import Config
 from mmengine.hub import get_config
+from mmengine.logging import print_log
 from mmengine.runner import CheckpointLoader, Runner, find_latest_checkpoint
 from torch import nn
 
@@ -18,6 +21,12 @@ from .runs import separate_logs
 FIGURES = ('AP', 'AP50', 'AP75')
 # What a shared head has beyond the network: ResLayerExtraNorm's normalisation after layer 4.
 EXTRA_NORM = 'norm.'
+# Where a launcher says how many processes it started.
+WORLD_SIZE = {
+    'pytorch': 'WORLD_SIZE',
+    'slurm': 'SLURM_NTASKS',
+    'mpi': 'OMPI_COMM_WORLD_SIZE',
+}
 
 
 def run_detection(
@@ -55,8 +64,9 @@ def run_detection(
     Raises:
         ImportError: If mmdet or the compiled operators of mmcv are missing.
         FileNotFoundError: If there is no such checkpoint or config.
-        ValueError: If the checkpoint does not fit the detector, or ``work_dir`` holds a run that
-            began from other weights.
+        ValueError: If the checkpoint does not fit the detector, the config is a benchmark for
+            another number of images a step (``auto_scale_lr.base_batch_size``), or ``work_dir``
+            holds a run that began from other weights.
 
     Example:
         >>> figures = run_detection(
@@ -73,6 +83,8 @@ def run_detection(
     cfg.launcher = launcher
     separate_logs(cfg, 'detection')
     finished = _continue(cfg)
+    if not finished:
+        _check_batch(cfg)
     runner = Runner.from_cfg(cfg)
     if not finished:
         runner.train()
@@ -200,6 +212,37 @@ def _continue(cfg: Config) -> bool:
     # A resumed loop would first draw all the batches that it has seen, only to stop then.
     cfg.resume = not finished
     return finished
+
+
+def _check_batch(cfg: Config) -> None:
+    """Compare the images of a step with those that the learning rate is for.
+
+    A benchmark stands beside published figures, so it is refused with another batch. The configs of
+    others, for which their hosts leave that to the user, are only warned about.
+
+    Raises:
+        ValueError: If a benchmark would train another recipe than its own.
+    """
+    expected = (cfg.get('auto_scale_lr') or {}).get('base_batch_size')
+    if expected is None or cfg.auto_scale_lr.get('enable'):
+        return
+    processes = int(os.environ.get(WORLD_SIZE.get(cfg.launcher, ''), 1))
+    batch = cfg.train_dataloader.batch_size
+    images = processes * batch
+    if images == expected:
+        return
+    message = (
+        f'The run would train on {images} images a step (batch_size {batch} x processes '
+        f'{processes}), but the learning rate of the config is for {expected} '
+        f'(auto_scale_lr.base_batch_size). Start N processes so that {batch} x N = {expected} '
+        "(torchrun --nproc_per_node=N, launcher 'pytorch'), take a config for one GPU, such as "
+        'voc0712-detection-96k with 4 images a step, or leave the recipe on purpose: '
+        f'auto_scale_lr.enable=True scales the rate by {images / expected:g}, '
+        f'auto_scale_lr.base_batch_size={images} keeps it.'
+    )
+    if 'benchmark' in cfg:
+        raise ValueError(message)
+    print_log(message, logger='current', level=logging.WARNING)
 
 
 def _in_percent(found: dict[str, float]) -> dict[str, float]:

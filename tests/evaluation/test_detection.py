@@ -127,6 +127,54 @@ def test_another_network_is_refused_before_training(checkpoint, tmp_path):
         run_detection(checkpoint, tmp_path / 'config.py', tmp_path / 'work', data)
 
 
+def recipe(batch_size, **changes):
+    """What matters of a config whose learning rate is meant for 16 images."""
+    return Config(
+        dict(
+            train_dataloader=dict(batch_size=batch_size),
+            auto_scale_lr=dict(enable=False, base_batch_size=16),
+            launcher='none',
+            benchmark=dict(name='some-detection'),
+        )
+        | changes
+    )
+
+
+def test_another_batch_than_that_of_the_recipe_is_refused():
+    with pytest.raises(ValueError, match=r'2 images a step \(batch_size 2 x processes 1') as raised:
+        detection._check_batch(recipe(batch_size=2))
+    for part in ('for 16', '2 x N = 16', 'voc0712-detection-96k', 'rate by 0.125', 'size=2 keeps'):
+        assert part in str(raised.value)
+    detection._check_batch(recipe(batch_size=16))
+    detection._check_batch(recipe(batch_size=2, auto_scale_lr=dict(enable=True)))
+
+
+def test_processes_that_a_launcher_started_count(monkeypatch):
+    monkeypatch.setenv('WORLD_SIZE', '8')
+    detection._check_batch(recipe(batch_size=2, launcher='pytorch'))
+    with pytest.raises(ValueError, match=r'24 images a step \(batch_size 3 x processes 8'):
+        detection._check_batch(recipe(batch_size=3, launcher='pytorch'))
+
+
+def test_a_config_that_is_no_benchmark_is_warned_about(monkeypatch):
+    said = []
+    monkeypatch.setattr(detection, 'print_log', lambda text, **_: said.append(text))
+    config = recipe(batch_size=2)
+    config.pop('benchmark')
+    detection._check_batch(config)
+    assert len(said) == 1 and 'is for 16' in said[0]
+    config.pop('auto_scale_lr')
+    detection._check_batch(config)
+    assert len(said) == 1
+
+
+def test_nothing_is_written_before_the_batch_is_refused(checkpoint, config, tmp_path):
+    config.write_text(config.read_text() + "\nbenchmark = dict(name='some-detection')\n")
+    with pytest.raises(ValueError, match='2 images a step'):
+        run_detection(checkpoint, config, tmp_path / 'work', detectors.devkit(tmp_path / 'data'))
+    assert not (tmp_path / 'work').exists()
+
+
 def test_without_mmdet_it_says_what_to_install(checkpoint, tmp_path, monkeypatch):
     def missing(name):
         raise ImportError(f"No module named '{name}'")
