@@ -5,6 +5,11 @@ python tools/benchmark.py work_dirs/invp/epoch_800.pth --protocol imagenet-linea
 python tools/benchmark.py work_dirs/invp/epoch_800.pth --protocol voc07-svm voc07-lowshot
 python tools/benchmark.py work_dirs/invp/epoch_800.pth --protocol my_benchmark.py --random-init
 
+Detection also runs on several GPUs:
+
+torchrun --nproc_per_node=8 tools/benchmark.py work_dirs/invp/epoch_800.pth \\
+    --protocol voc0712-detection --launcher pytorch
+
 Results lie beside the checkpoint, in the folder benchmarks: a JSON file for each and results.md, a
 table of them all. What is finished is not done again, what was interrupted goes on.
 """
@@ -15,6 +20,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from mmengine.config import Config, DictAction
+from mmengine.dist import is_main_process
 from rich.console import Console
 from rich.markdown import Markdown
 from rich.table import Table
@@ -52,6 +58,12 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--out', type=Path, help='folder of the results')
+    parser.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none',
+        help='what started the processes of a distributed run; for detection only',
+    )
     parser.add_argument(
         '--cfg-options',
         nargs='+',
@@ -111,7 +123,12 @@ def run(name: str, args: argparse.Namespace, out: Path) -> None:
     if args.data:
         move_data(config, args.data)
     check_data(config, benchmark.data)
+    if args.launcher != 'none' and benchmark.kind != 'detection':
+        raise ValueError(
+            f'{benchmark.name} runs in one process, --launcher is for detection. Start it without.'
+        )
     config = Config(config.to_dict())
+    config.launcher = args.launcher
     job = Job(
         benchmark,
         config,
@@ -121,7 +138,9 @@ def run(name: str, args: argparse.Namespace, out: Path) -> None:
         args.seed,
     )
     console.print(f'{benchmark.name}: {benchmark.title}')
-    write_outcome(result, job, KINDS[benchmark.kind](job))
+    outcome = KINDS[benchmark.kind](job)
+    if is_main_process():
+        write_outcome(result, job, outcome)
 
 
 def main() -> None:
@@ -138,6 +157,8 @@ def main() -> None:
         raise SystemExit(str(error).strip().splitlines()[-1]) from error
     except (ValueError, FileNotFoundError, ImportError) as error:
         raise SystemExit(f'{error}') from error
+    if not is_main_process():
+        return
     table = results_table(out)
     (out / 'results.md').write_text(table)
     Console(width=160).print(Markdown(table))

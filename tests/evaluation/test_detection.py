@@ -1,10 +1,12 @@
 from importlib import import_module
+from types import SimpleNamespace
 
 import pytest
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
 from mmselfsup_invp.evaluation import check_loaded, detection, read_backbone, run_detection
+from mmselfsup_invp.evaluation.protocols import Benchmark, Job, detector
 
 from .. import detectors
 
@@ -173,6 +175,21 @@ def test_nothing_is_written_before_the_batch_is_refused(checkpoint, config, tmp_
     with pytest.raises(ValueError, match='2 images a step'):
         run_detection(checkpoint, config, tmp_path / 'work', detectors.devkit(tmp_path / 'data'))
     assert not (tmp_path / 'work').exists()
+
+
+def test_a_benchmark_hands_on_what_started_the_processes(monkeypatch, tmp_path):
+    calls = []
+    monkeypatch.setattr(
+        detector, 'run_detection', lambda *_, **settings: calls.append(settings) or dict(AP50=50.0)
+    )
+    benchmark = Benchmark('some-detection', 'a title', 'detection', 'AP50', 'voc2007')
+    backbone = SimpleNamespace(path=tmp_path)
+    config = Config(dict(train_cfg=dict(max_iters=7)))
+    detector.run_detector(Job(benchmark, config, backbone, tmp_path))
+    config.launcher = 'slurm'
+    detector.run_detector(Job(benchmark, config, backbone, tmp_path, seed=3))
+    assert [call['launcher'] for call in calls] == ['none', 'slurm']
+    assert [call['options'] for call in calls] == [{'randomness.seed': seed} for seed in (0, 3)]
 
 
 def test_without_mmdet_it_says_what_to_install(checkpoint, tmp_path, monkeypatch):

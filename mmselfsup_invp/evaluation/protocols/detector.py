@@ -12,6 +12,7 @@ def run_detector(job: Job) -> Outcome:
         job.work_dir,
         options={'randomness.seed': job.seed},
         random_init=job.random_init,
+        launcher=job.config.get('launcher', 'none'),
     )
     value = figures[job.benchmark.metric]
     return Outcome(last=value, best=value, epochs=0, figures=figures)
