@@ -20,7 +20,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from mmengine.config import Config, DictAction
-from mmengine.dist import is_main_process
+from mmengine.dist import init_dist, is_distributed, is_main_process
 from rich.console import Console
 from rich.markdown import Markdown
 from rich.table import Table
@@ -109,6 +109,20 @@ def result_name(benchmark: Benchmark, args: argparse.Namespace) -> str:
     return f'{benchmark.name}_{network}{seed}'
 
 
+def start_processes(benchmark: Benchmark, launcher: str) -> dict[str, str]:
+    """Let the processes of a launcher find one another; what a benchmark's function is told."""
+    if launcher == 'none':
+        return {}
+    if benchmark.kind != 'detection':
+        raise ValueError(
+            f'{benchmark.name} runs in one process, --launcher is for detection. Start it without.'
+        )
+    if not is_distributed():
+        init_dist(launcher)
+    console.quiet = not is_main_process()
+    return dict(launcher=launcher)
+
+
 def run(name: str, args: argparse.Namespace, out: Path) -> None:
     """Run one protocol, unless its result is there."""
     benchmark, config = read_benchmark(config_of(name))
@@ -123,12 +137,7 @@ def run(name: str, args: argparse.Namespace, out: Path) -> None:
     if args.data:
         move_data(config, args.data)
     check_data(config, benchmark.data)
-    if args.launcher != 'none' and benchmark.kind != 'detection':
-        raise ValueError(
-            f'{benchmark.name} runs in one process, --launcher is for detection. Start it without.'
-        )
     config = Config(config.to_dict())
-    config.launcher = args.launcher
     job = Job(
         benchmark,
         config,
@@ -137,8 +146,9 @@ def run(name: str, args: argparse.Namespace, out: Path) -> None:
         args.random_init,
         args.seed,
     )
+    settings = start_processes(benchmark, args.launcher)
     console.print(f'{benchmark.name}: {benchmark.title}')
-    outcome = KINDS[benchmark.kind](job)
+    outcome = KINDS[benchmark.kind](job, **settings)
     if is_main_process():
         write_outcome(result, job, outcome)
 

@@ -15,7 +15,13 @@ from mmselfsup_invp.evaluation import (
     run_detection,
 )
 from mmselfsup_invp.evaluation.detection_data import check_detection_data
-from mmselfsup_invp.evaluation.protocols import Benchmark, Job, detector
+from mmselfsup_invp.evaluation.protocols import (
+    Benchmark,
+    Job,
+    detector,
+    results_table,
+    write_outcome,
+)
 
 from .. import detectors
 
@@ -313,19 +319,24 @@ def test_the_loader_of_images_keeps_its_name(checkpoint):
         assert isinstance(TRANSFORMS.build(step), LoadImage)
 
 
-def test_a_benchmark_hands_on_what_started_the_processes(monkeypatch, tmp_path):
+def test_a_benchmark_says_how_long_it_trained(monkeypatch, tmp_path):
     calls = []
     monkeypatch.setattr(
         detector, 'run_detection', lambda *_, **settings: calls.append(settings) or dict(AP50=50.0)
     )
-    benchmark = Benchmark('some-detection', 'a title', 'detection', 'AP50', 'voc2007')
-    backbone = SimpleNamespace(path=tmp_path)
-    config = Config(dict(train_cfg=dict(max_iters=7)))
-    detector.run_detector(Job(benchmark, config, backbone, tmp_path))
-    config.launcher = 'slurm'
-    detector.run_detector(Job(benchmark, config, backbone, tmp_path, seed=3))
-    assert [call['launcher'] for call in calls] == ['none', 'slurm']
-    assert [call['options'] for call in calls] == [{'randomness.seed': seed} for seed in (0, 3)]
+    benchmark = Benchmark(
+        name='some-detection', title='a title', kind='detection', metric='AP50', data='voc2007'
+    )
+    backbone = SimpleNamespace(path=tmp_path / 'a.pth', experiment='invp', epoch=800)
+    config = Config(dict(train_cfg=dict(max_iters=24000)))
+    job = Job(benchmark, config, backbone, tmp_path, seed=3)
+    outcome = detector.run_detector(job, launcher='slurm')
+    assert calls[0]['launcher'] == 'slurm' and calls[0]['options'] == {'randomness.seed': 3}
+    write_outcome(tmp_path / 'result.json', job, outcome)
+    assert '| AP50 | 50.00 | - | 24000 iterations | 3 |' in results_table(tmp_path)
+
+    config.train_cfg = dict(max_epochs=4)
+    assert detector.run_detector(job).epochs == 4 and calls[1]['launcher'] == 'none'
 
 
 def test_without_mmdet_it_says_what_to_install(checkpoint, tmp_path, monkeypatch):

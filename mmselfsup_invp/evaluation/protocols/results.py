@@ -61,7 +61,7 @@ def _row(entry: dict[str, Any]) -> tuple[str, ...]:
         entry['checkpoint'],
         entry['metric'],
         f'{entry["last"]:.2f}',
-        f'{entry["best"]:.2f}',
+        '-' if entry['best'] is None else f'{entry["best"]:.2f}',
         str(entry['epochs']),
         str(entry['seed']),
         published or '-',
