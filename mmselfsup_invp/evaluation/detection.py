@@ -255,9 +255,10 @@ def _check_batch(cfg: Config) -> None:
     message = (
         f'The run would train on {images} images a step (batch_size {batch} x processes '
         f'{processes}), but the learning rate of the config is for {expected} '
-        f'(auto_scale_lr.base_batch_size). Start N processes so that {batch} x N = {expected} '
-        "(torchrun --nproc_per_node=N, launcher 'pytorch'), take a config for one GPU, such as "
-        'voc0712-detection-96k with 4 images a step, or leave the recipe on purpose: '
+        f'(auto_scale_lr.base_batch_size). Make batch_size x processes {expected} '
+        "(several by torchrun --nproc_per_node=N and the launcher 'pytorch'), take a config for "
+        'one GPU, such as voc0712-detection-96k with 4 images a step, or leave the recipe on '
+        'purpose: '
         f'auto_scale_lr.enable=True scales the rate by {images / expected:g}, '
         f'auto_scale_lr.base_batch_size={images} keeps it.'
     )
