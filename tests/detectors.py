@@ -10,6 +10,10 @@ from PIL import Image
 
 from . import toy
 
+BCCD = (
+    Path(__file__).resolve().parent.parent
+    / 'configs/benchmarks/mmdetection/bccd/faster-rcnn_r50-c4_150i_bccd.py'
+)
 # 60 anchors: the shared head of a C4 detector runs on every proposal.
 SCALE = (32, 32)
 

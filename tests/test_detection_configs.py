@@ -99,7 +99,7 @@ def test_a_host_config_trains_from_our_backbone(name, devkit, checkpoint, tmp_pa
 
 def tiny_run(path: Path, checkpoint: Path, data: Path, folder: Path, **options: Any) -> dict:
     """Two iterations of a config of ours on tiny images, and its figures."""
-    options = {'train_cfg.max_iters': 2, **options}
+    options = {'train_cfg.max_iters': 2, 'auto_scale_lr.enable': True, **options}
     return run_detection(checkpoint, shrunk(path, folder), folder / 'run', data, options)
 
 
@@ -188,6 +188,15 @@ def test_a_quarter_of_the_batch_takes_four_times_as_long():
     for ours, theirs in zip(four.param_scheduler, paper.param_scheduler, strict=True):
         assert ours.end == 4 * theirs.end
     assert four.param_scheduler[1].milestones == [72000, 88000]
+
+
+@every_config
+def test_a_config_says_how_many_images_its_rate_is_for(name):
+    config = Config.fromfile(FOLDER / name)
+    processes = 8 if FOLDER / name == PAPER else 1
+    images = config.auto_scale_lr.base_batch_size
+    assert images == processes * config.train_dataloader.batch_size
+    assert not config.auto_scale_lr.enable
 
 
 @pytest.mark.parametrize(('shift', 'passed'), [(0, 10), (20, 4), (30, 1)])

@@ -5,6 +5,11 @@ python tools/benchmark.py work_dirs/invp/epoch_800.pth --protocol imagenet-linea
 python tools/benchmark.py work_dirs/invp/epoch_800.pth --protocol voc07-svm voc07-lowshot
 python tools/benchmark.py work_dirs/invp/epoch_800.pth --protocol my_benchmark.py --random-init
 
+Detection also runs on several GPUs:
+
+torchrun --nproc_per_node=8 tools/benchmark.py work_dirs/invp/epoch_800.pth \\
+    --protocol voc0712-detection --launcher pytorch
+
 Results lie beside the checkpoint, in the folder benchmarks: a JSON file for each and results.md, a
 table of them all. What is finished is not done again, what was interrupted goes on; where the
 checkpoint, the config or the data have changed since, nothing is done without --force.
@@ -15,6 +20,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from mmengine.config import Config, DictAction
+from mmengine.dist import barrier, init_dist, is_distributed, is_main_process
 from rich.console import Console
 from rich.markdown import Markdown
 from rich.table import Table
@@ -65,6 +71,12 @@ def parse_args() -> argparse.Namespace:
         help='remove what earlier calls made of these protocols, and begin anew',
     )
     parser.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none',
+        help='what started the processes of a distributed run; for detection only',
+    )
+    parser.add_argument(
         '--cfg-options',
         nargs='+',
         action=DictAction,
@@ -106,6 +118,10 @@ def plan(name: str, args: argparse.Namespace, backbone: PretrainedBackbone, out:
     """A protocol with all that may be wrong about it checked."""
     path, wanted = config_of(name), args.cfg_options or {}
     benchmark, config = read_benchmark(path, wanted)
+    if args.launcher != 'none' and benchmark.kind != 'detection':
+        raise ValueError(
+            f'{benchmark.name} runs in one process, --launcher is for detection. Start it without.'
+        )
     changes = effective(Config.fromfile(str(path)), wanted)
     if args.data:
         move_data(config, args.data)
@@ -120,18 +136,33 @@ def plan(name: str, args: argparse.Namespace, backbone: PretrainedBackbone, out:
     return job
 
 
-def run(job: Job, force: bool) -> None:
+def start_processes(launcher: str) -> None:
+    """Let the processes of a launcher find one another; the main one alone speaks."""
+    if launcher != 'none' and not is_distributed():
+        init_dist(launcher)
+    console.quiet = not is_main_process()
+
+
+def run(job: Job, args: argparse.Namespace) -> None:
     """Run one protocol, unless its result is there."""
-    if force:
+    if args.force and is_main_process():
         discard(job)
+    barrier()
     entry = finished(job)
+    barrier()  # Now all have looked, and the main process may write.
     if entry is not None:
         value = text(entry['value'])
         console.print(f'{job.benchmark.name}: {value}, done before. To repeat it, add --force.')
         return
     console.print(f'{job.benchmark.name}: {job.benchmark.title}')
-    origin = begin(job)
-    write_outcome(job.result, job, KINDS[job.benchmark.kind](job), origin)
+    origin = begin(job) if is_main_process() else None
+    settings = dict(launcher=args.launcher) if job.benchmark.kind == 'detection' else {}
+    outcome = KINDS[job.benchmark.kind](job, **settings)
+    if is_main_process():
+        write_outcome(job.result, job, outcome, origin)
+        # After each, so that a later one that fails takes nothing along.
+        out = job.result.parent
+        write_whole(out / 'results.md', results_table(out))
 
 
 def main() -> None:
@@ -144,16 +175,17 @@ def main() -> None:
         backbone = read_backbone(args.checkpoint)
         # What is wrong with the last one shows before the first one runs.
         jobs = [plan(name, args, backbone, out) for name in dict.fromkeys(args.protocol)]
+        start_processes(args.launcher)
         for job in jobs:
-            run(job, args.force)
+            run(job, args)
     except UnreadableImage as error:
         # From a worker its traceback comes along; the last line says what is wrong.
         raise SystemExit(str(error).strip().splitlines()[-1]) from error
     except (ValueError, OSError, ImportError) as error:
         raise SystemExit(f'{error}') from error
-    table = results_table(out)
-    write_whole(out / 'results.md', table)
-    Console(width=160).print(Markdown(table))
+    if not is_main_process():
+        return
+    Console(width=160).print(Markdown(results_table(out)))
     console.print(f'results  {out}')
 
 

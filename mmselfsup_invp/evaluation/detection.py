@@ -1,6 +1,8 @@
 """Object detection with a pre-trained backbone: fine-tune a detector of mmdet, then test it."""
 
 import copy
+import logging
+import os
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -8,16 +10,31 @@ from typing import Any
 import torch
 from mmengine.config import Config
 from mmengine.hub import get_config
+from mmengine.logging import print_log
+from mmengine.registry import DefaultScope
 from mmengine.runner import CheckpointLoader, Runner, find_latest_checkpoint
 from torch import nn
 
+from ..datasets import LoadImage
+from ..registry import SCOPE, TRANSFORMS
 from .checkpoints import PretrainedBackbone, read_backbone
+from .detection_data import check_detection_data, dicts_in
 from .runs import separate_logs
 
 # The columns of the papers' tables.
 FIGURES = ('AP', 'AP50', 'AP75')
 # What a shared head has beyond the network: ResLayerExtraNorm's normalisation after layer 4.
 EXTRA_NORM = 'norm.'
+# Where a launcher says how many processes it started.
+WORLD_SIZE = {
+    'pytorch': 'WORLD_SIZE',
+    'slurm': 'SLURM_NTASKS',
+    'mpi': 'OMPI_COMM_WORLD_SIZE',
+}
+# mmcv's loader of images. mmdet's inferencer asks a config for this name, so it stays, but in the
+# scope of this package it means our loader, which names a file that it cannot read.
+LOADER = 'LoadImageFromFile'
+TRANSFORMS.register_module(LOADER, module=LoadImage)
 
 
 def run_detection(
@@ -54,9 +71,11 @@ def run_detection(
 
     Raises:
         ImportError: If mmdet or the compiled operators of mmcv are missing.
-        FileNotFoundError: If there is no such checkpoint or config.
-        ValueError: If the checkpoint does not fit the detector, or ``work_dir`` holds a run that
-            began from other weights.
+        FileNotFoundError: If there is no such checkpoint or config, or the data are not complete.
+        ValueError: If the checkpoint does not fit the detector or the classes of the data do not
+            fit its head, the config is a benchmark for
+            another number of images a step (``auto_scale_lr.base_batch_size``), or ``work_dir``
+            holds a run that began from other weights.
 
     Example:
         >>> figures = run_detection(
@@ -68,11 +87,17 @@ def run_detection(
         ['AP', 'AP50', 'AP75']
     """
     require_mmdet()
-    cfg = detection_config(read_backbone(checkpoint), config, data_root, options, random_init)
+    backbone = read_backbone(checkpoint)
+    cfg = detection_config(backbone, config, data_root, options, random_init)
+    if not random_init:
+        _check_shapes(cfg.model, backbone)
     cfg.work_dir = str(work_dir)
     cfg.launcher = launcher
     separate_logs(cfg, 'detection')
     finished = _continue(cfg)
+    if not finished:
+        _check_batch(cfg)
+    check_detection_data(cfg, ('test',) if finished else ('train', 'test'))
     runner = Runner.from_cfg(cfg)
     if not finished:
         runner.train()
@@ -138,8 +163,11 @@ def detection_config(
     cfg.backbone_fingerprint = backbone.fingerprint(random_init)
     cfg.default_hooks.backbone = dict(type='mmselfsup.CheckBackboneHook')
     cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
-    if data_root is not None:
-        _set_data_root([cfg.train_dataloader, cfg.test_dataloader], str(data_root))
+    for part in dicts_in([cfg.train_dataloader, cfg.test_dataloader]):
+        if data_root is not None and 'data_root' in part:
+            part.data_root = str(data_root)
+        if str(part.get('type')).rpartition('.')[2] == LOADER:
+            part.update(type=LOADER, _scope_=SCOPE)
     cfg.merge_from_dict(options or {})
     return cfg
 
@@ -157,13 +185,29 @@ def check_loaded(model: nn.Module, backbone: PretrainedBackbone) -> None:
     Raises:
         ValueError: Names weights that are missing, unused or different.
     """
-    backbone.check_loaded(_backbone_state(model))
-
-
-def _backbone_state(model: nn.Module) -> dict[str, torch.Tensor]:
-    """Weights of the network, wherever the detector keeps them."""
-    state = dict(model.backbone.state_dict())
     head = getattr(getattr(model, 'roi_head', None), 'shared_head', None)
+    backbone.check_loaded(_network_state(model.backbone, head))
+
+
+def _check_shapes(model: Config, backbone: PretrainedBackbone) -> None:
+    """Raise unless a detector's config builds the pre-trained network.
+
+    :func:`check_loaded` tells it too, but after MMEngine has loaded what fits and listed the rest.
+    """
+    build = import_module('mmdet.registry').MODELS.build
+    parts = [model.backbone, model.get('roi_head', {}).get('shared_head')]
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        built = [part and build(copy.deepcopy({**part, 'init_cfg': None})) for part in parts]
+    state = _network_state(*built)
+    for name in state.keys() & backbone.state.keys():
+        if state[name].shape == backbone.state[name].shape:
+            state[name] = backbone.state[name]  # As if it were loaded.
+    backbone.check_loaded(state)
+
+
+def _network_state(backbone: nn.Module, head: nn.Module | None) -> dict[str, torch.Tensor]:
+    """Weights of the network, wherever the detector keeps them."""
+    state = dict(backbone.state_dict())
     if head is not None:
         own = head.state_dict().items()
         state |= {name: value for name, value in own if not name.startswith(EXTRA_NORM)}
@@ -172,17 +216,6 @@ def _backbone_state(model: nn.Module) -> dict[str, torch.Tensor]:
 
 def _read(config: str | Path) -> Config:
     return get_config(str(config)) if '::' in str(config) else Config.fromfile(config)
-
-
-def _set_data_root(config: Any, root: str) -> None:
-    """Replace it in every data set, however deep in wrappers."""
-    if isinstance(config, dict):
-        if 'data_root' in config:
-            config['data_root'] = root
-        config = list(config.values())
-    if isinstance(config, list):
-        for value in config:
-            _set_data_root(value, root)
 
 
 def _continue(cfg: Config) -> bool:
@@ -211,6 +244,38 @@ def _continue(cfg: Config) -> bool:
     # A resumed loop would first draw all the batches that it has seen, only to stop then.
     cfg.resume = not finished
     return finished
+
+
+def _check_batch(cfg: Config) -> None:
+    """Compare the images of a step with those that the learning rate is for.
+
+    A benchmark stands beside published figures, so it is refused with another batch. The configs of
+    others, for which their hosts leave that to the user, are only warned about.
+
+    Raises:
+        ValueError: If a benchmark would train another recipe than its own.
+    """
+    expected = (cfg.get('auto_scale_lr') or {}).get('base_batch_size')
+    if expected is None or cfg.auto_scale_lr.get('enable'):
+        return
+    processes = int(os.environ.get(WORLD_SIZE.get(cfg.launcher, ''), 1))
+    batch = cfg.train_dataloader.batch_size
+    images = processes * batch
+    if images == expected:
+        return
+    message = (
+        f'The run would train on {images} images a step (batch_size {batch} x processes '
+        f'{processes}), but the learning rate of the config is for {expected} '
+        f'(auto_scale_lr.base_batch_size). Make batch_size x processes {expected} '
+        "(several by torchrun --nproc_per_node=N and the launcher 'pytorch'), take a config for "
+        'one GPU, such as voc0712-detection-96k with 4 images a step, or leave the recipe on '
+        'purpose: '
+        f'auto_scale_lr.enable=True scales the rate by {images / expected:g}, '
+        f'auto_scale_lr.base_batch_size={images} keeps it.'
+    )
+    if 'benchmark' in cfg:
+        raise ValueError(message)
+    print_log(message, logger='current', level=logging.WARNING)
 
 
 def _in_percent(found: dict[str, float]) -> dict[str, float]:

@@ -1,11 +1,28 @@
 from importlib import import_module
+from types import SimpleNamespace
 
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.registry import DefaultScope
+from mmengine.registry import TRANSFORMS, DefaultScope
 
-from mmselfsup_invp.evaluation import check_loaded, detection, read_backbone, run_detection
+from mmselfsup_invp.datasets import LoadImage
+from mmselfsup_invp.datasets.transforms import UnreadableImage
+from mmselfsup_invp.evaluation import (
+    check_loaded,
+    detection,
+    detection_data,
+    read_backbone,
+    run_detection,
+)
+from mmselfsup_invp.evaluation.detection_data import check_detection_data
+from mmselfsup_invp.evaluation.protocols import (
+    Benchmark,
+    Job,
+    detector,
+    results_table,
+    write_outcome,
+)
 
 from .. import detectors
 
@@ -131,13 +148,214 @@ def test_what_is_not_loaded_is_named(resnet50, change, message):
         check_loaded(build(config), resnet50)
 
 
-def test_another_network_is_refused_before_training(checkpoint, tmp_path):
-    """A ResNet-18 does not fit a ResNet-50; MMEngine would go on with what fits."""
+def test_another_network_is_refused_before_it_is_built(checkpoint, tmp_path, capfd):
+    """MMEngine would load what fits, and tell of the rest on screens."""
     data = detectors.devkit(tmp_path / 'data')
     (tmp_path / 'base.py').write_text(f'_base_ = {FPN!r}')
     detectors.shrink(Config.fromfile(tmp_path / 'base.py')).dump(tmp_path / 'config.py')
-    with pytest.raises(ValueError, match='not that of .*pretrained.pth'):
+    with pytest.raises(ValueError, match='not that of .*pretrained.pth.*not in the checkpoint'):
         run_detection(checkpoint, tmp_path / 'config.py', tmp_path / 'work', data)
+    assert 'size mismatch' not in ''.join(capfd.readouterr())
+    assert not (tmp_path / 'work').exists()
+
+
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        ({'depth': 101}, r'Weights not in the checkpoint: layer3\.10\.'),
+        ({'base_channels': 32}, r'Weights different: bn1\.bias'),
+    ],
+)
+def test_what_does_not_fit_is_named(resnet50, change, message):
+    config = detection.detection_config(resnet50, C4)
+    detection._check_shapes(config.model, resnet50)
+    config.model.backbone.update(change)
+    with pytest.raises(ValueError, match=message):
+        detection._check_shapes(config.model, resnet50)
+
+
+def recipe(batch_size, **changes):
+    """What matters of a config whose learning rate is meant for 16 images."""
+    return Config(
+        dict(
+            train_dataloader=dict(batch_size=batch_size),
+            auto_scale_lr=dict(enable=False, base_batch_size=16),
+            launcher='none',
+            benchmark=dict(name='some-detection'),
+        )
+        | changes
+    )
+
+
+def test_another_batch_than_that_of_the_recipe_is_refused():
+    with pytest.raises(ValueError, match=r'2 images a step \(batch_size 2 x processes 1') as raised:
+        detection._check_batch(recipe(batch_size=2))
+    for part in (
+        'for 16',
+        'batch_size x processes 16',
+        'voc0712-detection-96k',
+        'rate by 0.125',
+        'size=2 keeps',
+    ):
+        assert part in str(raised.value)
+    detection._check_batch(recipe(batch_size=16))
+    detection._check_batch(recipe(batch_size=2, auto_scale_lr=dict(enable=True)))
+
+
+def test_processes_that_a_launcher_started_count(monkeypatch):
+    monkeypatch.setenv('WORLD_SIZE', '8')
+    detection._check_batch(recipe(batch_size=2, launcher='pytorch'))
+    with pytest.raises(ValueError, match=r'24 images a step \(batch_size 3 x processes 8'):
+        detection._check_batch(recipe(batch_size=3, launcher='pytorch'))
+
+
+def test_a_config_that_is_no_benchmark_is_warned_about(monkeypatch):
+    said = []
+    monkeypatch.setattr(detection, 'print_log', lambda text, **_: said.append(text))
+    config = recipe(batch_size=2)
+    config.pop('benchmark')
+    detection._check_batch(config)
+    assert len(said) == 1 and 'is for 16' in said[0]
+    config.pop('auto_scale_lr')
+    detection._check_batch(config)
+    assert len(said) == 1
+
+
+def test_nothing_is_written_before_the_batch_is_refused(checkpoint, config, tmp_path):
+    config.write_text(config.read_text() + "\nbenchmark = dict(name='some-detection')\n")
+    with pytest.raises(ValueError, match='2 images a step'):
+        run_detection(checkpoint, config, tmp_path / 'work', detectors.devkit(tmp_path / 'data'))
+    assert not (tmp_path / 'work').exists()
+
+
+CELLS = ('RBC', 'WBC', 'Platelets')
+
+
+@pytest.fixture
+def cells(tmp_path):
+    """A small set in VOC layout, and the config for it."""
+    root = detectors.voc_folder(tmp_path / 'cells', classes=CELLS)
+    config = Config.fromfile(detectors.BCCD)
+    for loader in (config.train_dataloader, config.test_dataloader):
+        loader.dataset.data_root = str(root)
+    return root, config
+
+
+def rename(root, old, new):
+    for path in (root / 'Annotations').glob('*.xml'):
+        path.write_text(path.read_text().replace(f'<name>{old}<', f'<name>{new}<'))
+
+
+def another_head(root, config):
+    config.model.roi_head.bbox_head.num_classes = 2
+
+
+def another_head_of_a_cascade(root, config):
+    head = config.model.roi_head.bbox_head
+    config.model.roi_head.bbox_head = [head, dict(head, num_classes=4)]
+
+
+def other_names(root, config):
+    for name in CELLS:
+        rename(root, name, name.lower())
+
+
+def one_other_name(root, config):
+    rename(root, 'WBC', 'white')
+
+
+def no_annotations(root, config):
+    (root / 'Annotations').rename(root / 'elsewhere')
+
+
+def no_image(root, config):
+    (root / 'JPEGImages/000002.jpg').unlink()
+
+
+def no_list(root, config):
+    (root / 'ImageSets/Main/test.txt').unlink()
+
+
+def no_xml(root, config):
+    (root / 'Annotations/000001.xml').write_text('<annotation><object>')
+
+
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        (another_head, 'num_classes=2, but the train data have 3 classes: RBC, WBC, Platelets'),
+        (another_head_of_a_cascade, 'num_classes=4, but the train data have 3'),
+        (other_names, r'Without a box .*: RBC, WBC, Platelets\. .*no class.*: rbc \(2\), wbc'),
+        (one_other_name, r'Without a box in the annotations: WBC\. .*: white \(1\)\. Write meta'),
+        (no_annotations, '4 files .*trainval.txt asks for are missing, .*Annotations/000000.xml'),
+        (no_image, r'1 files .* missing, the first is .*JPEGImages/000002\.jpg'),
+        (no_list, r'no list of images .*test\.txt'),
+        (no_xml, r'Annotations/000001\.xml is no annotation in XML: no element found'),
+    ],
+)
+def test_data_that_do_not_fit_are_named_before_the_run(cells, change, message):
+    root, config = cells
+    check_detection_data(config)
+    change(root, config)
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        check_detection_data(config)
+
+
+def test_classes_may_be_left_out_on_purpose(cells, monkeypatch):
+    said = []
+    monkeypatch.setattr(detection_data, 'print_log', lambda text, **_: said.append(text))
+    _, config = cells
+    for loader in (config.train_dataloader, config.test_dataloader):
+        loader.dataset.metainfo.classes = CELLS[:2]
+    config.model.roi_head.bbox_head.num_classes = 2
+    check_detection_data(config)
+    assert len(said) == 2 and 'no class, and their number: Platelets (1)' in said[0]
+
+
+def test_a_run_looks_at_its_data_first(checkpoint, config, tmp_path):
+    data = detectors.devkit(tmp_path / 'data')
+    no_annotations(data / 'VOC2012', None)
+    with pytest.raises(FileNotFoundError, match='VOC2012/Annotations/000000.xml'):
+        run_detection(checkpoint, config, tmp_path / 'work', data)
+    assert not (tmp_path / 'work').exists()
+
+
+@pytest.mark.parametrize('content', [0, 300])
+def test_an_image_that_cannot_be_read_is_named(checkpoint, config, tmp_path, content):
+    data = detectors.devkit(tmp_path / 'data')
+    broken = data / 'VOC2012/JPEGImages/000003.jpg'
+    broken.write_bytes(broken.read_bytes()[:content])
+    with pytest.raises(UnreadableImage, match=f'Cannot read the image {broken}'):
+        run_detection(checkpoint, config, tmp_path / 'work', data)
+
+
+def test_the_loader_of_images_keeps_its_name(checkpoint):
+    """mmdet's inferencer looks for it."""
+    config = detection.detection_config(read_backbone(checkpoint), C4)
+    step = config.test_dataloader.dataset.pipeline[0]
+    assert step.type == 'LoadImageFromFile'
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        assert isinstance(TRANSFORMS.build(step), LoadImage)
+
+
+def test_a_benchmark_says_how_long_it_trained(monkeypatch, tmp_path):
+    calls = []
+    monkeypatch.setattr(
+        detector, 'run_detection', lambda *_, **settings: calls.append(settings) or dict(AP50=50.0)
+    )
+    benchmark = Benchmark(
+        name='some-detection', title='a title', kind='detection', metric='AP50', data='voc2007'
+    )
+    backbone = SimpleNamespace(path=tmp_path / 'a.pth', experiment='invp', epoch=800)
+    config = Config(dict(train_cfg=dict(max_iters=24000)))
+    job = Job(benchmark, config, backbone, tmp_path, seed=3)
+    outcome = detector.run_detector(job, launcher='slurm')
+    assert calls[0]['launcher'] == 'slurm' and calls[0]['options'] == {'randomness.seed': 3}
+    write_outcome(tmp_path / 'result.json', job, outcome)
+    assert '| AP50 | 50.00 | - | 24000 iterations | 3 |' in results_table(tmp_path)
+
+    config.train_cfg = dict(max_epochs=4)
+    assert detector.run_detector(job).epochs == 4 and calls[1]['launcher'] == 'none'
 
 
 def test_without_mmdet_it_says_what_to_install(checkpoint, tmp_path, monkeypatch):

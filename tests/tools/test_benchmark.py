@@ -157,6 +157,12 @@ def test_a_truncated_image_is_named(project, tmp_path, workers):
     assert not list((tmp_path / 'out').glob('*.json'))
 
 
+def test_only_detection_runs_in_several_processes(project, tmp_path):
+    arguments = ('--protocol', project / 'knn.py', '--out', tmp_path, '--launcher', 'pytorch')
+    done = call(project / 'run' / 'epoch_1.pth', *arguments)
+    assert done.returncode == 1 and 'toy-knn runs in one process' in done.stderr
+
+
 def test_nothing_to_do_shows_the_usage():
     done = call()
     assert done.returncode == 2 and 'give a checkpoint and --protocol, or --list' in done.stderr

@@ -72,14 +72,15 @@ class Outcome:
 
     Attributes:
         last (float): The metric at the end.
-        best (float): Its highest value on the way.
-        epochs (int): Epochs trained on top of the checkpoint; 0 where nothing is trained by epochs.
+        best (float, optional): Its highest value on the way; None where only the end is measured.
+        epochs (int | str): Epochs trained on top of the checkpoint, 0 where nothing is trained, and
+            ``'24000 iterations'`` where training is not by epochs.
         figures (dict[str, float]): All that was measured.
     """
 
     last: float
-    best: float
-    epochs: int
+    best: float | None
+    epochs: int | str
     figures: dict[str, float]
 
 

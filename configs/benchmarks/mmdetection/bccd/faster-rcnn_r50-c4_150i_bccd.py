@@ -39,6 +39,7 @@ model = dict(
     test_cfg=dict(rpn=dict(nms_pre=1000, max_per_img=100)),
 )
 
+auto_scale_lr = dict(base_batch_size=2)
 train_cfg = dict(max_iters=150, val_interval=150)
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=20),

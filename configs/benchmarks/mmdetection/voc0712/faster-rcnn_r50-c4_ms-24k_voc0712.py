@@ -45,6 +45,8 @@ test_evaluator = val_evaluator
 
 # Detectron2 does not decay the parameters of normalisation layers (WEIGHT_DECAY_NORM = 0).
 optim_wrapper = dict(paramwise_cfg=dict(norm_decay_mult=0.0))
+# The rate, 0.02, is for 16 images a step; `run_detection` refuses another batch.
+auto_scale_lr = dict(enable=False, base_batch_size=16)
 train_cfg = dict(max_iters=24000, val_interval=2000)
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=100),

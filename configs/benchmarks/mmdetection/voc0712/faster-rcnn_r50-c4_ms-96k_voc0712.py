@@ -4,6 +4,7 @@ _base_ = 'faster-rcnn_r50-c4_ms-24k_voc0712.py'
 
 train_dataloader = dict(batch_size=4)
 optim_wrapper = dict(optimizer=dict(lr=0.005))
+auto_scale_lr = dict(base_batch_size=4)
 train_cfg = dict(max_iters=96000, val_interval=8000)
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=400),
