@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
-from mmengine.hub import get_config
 from mmengine.runner import CheckpointLoader, Runner, find_latest_checkpoint
 from torch import nn
 
+from ..commands.arguments import read_config
 from .checkpoints import PretrainedBackbone, read_backbone
 from .runs import separate_logs
 
@@ -114,7 +114,7 @@ def detection_config(
     Raises:
         FileNotFoundError: If there is no such config.
     """
-    cfg = copy.deepcopy(config) if isinstance(config, Config) else _read(config)
+    cfg = copy.deepcopy(config) if isinstance(config, Config) else read_config(config)
     weights = backbone.build_config(random_init).get('init_cfg')
     model = cfg.model
     parts = [model.backbone, model.get('roi_head', {}).get('shared_head')]
@@ -158,10 +158,6 @@ def _backbone_state(model: nn.Module) -> dict[str, torch.Tensor]:
         own = head.state_dict().items()
         state |= {name: value for name, value in own if not name.startswith(EXTRA_NORM)}
     return state
-
-
-def _read(config: str | Path) -> Config:
-    return get_config(str(config)) if '::' in str(config) else Config.fromfile(config)
 
 
 def _set_data_root(config: Any, root: str) -> None:
