@@ -22,6 +22,7 @@ FAULTS = (OSError, ValueError, ImportError, SyntaxError, UnreadableImage, NonFin
 # The same only before the first epoch, where it is the config that does not fit.
 FAULTS_OF_CONFIGS = (TypeError, KeyError, AssertionError)
 FAILED, STOPPED = 1, 130
+NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 
 @contextmanager
@@ -95,10 +96,7 @@ def _unknown_option(error: TypeError) -> str | None:
     found = re.search(r"(\w+)(?:\.__init__)?\(\) got an unexpected keyword .*'(\w+)'", str(error))
     if found is None:
         return None
-    frames = _frames(error)
-    # Who is built from a config is a variable of the registry; others have their own names.
-    built = [frame for frame in frames if frame.f_code.co_name == 'build_from_cfg']
-    component = built[-1].f_locals.get('obj_cls') if built else frames[-1].f_globals.get(found[1])
+    component = _component(found[1], _frames(error))
     if component is None:
         return None
     valid = list(dict.fromkeys(_options(component)))
@@ -108,19 +106,32 @@ def _unknown_option(error: TypeError) -> str | None:
     )
 
 
+def _component(name: str, frames: list[FrameType]) -> Callable | None:
+    """What was built from a config when ``name``, it or a parent of it, was given a wrong key."""
+    built = [
+        one.f_locals.get('obj_cls') for one in frames if one.f_code.co_name == 'build_from_cfg'
+    ]
+    component = built[-1] if built else None
+    if component is not None and name in [one.__name__ for one in _family(component)]:
+        return component
+    return frames[-1].f_globals.get(name)
+
+
+def _family(component: Callable) -> tuple[Callable, ...]:
+    """A class and its parents, or the function alone."""
+    return inspect.getmro(component) if inspect.isclass(component) else (component,)
+
+
 def _options(component: Callable) -> Iterator[str]:
     """What a component can be given, through ``**kwargs`` too."""
-    classes = component.__mro__ if inspect.isclass(component) else ()
-    for function in [vars(one)['__init__'] for one in classes if '__init__' in vars(one)] or [
-        component
-    ]:
-        kinds = inspect.signature(function).parameters.values()
-        yield from (
-            one.name
-            for one in kinds
-            if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY) and one.name != 'self'
-        )
-        if not any(one.kind == one.VAR_KEYWORD for one in kinds):
+    functions = [
+        vars(one).get('__init__') if inspect.isclass(one) else one for one in _family(component)
+    ]
+    for function in filter(None, functions):
+        parameters = inspect.signature(function).parameters.values()
+        named = [one for one in parameters if one.kind in NAMED and one.name != 'self']
+        yield from (one.name for one in named)
+        if not any(one.kind == one.VAR_KEYWORD for one in parameters):
             return
 
 

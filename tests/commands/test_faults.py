@@ -112,3 +112,14 @@ class TestUnknownOptions:
     def test_of_what_no_registry_builds(self, capsys):
         said = told(lambda: Loop(bug=1), capsys)
         assert "Loop has no option 'bug'. Its options: error." in said
+
+    def test_of_what_a_component_builds_by_itself(self, capsys):
+        registry = Registry('things')
+
+        @registry.register_module()
+        class Thing:
+            def __init__(self):
+                Loop(bug=1)
+
+        said = told(lambda: registry.build(dict(type='Thing')), capsys)
+        assert "Loop has no option 'bug'. Its options: error." in said

@@ -41,7 +41,8 @@ class MemoryHook(Hook):
         if not runner._resume:
             return
         model = unwrap(runner.model)
-        check_fit(model, checkpoint['state_dict'], 'What was to be resumed from')
+        source = runner._load_from or f'The latest checkpoint in {runner.work_dir}'
+        check_fit(model, checkpoint['state_dict'], source)
         saved = checkpoint.get('meta', {}).get(ORDER)
         if saved is not None and holds_images(model):
             _compare(saved, self._image_order(runner))
