@@ -20,6 +20,8 @@ help:  ## show this list
 	@echo 'Targets (each does the set-up it needs, once):'
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10 | sed 's/^/  /'
 	@echo
+	@echo 'All other commands run with the Python of .venv: .venv/bin/python tools/train.py ...'
+	@echo
 	@echo 'Variables:'
 	@echo '  PYTHON=...                Python 3.11 or 3.12 to make .venv with'
 	@echo '  CXX=...                   C++ compiler that compiles mmcv (once); default c++'

@@ -6,6 +6,7 @@ alone (lambda_inv = 0) and InvP, with the same network, budget and seed.
 
 import argparse
 import json
+import shlex
 import shutil
 import subprocess
 import sys
@@ -19,16 +20,23 @@ from mmselfsup_invp.datasets.converters import convert_digits
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = ROOT / 'configs/invp/invp_resnet18-slim_1xb32-coslr-50e_digits.py'
-# Name of KNNEvalHook among the hooks of the config.
-KNN_HOOK = 'default_hooks.knn'
-RUNS = {'instance loss only (lambda_inv = 0)': 0.0, 'InvP (lambda_inv = 0.6)': 0.6}
+RANDOM = 'random'
+INVP = 'InvP (lambda_inv = 0.6)'
+RUNS = {'instance loss only (lambda_inv = 0)': 0.0, INVP: 0.6}
 
 
 def run_tool(name: str, *arguments: object) -> None:
     """Run one of the command lines beside this file, its output going straight to the screen."""
     command = [sys.executable, str(ROOT / 'tools' / name), *map(str, arguments)]
     print('$', ' '.join(command[1:]), flush=True)
-    subprocess.run(command, check=True, cwd=ROOT)
+    code = subprocess.run(command, cwd=ROOT).returncode
+    if code:  # The command has said why.
+        raise SystemExit(code)
+
+
+def run_folder(work_dir: Path, weight: float) -> Path:
+    """Work folder of the run with this lambda_inv."""
+    return work_dir / f'lambda_{weight:g}'
 
 
 def figures(work_dir: Path) -> dict[str, float]:
@@ -54,18 +62,25 @@ def row(name: str, latest: dict[str, float], seconds: float) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('--work-dir', type=Path, default=ROOT / 'work_dirs/demo')
+    parser.add_argument(
+        '--work-dir',
+        type=Path,
+        default=ROOT / 'work_dirs/demo',
+        help='folder for the runs; those of an earlier demo are replaced (default: %(default)s)',
+    )
     work_dir = parser.parse_args().work_dir.resolve()
-    shutil.rmtree(work_dir, ignore_errors=True)
+    random_dir = work_dir / RANDOM
+    # Only what the demo itself makes: the folder may hold more.
+    for folder in (random_dir, *(run_folder(work_dir, weight) for weight in RUNS.values())):
+        shutil.rmtree(folder, ignore_errors=True)
     convert_digits(ROOT / 'data/digits')
 
     start = time.perf_counter()
-    random_dir = work_dir / 'random'
     run_tool('test.py', CONFIG, '--work-dir', random_dir)
     rows = [row('random initialisation', figures(random_dir), time.perf_counter() - start)]
     for name, weight in RUNS.items():
         start = time.perf_counter()
-        run_dir = work_dir / f'lambda_{weight:g}'
+        run_dir = run_folder(work_dir, weight)
         option = f'model.head.lambda_inv={weight}'
         run_tool('train.py', CONFIG, '--work-dir', run_dir, '--cfg-options', option)
         rows.append(row(name, figures(run_dir), time.perf_counter() - start))
@@ -81,9 +96,17 @@ def show(rows: list[list[str]], work_dir: Path) -> None:
         table.add_row(*line)
     console = Console(width=110)
     console.print(table)
-    run = work_dir / f'lambda_{RUNS["InvP (lambda_inv = 0.6)"]:g}'
+    run = run_folder(work_dir, RUNS[INVP])
     console.print(f'checkpoint  {(run / "last_checkpoint").read_text()}', soft_wrap=True)
     console.print(f'logs        {run}', soft_wrap=True)
+    command = shlex.join([shown(sys.executable), 'tools/report.py', shown(run)])
+    console.print(f'next        {command}', soft_wrap=True)
+
+
+def shown(path: str | Path) -> str:
+    """A path as one would type it in the root of the repository."""
+    path = Path(path)
+    return str(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path)
 
 
 if __name__ == '__main__':

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Train on several GPUs of one or more machines: tools/dist_train.sh CONFIG GPUS [options of train.py]
-# NNODES, NODE_RANK, PORT and MASTER_ADDR are read from the environment.
+# NNODES, NODE_RANK, PORT and MASTER_ADDR are read from the environment,
+# and PYTHON, where it is not the `python` that is found.
 set -eu
 
 if [ $# -lt 2 ]; then
@@ -10,7 +11,7 @@ fi
 CONFIG=$1
 GPUS=$2
 
-python -m torch.distributed.run \
+"${PYTHON:-python}" -m torch.distributed.run \
     --nnodes="${NNODES:-1}" \
     --node_rank="${NODE_RANK:-0}" \
     --master_addr="${MASTER_ADDR:-127.0.0.1}" \

@@ -1,14 +1,20 @@
 """Train a model: python tools/train.py CONFIG [options], as in MMSelfSup."""
 
 import argparse
-import os
 from pathlib import Path
 
-from mmengine.config import Config, DictAction
-from mmengine.hub import get_config
+from mmengine.config import Config
 from mmengine.runner import Runner
 
-import mmselfsup_invp  # noqa: F401  (mends the host; registers; names mmselfsup_invp:: configs)
+# The package mends the host, registers its parts and names mmselfsup_invp:: configs.
+from mmselfsup_invp.commands.arguments import (
+    add_run_arguments,
+    merge_options,
+    parse_run_arguments,
+    read_config,
+)
+from mmselfsup_invp.commands.faults import plain_errors, was_stopped
+from mmselfsup_invp.commands.work_folder import how_to_go_on, settle_start
 
 
 def parse_args() -> argparse.Namespace:
@@ -21,34 +27,19 @@ def parse_args() -> argparse.Namespace:
         '--resume',
         nargs='?',
         const='auto',
-        help='go on from this checkpoint; without a path, from the latest in the work folder',
+        help='go on from this checkpoint, a path or a name in the work folder; without one, from '
+        'the latest in the work folder',
     )
     parser.add_argument('--amp', action='store_true', help='train in automatic mixed precision')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        help='override settings of the config: key=value, key="[a,b]", key.inner=value',
-    )
-    parser.add_argument(
-        '--launcher',
-        choices=['none', 'pytorch', 'slurm', 'mpi'],
-        default='none',
-        help='what started the processes of a distributed run',
-    )
-    # torch.distributed.launch hands the rank over in either spelling.
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
-    args = parser.parse_args()
-    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    return args
+    add_run_arguments(parser)
+    return parse_run_arguments(parser)
 
 
 def load_config(args: argparse.Namespace) -> Config:
     """Read the config and let the command line have the last word."""
-    cfg = get_config(args.config) if '::' in args.config else Config.fromfile(args.config)
+    cfg = read_config(args.config)
     cfg.launcher = args.launcher
-    if args.cfg_options is not None:
-        cfg.merge_from_dict(args.cfg_options)
+    merge_options(cfg, args.cfg_options)
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
     elif cfg.get('work_dir') is None:
@@ -66,15 +57,28 @@ def use_amp(cfg: Config) -> None:
     """Turn the optimiser wrapper into the one for mixed precision."""
     wrapper = cfg.optim_wrapper.get('type', 'OptimWrapper')
     if wrapper not in ('OptimWrapper', 'AmpOptimWrapper'):
-        raise SystemExit(
+        raise ValueError(
             f'--amp works with OptimWrapper, the config has optim_wrapper.type = {wrapper!r}.'
         )
     cfg.optim_wrapper.type = 'AmpOptimWrapper'
     cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
 
 
+def train(cfg: Config) -> None:
+    """Train, and say how to go on where that is interrupted."""
+    settle_start(cfg)
+    try:
+        Runner.from_cfg(cfg).train()
+    except BaseException as error:
+        if not was_stopped(error):
+            raise
+        raise KeyboardInterrupt(how_to_go_on(cfg)) from error
+
+
 def main() -> None:
-    Runner.from_cfg(load_config(parse_args())).train()
+    args = parse_args()
+    with plain_errors(args.debug):
+        train(load_config(args))
 
 
 if __name__ == '__main__':

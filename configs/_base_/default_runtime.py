@@ -12,5 +12,6 @@ default_hooks = dict(
     # MMEngine's own, which the log waits for less often.
     runtime_info=dict(type='DeferredInfoHook'),
     epoch_seed=dict(type='EpochSeedHook'),
-    checkpoint=dict(type='CheckpointHook', interval=10, max_keep_ckpts=3),
+    # A run that is stopped loses no more than the epoch it is in; the last three are kept.
+    checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=3),
 )

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from mmengine.config import Config
 from mmengine.runner import CheckpointLoader
-from torch import Tensor
+from torch import Tensor, nn
 
 PREFIX = 'backbone.'
 DIGITS = 16  # Of a hash that only has to tell some files from each other.
@@ -153,7 +153,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         ValueError: If the file is no such checkpoint.
     """
     if not path.is_file():
-        raise FileNotFoundError(f'There is no checkpoint {path}.{_suggestion(path)}')
+        raise FileNotFoundError(no_checkpoint(path))
     try:
         checkpoint = CheckpointLoader.load_checkpoint(str(path), 'cpu', logger='silent')
     except Exception as error:  # Damaged files make the unpickler fail in any way.
@@ -170,9 +170,42 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return checkpoint
 
 
-def _suggestion(path: Path) -> str:
-    found = sorted(path.parent.glob('*.pth')) if path.parent.is_dir() else []
-    return f' In that folder: {", ".join(file.name for file in found)}.' if found else ''
+def no_checkpoint(path: Path) -> str:
+    """Say that a checkpoint is missing, and which lie beside its place."""
+    found = ', '.join(sorted(file.name for file in path.parent.glob('*.pth')))
+    return f'There is no checkpoint {path}.{f" In that folder: {found}." if found else ""}'
+
+
+def check_fit(model: nn.Module, state: Mapping[str, Tensor], source: str, prefix: str = '') -> None:
+    """Make sure that a checkpoint is one of this model.
+
+    MMEngine loads what fits and only logs the rest.
+
+    Args:
+        model (nn.Module): The model, without a distributed wrapper.
+        state (Mapping[str, Tensor]): ``state_dict`` of the checkpoint.
+        source (str): What the message calls the checkpoint.
+        prefix (str): What the names of the weights that count begin with. Defaults to ``''``: all.
+
+    Raises:
+        ValueError: Names weights that are missing, unused or of another shape.
+    """
+    saved = {name.removeprefix('module.'): value for name, value in state.items()}
+    saved = {name: value for name, value in saved.items() if name.startswith(prefix)}
+    own = {name: value for name, value in model.state_dict().items() if name.startswith(prefix)}
+    # A memory takes the size of its rows from a checkpoint, and says itself where it cannot.
+    sized = {name for name, _ in model.named_parameters()} & own.keys() & saved.keys()
+    faults = {
+        'not in the checkpoint': own.keys() - saved.keys(),
+        'not in the model': saved.keys() - own.keys(),
+        'of another shape': {name for name in sized if own[name].shape != saved[name].shape},
+    }
+    found = [f'{what}: {listed(sorted(names))}' for what, names in faults.items() if names]
+    if found:
+        raise ValueError(
+            f'{source} is not a checkpoint of this {type(model).__name__}. Weights '
+            f'{"; ".join(found)}. Config and checkpoint must be of the same run.'
+        )
 
 
 def _weights(path: Path, checkpoint: dict) -> dict[str, Tensor]:

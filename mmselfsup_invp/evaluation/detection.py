@@ -9,12 +9,12 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
-from mmengine.hub import get_config
 from mmengine.logging import print_log
 from mmengine.registry import DefaultScope
 from mmengine.runner import CheckpointLoader, Runner, find_latest_checkpoint
 from torch import nn
 
+from ..commands.arguments import read_config
 from ..datasets import LoadImage
 from ..registry import SCOPE, TRANSFORMS
 from .checkpoints import PretrainedBackbone, read_backbone
@@ -148,7 +148,7 @@ def detection_config(
     Raises:
         FileNotFoundError: If there is no such config.
     """
-    cfg = copy.deepcopy(config) if isinstance(config, Config) else _read(config)
+    cfg = copy.deepcopy(config) if isinstance(config, Config) else read_config(config)
     weights = backbone.build_config(random_init).get('init_cfg')
     model = cfg.model
     parts = [model.backbone, model.get('roi_head', {}).get('shared_head')]
@@ -212,10 +212,6 @@ def _network_state(backbone: nn.Module, head: nn.Module | None) -> dict[str, tor
         own = head.state_dict().items()
         state |= {name: value for name, value in own if not name.startswith(EXTRA_NORM)}
     return state
-
-
-def _read(config: str | Path) -> Config:
-    return get_config(str(config)) if '::' in str(config) else Config.fromfile(config)
 
 
 def _continue(cfg: Config) -> bool:

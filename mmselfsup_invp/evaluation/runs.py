@@ -91,7 +91,7 @@ def read_run(path: str | Path, checkpoint: str | Path | None = None) -> Training
             f'{path} has no log ({LOGS}). Give the work folder of a run, the one that holds its '
             'checkpoints.'
         )
-    file = _latest_checkpoint(path) if checkpoint is None else Path(checkpoint)
+    file = latest_checkpoint(path) if checkpoint is None else Path(checkpoint)
     content = read_checkpoint(file)
     meta = content.get('meta', {})
     return TrainingRun(
@@ -121,7 +121,12 @@ def separate_logs(config: Config, name: str) -> None:
         config.visualizer.setdefault('vis_backends', [dict(type='LocalVisBackend')])
 
 
-def _latest_checkpoint(path: Path) -> Path:
+def latest_checkpoint(path: Path) -> Path:
+    """The checkpoint of a work folder that ``last_checkpoint`` names, or else the last by number.
+
+    Raises:
+        FileNotFoundError: If there is none.
+    """
     note = path / 'last_checkpoint'
     if note.is_file():
         # By name alone: the folder may have been moved since.

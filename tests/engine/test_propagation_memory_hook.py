@@ -434,6 +434,7 @@ def test_resuming_on_another_data_set_is_refused(images, tmp_path):
             dict(ramp='linear'),
             "ramp = 'linear' is unknown; valid: 'binary', 'gaussian', 'constant'",
         ),
+        (dict(ramp_epochs=-1), 'ramp_epochs = -1 is outside .* 0 sets the full weight at once'),
         (dict(initial_graph='full'), "initial_graph = 'full' is unknown; valid: 'empty', 'knn'"),
         (dict(refresh='never'), "refresh = 'never' is unknown; valid: 'iteration', 'epoch'"),
         (dict(health_interval=-1), 'health_interval = -1 is outside .* 0 turns the look off'),

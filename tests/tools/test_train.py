@@ -1,7 +1,9 @@
 import importlib.util
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -53,6 +55,45 @@ def test_train_and_resume(config, tmp_path):
     second = torch.load(work_dir / 'epoch_2.pth')
     assert second['meta']['iter'] == 4 + 2
     assert not torch.equal(first['state_dict']['memory.bank'], second['state_dict']['memory.bank'])
+
+
+def test_a_folder_with_another_run_is_left_alone(config, tmp_path):
+    (tmp_path / 'epoch_7.pth').write_text('precious')
+    done = run(config, '--work-dir', tmp_path, cwd=tmp_path)
+    assert done.returncode == 1 and 'holds a run already: epoch_7.pth' in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ['epoch_7.pth']
+
+
+def test_what_is_wrong_is_said_alone_or_last(config, tmp_path):
+    done = run(tmp_path / 'nowhere.py', cwd=tmp_path)
+    assert done.returncode == 1 and 'Traceback (most' not in done.stderr
+    assert 'error: There is no config' in done.stderr and not done.stdout
+
+    options = ['--work-dir', tmp_path / 'work', '--cfg-options', 'model.head.hop=2']
+    done = run(config, *options, cwd=tmp_path)
+    assert done.returncode == 1 and 'Traceback (most' not in done.stdout + done.stderr
+    error, place = done.stderr.strip().splitlines()[-2:]
+    assert error.startswith("error: InvPHead has no option 'hop'. Did you mean hops?")
+    log = Path(place.removeprefix('Traceback: '))
+    assert log.is_relative_to(tmp_path / 'work') and 'Traceback (most' in log.read_text()
+
+
+def test_who_stops_a_run_learns_how_to_go_on(config, tmp_path):
+    """As by Ctrl-C, in the second epoch."""
+    work_dir = tmp_path / 'work'
+    options = ['--work-dir', work_dir, '--cfg-options', 'train_cfg.max_epochs=100000']
+    environment = {**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1'}
+    command = [sys.executable, str(SCRIPT), str(config), *map(str, options)]
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    ) as process:
+        while process.poll() is None and not (work_dir / 'last_checkpoint').is_file():
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        said = process.stderr.read().decode()
+    assert process.returncode == 130, said
+    assert 'Traceback (most' not in said
+    assert 'The latest checkpoint is' in said and said.strip().endswith('=100000 --resume')
 
 
 class TestCommandLine:
@@ -116,7 +157,7 @@ class TestCommandLine:
         assert not list(tmp_path.rglob('*.pth'))
 
     def test_amp_with_another_wrapper_is_refused(self, load):
-        with pytest.raises(SystemExit, match="optim_wrapper.type = 'ApexOptimWrapper'"):
+        with pytest.raises(ValueError, match="optim_wrapper.type = 'ApexOptimWrapper'"):
             load('--amp', '--cfg-options', 'optim_wrapper.type=ApexOptimWrapper')
 
     @pytest.mark.parametrize('spelling', ['--local_rank', '--local-rank'])

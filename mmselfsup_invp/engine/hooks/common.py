@@ -6,8 +6,9 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
+from mmengine.hooks import Hook
 from mmengine.model import BaseModel, is_model_wrapper
-from mmengine.runner import Runner
+from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import nn
 
 from ...models.memories import SizedMemory
@@ -21,6 +22,15 @@ class NonFiniteFeatures(RuntimeError):
 def unwrap(model: nn.Module) -> BaseModel:
     """The model inside a distributed wrapper, or itself."""
     return model.module if is_model_wrapper(model) else model
+
+
+def require_epochs(runner: Runner, hook: Hook) -> None:
+    """Raise ``TypeError`` unless the run counts epochs, as the hook does."""
+    if not isinstance(runner.train_loop, EpochBasedTrainLoop):
+        raise TypeError(
+            f'{type(hook).__name__} counts epochs, which {type(runner.train_loop).__name__} does '
+            "not. Use train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=...)."
+        )
 
 
 def log_figures(

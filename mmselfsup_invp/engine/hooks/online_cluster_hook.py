@@ -1,10 +1,9 @@
 import logging
 import time
 
-from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.model import BaseModel
-from mmengine.runner import EpochBasedTrainLoop, Runner
+from mmengine.runner import Runner
 from mmselfsup.registry import HOOKS
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -14,14 +13,15 @@ from ...evaluation import cluster_agreement, extract_features
 from ...models.memories import ClusterMemory
 from ...ops import cluster_health, cluster_sizes
 from ...ops.checks import require_range
-from .common import check_faults, check_ids, log_figures, unwrap
+from .common import check_faults, check_ids, log_figures, require_epochs, unwrap
+from .memory_hook import MemoryHook
 
 # With more clusters, the adjustment of NMI for chance takes longer than it is worth.
 MOST_ADJUSTED = 1000
 
 
 @HOOKS.register_module()
-class OnlineClusterHook(Hook):
+class OnlineClusterHook(MemoryHook):
     """When things happen to the clusters of InterCLR.
 
     Before the run the memory is sized from the data set. Before training all images go through
@@ -88,16 +88,16 @@ class OnlineClusterHook(Hook):
         self.check_interval = check_interval
 
     def before_run(self, runner: Runner) -> None:
-        """Size the memory; a checkpoint to resume from is loaded after this."""
+        """Size the memory; a checkpoint to resume from is loaded after this.
+
+        Raises:
+            TypeError: If the model has no clusters, or the run does not count epochs.
+        """
         self._truth: Tensor | None = None
         self._repaired = 0
         model = unwrap(runner.model)
         memory = cluster_memory(model)
-        if not isinstance(runner.train_loop, EpochBasedTrainLoop):
-            raise TypeError(
-                f'OnlineClusterHook counts epochs, which {type(runner.train_loop).__name__} does '
-                "not. Use train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=...)."
-            )
+        require_epochs(runner, self)
         self._num_images = num_images(runner.train_dataloader.dataset)
         memory.fit(self._num_images)
         if hasattr(model, 'queue'):

@@ -1,10 +1,9 @@
 import logging
 
 import torch
-from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.model import BaseModel
-from mmengine.runner import EpochBasedTrainLoop, Runner
+from mmengine.runner import Runner
 from mmselfsup.registry import HOOKS
 from torch import Tensor
 
@@ -13,11 +12,12 @@ from ...evaluation import graph_health, neighbour_purity
 from ...ops import ramp_weight
 from ...ops.checks import require_choice, require_range
 from ...ops.ramps import RAMPS
-from .common import check_faults, check_ids, log_figures, unwrap
+from .common import check_faults, check_ids, log_figures, require_epochs, unwrap
+from .memory_hook import MemoryHook
 
 
 @HOOKS.register_module()
-class PropagationMemoryHook(Hook):
+class PropagationMemoryHook(MemoryHook):
     """When things happen to the memory of InvP.
 
     Before the run the memory is sized from the data set; every epoch the weight omega(t) of the
@@ -63,6 +63,7 @@ class PropagationMemoryHook(Hook):
         check_interval: int = 50,
     ) -> None:
         require_choice('ramp', ramp, RAMPS)
+        require_range('ramp_epochs', ramp_epochs, 0, 2**31, '0 sets the full weight at once')
         require_choice('initial_graph', initial_graph, ('empty', 'knn'))
         require_choice('refresh', refresh, ('iteration', 'epoch'))
         require_range('health_interval', health_interval, 0, 2**31, '0 turns the look off')
@@ -77,7 +78,11 @@ class PropagationMemoryHook(Hook):
         self.check_interval = check_interval
 
     def before_run(self, runner: Runner) -> None:
-        """Size the memory; a checkpoint to resume from is loaded after this."""
+        """Size the memory; a checkpoint to resume from is loaded after this.
+
+        Raises:
+            TypeError: If the model has no memory, or the run does not count epochs.
+        """
         self._labels: Tensor | None = None
         model = unwrap(runner.model)
         if not hasattr(model, 'memory'):
@@ -85,11 +90,7 @@ class PropagationMemoryHook(Hook):
                 f'PropagationMemoryHook needs a model with a memory, {type(model).__name__} has '
                 'none. Use it with InvP or MomentumInvP.'
             )
-        if not isinstance(runner.train_loop, EpochBasedTrainLoop):
-            raise TypeError(
-                f'PropagationMemoryHook counts epochs, which {type(runner.train_loop).__name__} '
-                "does not. Use train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=...)."
-            )
+        require_epochs(runner, self)
         self._num_images = num_images(runner.train_dataloader.dataset)
         model.memory.fit(self._num_images)
         _warn_of_limits(model)

@@ -4,8 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 from mmengine import dist
-from mmengine.hooks import Hook
-from mmengine.runner import EpochBasedTrainLoop, Runner
+from mmengine.runner import Runner
 from mmselfsup.registry import HOOKS
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -19,8 +18,9 @@ from ...ops.clustering import cluster_health
 from ...ops.search import default_elements
 from ...ops.self_label import SPACINGS
 from ...ops.sinkhorn import CRITERIA, LogProb
-from .common import check_faults, check_ids, log_figures, undisturbed_random, unwrap
+from .common import check_faults, check_ids, log_figures, require_epochs, undisturbed_random, unwrap
 from .epoch_seed_hook import seed_process, transforms_of
+from .memory_hook import MemoryHook
 
 
 def all_heads(epoch: int, num_heads: int) -> Iterable[int]:
@@ -70,7 +70,7 @@ STORAGE: dict[str, tuple[Callable[[SeLa, Tensor, int], LogProb], str]] = {
 
 
 @HOOKS.register_module()
-class SelfLabelHook(Hook):
+class SelfLabelHook(MemoryHook):
     """When the images get new labels.
 
     Before the run the memory is sized from the data set. At every event of the schedule all
@@ -163,15 +163,15 @@ class SelfLabelHook(Hook):
         )
 
     def before_run(self, runner: Runner) -> None:
-        """Size the memory; a checkpoint to resume from is loaded after this."""
+        """Size the memory; a checkpoint to resume from is loaded after this.
+
+        Raises:
+            TypeError: If the model is not SeLa, or the run does not count epochs.
+        """
         model = unwrap(runner.model)
         if not isinstance(model, SeLa):
             raise TypeError(f'SelfLabelHook needs the model SeLa, found {type(model).__name__}.')
-        if not isinstance(runner.train_loop, EpochBasedTrainLoop):
-            raise TypeError(
-                f'SelfLabelHook counts epochs, which {type(runner.train_loop).__name__} does not. '
-                "Use train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=...)."
-            )
+        require_epochs(runner, self)
         self._num_images = num_images(runner.train_dataloader.dataset)
         model.memory.fit(self._num_images)
         self._events = self.schedule(runner)
