@@ -94,7 +94,7 @@ def job_of(name: str, checkpoint: Path, work_dir: Path) -> Job:
     if 'train_cfg' in config:
         config.train_cfg.update(max_epochs=1, val_interval=1)
     benchmark = Benchmark(**config.benchmark.to_dict())
-    few = dict(svm=dict(costs=[1.0], jobs=1), knn=dict(k=3))
+    few = dict(svm=dict(costs=[1.0], jobs=1), knn=dict(k=3), similarity=dict(num_neighbours=1))
     few['few_shot'] = dict(few['svm'], shots=[1], samples=2)
     if benchmark.kind in few:
         benchmark = dataclasses.replace(

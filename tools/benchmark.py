@@ -32,6 +32,7 @@ from mmselfsup_invp.evaluation.protocols import (
     KINDS,
     Job,
     begin,
+    check_network,
     discard,
     effective,
     find_benchmarks,
@@ -122,6 +123,7 @@ def plan(name: str, args: argparse.Namespace, backbone: PretrainedBackbone, out:
         raise ValueError(
             f'{benchmark.name} runs in one process, --launcher is for detection. Start it without.'
         )
+    check_network(benchmark, backbone)
     changes = effective(Config.fromfile(str(path)), wanted)
     if args.data:
         move_data(config, args.data)

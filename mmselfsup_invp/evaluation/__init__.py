@@ -9,7 +9,7 @@ from .metrics import MultiHeadEvaluator, TapMetric, VOCMeanAveragePrecision
 from .positives import neighbours_by_hop, rank_positives
 from .retrieval import Retrieval, retrieve
 from .runs import Curve, TrainingRun, read_run
-from .similarity import similarity_distribution
+from .similarity import similarity_distribution, similarity_figures
 from .tsne import tsne
 
 __all__ = [
@@ -39,6 +39,7 @@ __all__ = [
     'retrieve',
     'run_config',
     'similarity_distribution',
+    'similarity_figures',
     'tsne',
     'run_detection',
 ]

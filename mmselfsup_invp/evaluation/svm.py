@@ -1,6 +1,6 @@
 """Linear SVMs on frozen features, on all labels or on a few."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,12 +59,38 @@ class SVMProtocol:
         Raises:
             ValueError: If a class has no positive, or no negative, to learn from.
         """
+        every = range(target.shape[1])
+        return [
+            value for _, value in self.each_class(feature, target, test_feature, test_target, every)
+        ]
+
+    def each_class(
+        self,
+        feature: np.ndarray,
+        target: np.ndarray,
+        test_feature: np.ndarray,
+        test_target: np.ndarray,
+        classes: Sequence[int],
+    ) -> Iterator[tuple[int, float]]:
+        """Do as :meth:`average_precisions` for some of the classes, as they get ready.
+
+        Args:
+            feature, target, test_feature, test_target (ndarray): See there.
+            classes (Sequence[int]): Columns of the targets.
+
+        Yields:
+            tuple[int, float]: A class and its average precision, in percent, in this order.
+
+        Raises:
+            ValueError: If a class has no positive, or no negative, to learn from.
+        """
         _check_targets(target)
-        classes = Parallel(n_jobs=self.jobs)(
-            delayed(self._one_class)(feature, own, test_feature, test)
-            for own, test in zip(target.T, test_target.T, strict=True)
+        found = Parallel(n_jobs=self.jobs, return_as='generator')(
+            delayed(self._one_class)(feature, target[:, own], test_feature, test_target[:, own])
+            for own in classes
         )
-        return [100 * value for value in classes]
+        for own, value in zip(classes, found, strict=True):
+            yield own, 100 * value
 
     def _one_class(
         self, feature: np.ndarray, own: np.ndarray, test_feature: np.ndarray, test: np.ndarray

@@ -1,6 +1,5 @@
 """Sections made from the images and their features: the figures of the papers."""
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -10,6 +9,7 @@ from ..evaluation import (
     rank_positives,
     retrieve,
     similarity_distribution,
+    similarity_figures,
     tsne,
 )
 from .blocks import Absent, Block, Gallery, Paragraph, Picture, Strip
@@ -67,8 +67,7 @@ def similarities(source: Source) -> list[Block]:
     except ValueError as error:
         raise Absent(str(error).rstrip('.')) from error
     bins = edges(torch.cat([same, other]))
-    shares = [np.histogram(values.numpy(), bins)[0] / len(values) for values in (same, other)]
-    overlap = 100 * np.minimum(*shares).sum()
+    figures = similarity_figures(same, other, BINS)
     chart = histogram(
         {'same class': same, 'other classes': other},
         'Cosine similarity to the nearest images',
@@ -80,9 +79,9 @@ def similarities(source: Source) -> list[Block]:
     words = (
         f'{len(same) // 5} training images; for each the 5 nearest of its class and the 5 nearest '
         f'of up to 1500 drawn from other classes, by the {source.space} without augmentation. '
-        f'Means (thin lines): {same.mean():.3f} and {other.mean():.3f}. The two share '
-        f'{overlap:.1f} % of their area, in {BINS} bins; the less, the better the classes are told '
-        'apart (Figure 2a of InvP).'
+        f'Means (thin lines): {figures["same"]:.3f} and {figures["other"]:.3f}. The two share '
+        f'{figures["overlap"]:.1f} % of their area, in {BINS} bins; the less, the better the '
+        'classes are told apart (Figure 2a of InvP).'
     )
     return [chart, Paragraph(words)]
 

@@ -10,12 +10,19 @@ import torch
 from mmengine.config import Config
 
 from mmselfsup_invp.datasets import FewLabels
-from mmselfsup_invp.evaluation import read_backbone, read_run, svm
+from mmselfsup_invp.evaluation import (
+    read_backbone,
+    read_run,
+    similarity_distribution,
+    similarity_figures,
+    svm,
+)
 from mmselfsup_invp.evaluation.protocols import (
     KINDS,
     Benchmark,
     Job,
     begin,
+    check_network,
     discard,
     effective,
     finished,
@@ -222,6 +229,57 @@ class TestFrozen:
             config = frozen(root, 'few_shot', 'mAP', **options)
             run(config, backbone, tmp_path / str(seed), seed=seed)
         assert len(seeds) == len(set(seeds)) == 6
+
+    @pytest.mark.parametrize(
+        ('kind', 'options'),
+        [('svm', dict(costs=[1.0])), ('few_shot', dict(costs=[1.0], shots=[1, 2], samples=2))],
+    )
+    def test_an_interrupted_call_goes_on(
+        self, root, backbone, tmp_path, monkeypatch, kind, options
+    ):
+        config = frozen(root, kind, 'mAP', jobs=1, **options)
+        whole = run(config, backbone, tmp_path / 'whole')[1]
+        fit, fits = svm.SVMProtocol._fit, []
+
+        def interrupted(*inputs):
+            fits.append(0)
+            if len(fits) == 2 * (1 if kind == 'svm' else 3):
+                raise KeyboardInterrupt
+            return fit(*inputs)
+
+        monkeypatch.setattr(svm.SVMProtocol, '_fit', interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run(config, backbone, tmp_path / 'cut')
+        assert run(config, backbone, tmp_path / 'cut')[1] == whole
+        wanted = 3 if kind == 'svm' else 12
+        again = 1 if kind == 'svm' else 3  # The class, or the draw, that was cut off.
+        assert len(fits) == wanted + again
+
+    def test_a_network_that_it_is_not_for_is_refused(self, root, backbone):
+        entry = frozen(root, 'knn', 'k5', k=5, temperature=0.1).benchmark.to_dict()
+        check_network(Benchmark(**entry, network='Res'), backbone)
+        message = r'toy is for networks named \*AlexNet\*, .*epoch_2.pth holds ResNet'
+        with pytest.raises(ValueError, match=message):
+            check_network(Benchmark(**entry, network='AlexNet'), backbone)
+
+    def test_similarities_tell_plain_colours_apart(self, root, backbone, tmp_path):
+        config = frozen(root, 'similarity', 'auroc', pool_size=1, num_neighbours=2)
+        _, outcome = run(config, backbone, tmp_path)
+        assert {'auroc', 'overlap', 'same', 'other'} == set(outcome.figures)
+        feature, target = torch.load(tmp_path / 'features_test.pth')
+        drawn = similarity_distribution(
+            torch.nn.functional.normalize(feature), target.argmax(dim=1), num_neighbours=2
+        )
+        assert outcome.figures == similarity_figures(*drawn)  # All others count: no draw.
+        assert outcome.last > 60 and not (tmp_path / 'features_train.pth').exists()
+
+    def test_a_label_beyond_the_classes_is_named(self, root, backbone, tmp_path):
+        config = frozen(root, 'knn', 'k5', k=5, temperature=0.1)
+        config.num_classes = 2
+        with pytest.raises(
+            ValueError, match=r'says 2 classes, but .*train/0\d\d.png has the label 2'
+        ):
+            run(config, backbone, tmp_path)
 
     def test_features_are_kept_for_a_second_call(self, root, backbone, tmp_path):
         config = frozen(root, 'knn', '', k=5, temperature=0.1)

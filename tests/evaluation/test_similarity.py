@@ -1,7 +1,8 @@
+import numpy as np
 import pytest
 import torch
 
-from mmselfsup_invp.evaluation import similarity_distribution
+from mmselfsup_invp.evaluation import similarity_distribution, similarity_figures
 
 from .. import toy
 
@@ -73,3 +74,23 @@ def test_images_of_small_classes_are_no_queries():
 def test_what_cannot_be_measured_is_refused(labels, options, message):
     with pytest.raises(ValueError, match=message):
         similarity_distribution(toy.rows(12, 6), labels, **options)
+
+
+def test_figures_of_two_distributions():
+    generator = torch.Generator().manual_seed(0)
+    same, other = torch.rand(40, generator=generator) + 0.3, torch.rand(70, generator=generator)
+    other[:5] = same[:5]  # Ties count half.
+    found = similarity_figures(same, other, num_bins=10)
+    wins = (same[:, None] > other).double() + (same[:, None] == other).double() / 2
+    assert found['auroc'] == pytest.approx(100 * wins.mean().item())
+    edges = np.linspace(other.min().item(), same.max().item(), 11)
+    shares = [np.histogram(part.double().numpy(), edges)[0] / len(part) for part in (same, other)]
+    assert found['overlap'] == pytest.approx(100 * np.minimum(*shares).sum())
+    assert found['same'] == pytest.approx(same.mean().item())
+    assert found['other'] == pytest.approx(other.mean().item())
+
+
+def test_figures_where_nothing_or_everything_differs():
+    ones, zeros = torch.ones(4), torch.zeros(3)
+    assert similarity_figures(ones, ones) == dict(auroc=50, overlap=100, same=1, other=1)
+    assert similarity_figures(ones, zeros) == dict(auroc=100, overlap=0, same=1, other=0)

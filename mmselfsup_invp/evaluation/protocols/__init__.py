@@ -1,8 +1,8 @@
 """The papers' evaluations of a checkpoint, each a config with a ``benchmark`` entry."""
 
 from .detector import run_detector
-from .frozen import run_few_shot, run_knn, run_svm
-from .job import Benchmark, Job, Outcome, find_benchmarks, read_benchmark
+from .frozen import run_few_shot, run_knn, run_similarity, run_svm
+from .job import Benchmark, Job, Outcome, check_network, find_benchmarks, read_benchmark
 from .origin import begin, discard, effective, finished, made_with
 from .results import results_table, write_outcome
 from .training import run_training
@@ -12,6 +12,7 @@ KINDS = {
     'training': run_training,
     'detection': run_detector,
     'knn': run_knn,
+    'similarity': run_similarity,
     'svm': run_svm,
     'few_shot': run_few_shot,
 }
@@ -22,6 +23,7 @@ __all__ = [
     'Job',
     'Outcome',
     'begin',
+    'check_network',
     'discard',
     'effective',
     'find_benchmarks',
@@ -32,6 +34,7 @@ __all__ = [
     'run_detector',
     'run_few_shot',
     'run_knn',
+    'run_similarity',
     'run_svm',
     'run_training',
     'write_outcome',

@@ -1,38 +1,46 @@
-"""Benchmarks that only look at frozen features: kNN and SVMs."""
+"""Benchmarks that only look at frozen features: kNN, similarities and SVMs."""
 
+import json
+from collections import UserDict
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from mmengine.device import get_device
-from mmengine.registry import DefaultScope
-from mmengine.runner import Runner
-from mmselfsup.registry import MODELS
 from rich.progress import track
-from torch import Tensor, nn
+from torch import Tensor
 
-from ...datasets.info import label_vector
+from ...datasets.files import write_whole
 from ..knn import knn_accuracy
+from ..similarity import similarity_distribution, similarity_figures
+from .features import Split, splits_of
 from .job import Job, Outcome
-
-# Features (N, D), and targets (N, C) of 1, 0 and -1, whether images have one label or many.
-Split = tuple[Tensor, Tensor]
 
 
 def run_knn(job: Job) -> Outcome:
     """Weighted kNN on pooled features. Options: ``k``, ``temperature``."""
-    (gallery, gallery_target), (query, query_target) = _both_splits(job)
+    gallery, query = splits_of(job, 'train', 'test')
     options = job.benchmark.options
     accuracy = knn_accuracy(
-        F.normalize(query),
-        query_target.argmax(dim=1),
-        F.normalize(gallery),
-        gallery_target.argmax(dim=1),
-        options['k'],
-        options['temperature'],
+        *_labelled(query), *_labelled(gallery), options['k'], options['temperature']
     )
     return _outcome(job, {job.benchmark.metric: accuracy})
+
+
+def run_similarity(job: Job) -> Outcome:
+    """How well similarities tell test images of a class from others: Figure 2a of InvP in figures.
+
+    Options: ``num_neighbours``, ``num_others``, ``num_queries`` of
+    :func:`~mmselfsup_invp.evaluation.similarity_distribution`.
+    """
+    (split,) = splits_of(job, 'test')
+    feature, label = _labelled(split)
+    generator = torch.Generator().manual_seed(job.seed)
+    same, other = similarity_distribution(
+        feature, label, **job.benchmark.options, generator=generator
+    )
+    return _outcome(job, similarity_figures(same, other))
 
 
 def run_svm(job: Job) -> Outcome:
@@ -45,9 +53,14 @@ def run_svm(job: Job) -> Outcome:
 
     (feature, target), (test_feature, test_target) = _unit_splits(job)
     protocol = SVMProtocol(**job.benchmark.options, seed=job.seed)
-    found = protocol.average_precisions(feature, target.clip(min=0), test_feature, test_target)
-    each = {f'ap/{number:02d}': value for number, value in enumerate(found)}
-    return _outcome(job, {job.benchmark.metric: float(np.nanmean(found)), **each})
+    kept = _Kept(job.work_dir / 'classes.json')
+    names = [f'ap/{number:02d}' for number in range(target.shape[1])]
+    left = [number for number, name in enumerate(names) if name not in kept]
+    classes = protocol.each_class(feature, target.clip(min=0), test_feature, test_target, left)
+    for number, value in track(classes, 'SVMs', total=len(left)):
+        kept[names[number]] = value
+    each = {name: kept[name] for name in names}
+    return _outcome(job, {job.benchmark.metric: float(np.nanmean([*each.values()])), **each})
 
 
 def run_few_shot(job: Job) -> Outcome:
@@ -62,13 +75,31 @@ def run_few_shot(job: Job) -> Outcome:
     (feature, target), (test_feature, test_target) = _unit_splits(job)
     protocol = SVMProtocol(**options, seed=job.seed)
     draws = [(shot, sample) for shot in shots for sample in range(samples)]
-    found: dict[int, list[float]] = {shot: [] for shot in shots}
+    kept = _Kept(job.work_dir / 'draws.json')
     for shot, sample in track(draws, 'few shots'):
-        few = few_shot_target(target, shot, seed=job.seed * samples + sample)
-        each = protocol.average_precisions(feature, few, test_feature, test_target)
-        found[shot].append(float(np.nanmean(each)))
-    means = {f'shots/{shot:02d}': float(np.mean(values)) for shot, values in found.items()}
+        if f'{shot}/{sample}' not in kept:
+            few = few_shot_target(target, shot, seed=job.seed * samples + sample)
+            each = protocol.average_precisions(feature, few, test_feature, test_target)
+            kept[f'{shot}/{sample}'] = float(np.nanmean(each))
+    means = {
+        f'shots/{shot:02d}': float(np.mean([kept[f'{shot}/{sample}'] for sample in range(samples)]))
+        for shot in shots
+    }
     return _outcome(job, {job.benchmark.metric: float(np.mean(list(means.values()))), **means})
+
+
+class _Kept(UserDict):
+    """Figures that are written down as they come, so that an interrupted call goes on with them."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path = path
+        if path.is_file():
+            self.data.update(json.loads(path.read_text()))
+
+    def __setitem__(self, key: str, value: float) -> None:
+        super().__setitem__(key, value)
+        write_whole(self.path, json.dumps(self.data))
 
 
 def _outcome(job: Job, figures: dict[str, float]) -> Outcome:
@@ -76,47 +107,16 @@ def _outcome(job: Job, figures: dict[str, float]) -> Outcome:
     return Outcome(last=value, best=value, epochs=0, figures=figures)
 
 
+def _labelled(split: Split) -> tuple[Tensor, Tensor]:
+    """Unit features and the single label of each image, on the device."""
+    feature, target = split
+    return F.normalize(feature.to(get_device())), target.argmax(dim=1).to(get_device())
+
+
 def _unit_splits(job: Job) -> list[tuple[np.ndarray, np.ndarray]]:
     from ..svm import unit_features
 
     return [
-        (unit_features(feature.cpu().numpy()), target.cpu().numpy())
-        for feature, target in _both_splits(job)
+        (unit_features(feature.numpy()), target.numpy())
+        for feature, target in splits_of(job, 'train', 'test')
     ]
-
-
-def _both_splits(job: Job) -> list[Split]:
-    """Features and targets of the training and the test images.
-
-    They are kept in the work folder for a second call; :func:`~.finished` says whether what lies
-    there is of this job.
-    """
-    device = get_device()
-    backbone = job.build_backbone().to(device)
-    preprocessor = MODELS.build(job.preprocessor_config()).to(device)
-    return [_split(job, name, backbone, preprocessor) for name in ('train', 'test')]
-
-
-@torch.no_grad()
-def _split(job: Job, name: str, backbone: nn.Module, preprocessor: nn.Module) -> Split:
-    job.work_dir.mkdir(parents=True, exist_ok=True)
-    kept = Path(job.work_dir) / f'features_{name}.pth'
-    if kept.is_file():
-        return tuple(torch.load(kept, weights_only=True))
-    with DefaultScope.overwrite_default_scope('mmselfsup'):
-        loader = Runner.build_dataloader(job.config[f'{name}_dataloader'], seed=job.seed)
-    pool = nn.AdaptiveAvgPool2d(job.config.pool_size)
-    features, targets = [], []
-    for batch in track(loader, f'features of {name}'):
-        data = preprocessor(batch)
-        features.append(pool(backbone(data['inputs'])[-1]).flatten(1))
-        targets += [
-            label_vector(
-                sample.gt_label.label, sample.get('gt_label_difficult'), job.config.num_classes
-            )
-            for sample in data['data_samples']
-        ]
-    split = (torch.cat(features), torch.stack(targets))
-    torch.save([part.cpu() for part in split], kept.with_suffix('.unfinished'))
-    kept.with_suffix('.unfinished').replace(kept)
-    return split

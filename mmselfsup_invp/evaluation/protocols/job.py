@@ -25,13 +25,19 @@ OPTIONS = {
     'training': (),
     'detection': (),
     'knn': ('k', 'temperature'),
+    'similarity': ('num_neighbours', 'num_others', 'num_queries'),
     'svm': SVM,
     'few_shot': ('shots', 'samples', *SVM),
 }
 REQUIRED = {'knn': OPTIONS['knn']}
-COUNTS = ('k', 'samples', 'folds', 'max_iter')
+COUNTS = ('k', 'samples', 'folds', 'max_iter', *OPTIONS['similarity'])
 # Where any figure of the log may count, there is no entry.
-METRICS = {'svm': ('mAP',), 'few_shot': ('mAP',), 'detection': ('AP50', 'AP', 'AP75')}
+METRICS = {
+    'svm': ('mAP',),
+    'few_shot': ('mAP',),
+    'similarity': ('auroc',),
+    'detection': ('AP50', 'AP', 'AP75'),
+}
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,8 @@ class Benchmark:
             has them.
         metric (str): The figure that counts, as the log names it; higher is better. That of kNN is
             named here by its ``k`` and ``temperature``.
+        network (str): Part of the name of the backbones that it is for, such as ``'Res'`` or
+            ``'AlexNet'``; empty for any.
         backbone (dict): Settings of the backbone on top of those of its checkpoint.
         options (dict): What the function takes besides.
         published (dict[str, float]): Rows of the papers by method.
@@ -56,6 +64,7 @@ class Benchmark:
     kind: str
     data: str | Sequence[str]
     metric: str = ''
+    network: str = ''
     backbone: dict[str, Any] = field(default_factory=dict)
     options: dict[str, Any] = field(default_factory=dict)
     published: dict[str, float] = field(default_factory=dict)
@@ -220,6 +229,21 @@ def check_benchmark(benchmark: Benchmark) -> None:
     elif not benchmark.metric:
         raise ValueError(f'The benchmark {benchmark.name} lacks metric: the figure that counts.')
     _check_numbers(benchmark)
+
+
+def check_network(benchmark: Benchmark, backbone: PretrainedBackbone) -> None:
+    """Make sure that a benchmark is for such a network.
+
+    Raises:
+        ValueError: Names the network, and which it should be.
+    """
+    found = backbone.config['type'].rpartition('.')[2]
+    if benchmark.network not in found:
+        raise ValueError(
+            f'{benchmark.name} is for networks named *{benchmark.network}*, {backbone.path} holds '
+            f'{found}: its settings do not fit, nor would its published rows. --list shows the '
+            'other protocols.'
+        )
 
 
 def _check_numbers(benchmark: Benchmark) -> None:

@@ -17,3 +17,5 @@ param_scheduler = [dict(type='MultiStepLR', milestones=[50, 80, 100], gamma=0.1,
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=120, val_interval=1)
 val_cfg = dict()
 val_evaluator = dict(type='TapMetric', score='top1')
+
+benchmark = dict(network='Res')

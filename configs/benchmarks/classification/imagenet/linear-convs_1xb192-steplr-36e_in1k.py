@@ -16,6 +16,7 @@ benchmark = dict(
     name='imagenet-linear-alexnet',
     title='ImageNet, linear classifiers on the five convolutions of AlexNet, 36 epochs',
     kind='training',
+    network='AlexNet',
     metric='taps/best',
     data='imagenet',
     published={'SeLa 1 head of 1000': 42.1, 'SeLa 1 head of 10,000': 43.8},

@@ -27,6 +27,7 @@ benchmark = dict(
     name='transfer-voc07',
     title='VOC 2007, the whole network fine-tuned, 11-point mAP',
     kind='training',
+    network='Res',
     metric='multi-label/mAP',
     data='voc2007',
     backbone=dict(norm_eval=True),

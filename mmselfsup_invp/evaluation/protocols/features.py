@@ -1,0 +1,66 @@
+"""Frozen features of a benchmark's images, kept on disk for a second call."""
+
+import torch
+from mmengine.device import get_device
+from mmengine.registry import DefaultScope
+from mmengine.runner import Runner
+from mmselfsup.registry import MODELS
+from rich.progress import track
+from torch import Tensor, nn
+
+from ...datasets.info import label_vector
+from .job import Job
+
+# Features (N, D), float32, and targets (N, C) of 1, 0 and -1, int8, whether images have one label
+# or many; both in host memory, for ImageNet's take gigabytes.
+Split = tuple[Tensor, Tensor]
+
+
+def splits_of(job: Job, *names: str) -> list[Split]:
+    """Pooled features and targets of some of the splits.
+
+    Args:
+        job (Job): Its config has a loader ``NAME_dataloader`` of each, ``pool_size`` and
+            ``num_classes``.
+        *names (str): ``'train'``, ``'test'``.
+    """
+    device = get_device()
+    backbone = job.build_backbone().to(device)
+    preprocessor = MODELS.build(job.preprocessor_config()).to(device)
+    return [_split(job, name, backbone, preprocessor) for name in names]
+
+
+@torch.no_grad()
+def _split(job: Job, name: str, backbone: nn.Module, preprocessor: nn.Module) -> Split:
+    job.work_dir.mkdir(parents=True, exist_ok=True)
+    kept = job.work_dir / f'features_{name}.pth'
+    if kept.is_file():
+        return tuple(torch.load(kept, weights_only=True))
+    with DefaultScope.overwrite_default_scope('mmselfsup'):
+        loader = Runner.build_dataloader(job.config[f'{name}_dataloader'], seed=job.seed)
+    pool = nn.AdaptiveAvgPool2d(job.config.pool_size)
+    num, classes = len(loader.dataset), job.config.num_classes
+    features, targets = None, torch.empty(num, classes, dtype=torch.int8)
+    start = 0
+    for batch in track(loader, f'features of {name}'):
+        data = preprocessor(batch)
+        feature = pool(backbone(data['inputs'])[-1]).flatten(1).float()
+        if features is None:
+            features = torch.empty(num, feature.size(1))
+        rows = slice(start, start + len(feature))
+        features[rows] = feature.cpu()
+        targets[rows] = torch.stack([_target(each, classes) for each in data['data_samples']])
+        start += len(feature)
+    torch.save([features, targets], kept.with_suffix('.unfinished'))
+    kept.with_suffix('.unfinished').replace(kept)
+    return features, targets
+
+
+def _target(sample: object, num_classes: int) -> Tensor:
+    label = sample.gt_label.label.cpu()
+    if label.max() >= num_classes:
+        raise ValueError(
+            f'The config says {num_classes} classes, but {sample.get("img_path")} has the label '
+            f'{label.max()}. Set num_classes of the config, or give the right data set.'
+        )
+    return label_vector(label, sample.get('gt_label_difficult'), num_classes)
