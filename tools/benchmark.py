@@ -19,12 +19,13 @@ import argparse
 from importlib.util import find_spec
 from pathlib import Path
 
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.dist import barrier, init_dist, is_distributed, is_main_process
 from rich.console import Console
 from rich.markdown import Markdown
 from rich.table import Table
 
+from mmselfsup_invp.commands.arguments import Options
 from mmselfsup_invp.datasets.files import write_whole
 from mmselfsup_invp.datasets.transforms import UnreadableImage
 from mmselfsup_invp.evaluation import PretrainedBackbone, read_backbone
@@ -80,7 +81,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
+        action=Options,
+        metavar='KEY=VALUE',
         help='override settings of the protocol: key=value, key="[a,b]", key.inner=value',
     )
     args = parser.parse_args()

@@ -16,6 +16,7 @@ from mmengine.registry import DefaultScope
 from mmselfsup.registry import MODELS
 from torch import nn
 
+from ...commands.arguments import merge_options
 from ...ops.checks import require_choice
 from ..checkpoints import PretrainedBackbone
 
@@ -187,7 +188,7 @@ def read_benchmark(
     """
     config = Config.fromfile(str(path))
     try:
-        config.merge_from_dict(changes or {})
+        merge_options(config, changes)
     except (TypeError, KeyError, IndexError) as error:
         raise ValueError(f'{path} cannot be changed by {changes}: {error}') from error
     entry = config.get('benchmark')

@@ -107,6 +107,11 @@ def build_kornia(config: dict) -> Callable[[Tensor], Tensor]:
         raise ImportError(
             'AugmentingDataPreprocessor needs kornia, which is not installed: pip install kornia'
         ) from error
+    except AttributeError as error:
+        raise ImportError(
+            f'This kornia does not fit torch {torch.__version__} ({error}); 0.9 needs 2.3 or '
+            'newer. Install an older one, or take the views of the workers (AugmentedViews).'
+        ) from error
     arguments = dict(config)
     arguments.pop('_scope_', None)  # MMEngine leaves it in what is inherited by package::name.
     name = arguments.pop('type')
