@@ -14,7 +14,7 @@ from .version import __version__
 __all__ = ['__version__']
 
 if find_spec('mmengine') is not None:
-    from . import host
+    from . import compat
 
-    host.prepare()
+    compat.prepare()
     from . import datasets, engine, evaluation, models  # noqa: F401

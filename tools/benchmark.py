@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.markdown import Markdown
 from rich.table import Table
 
-from mmselfsup_invp.commands.arguments import Options
+from mmselfsup_invp.cli.arguments import Options
 from mmselfsup_invp.datasets.files import write_whole
 from mmselfsup_invp.datasets.transforms import UnreadableImage
 from mmselfsup_invp.evaluation import PretrainedBackbone, read_backbone

@@ -7,14 +7,14 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 
 # The package mends the host, registers its parts and names mmselfsup_invp:: configs.
-from mmselfsup_invp.commands.arguments import (
+from mmselfsup_invp.cli.arguments import (
     add_run_arguments,
     merge_options,
     parse_run_arguments,
     read_config,
 )
-from mmselfsup_invp.commands.faults import plain_errors, was_stopped
-from mmselfsup_invp.commands.work_folder import how_to_go_on, settle_start
+from mmselfsup_invp.cli.errors import plain_errors, was_stopped
+from mmselfsup_invp.cli.work_folder import how_to_go_on, prepare_resume
 
 
 def parse_args() -> argparse.Namespace:
@@ -66,7 +66,7 @@ def use_amp(cfg: Config) -> None:
 
 def train(cfg: Config) -> None:
     """Train, and say how to go on where that is interrupted."""
-    settle_start(cfg)
+    prepare_resume(cfg)
     try:
         Runner.from_cfg(cfg).train()
     except BaseException as error:

@@ -19,7 +19,13 @@ from .clustering import (
 )
 from .graph import exclude_anchor, knn_graph, propagate
 from .losses import instance_loss, margin_logit, margin_nce, propagation_loss
-from .negatives import NO_NEGATIVE, draw_negatives, sample_negatives, sample_others, sample_positive
+from .negatives import (
+    NO_NEGATIVE,
+    draw_negatives,
+    sample_negatives,
+    sample_positive,
+    sample_uniform_negatives,
+)
 from .ramps import ramp_weight
 from .sampling import contains, select_positives
 from .search import top_m
@@ -60,7 +66,7 @@ __all__ = [
     'require_features',
     'require_range',
     'sample_negatives',
-    'sample_others',
+    'sample_uniform_negatives',
     'sample_positive',
     'scores',
     'select_positives',

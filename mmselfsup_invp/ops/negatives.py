@@ -239,7 +239,7 @@ def sample_positive(
 
 
 @torch.no_grad()
-def sample_others(
+def sample_uniform_negatives(
     anchor: Tensor, length: int, num: int, generator: torch.Generator | None = None
 ) -> Tensor:
     """Draw rows of a bank other than each query's own, uniformly and with replacement.
@@ -259,7 +259,7 @@ def sample_others(
         ValueError: If there is no other row.
 
     Example:
-        >>> sample_others(torch.tensor([0, 1]), length=2, num=3)
+        >>> sample_uniform_negatives(torch.tensor([0, 1]), length=2, num=3)
         tensor([[1, 1, 1],
                 [0, 0, 0]])
     """

@@ -67,7 +67,7 @@ class Scaling(NamedTuple):
 @torch.no_grad()
 def sinkhorn_labels(
     log_prob: LogProb,
-    strength: float = 25.0,
+    lambd: float = 25.0,
     tol: float = 1e-2,
     max_iter: int = 1000,
     *,
@@ -79,7 +79,7 @@ def sinkhorn_labels(
 
     Self-labelling (`arXiv:1911.05371 <https://arxiv.org/abs/1911.05371>`_, section 3.2): of the
     plans Q, one row an image and one column a class, with row sums 1/N and column sums 1/K, find
-    the one near the smallest mean ``-log p`` that is ``diag(c) P^strength diag(r)``. The label of
+    the one near the smallest mean ``-log p`` that is ``diag(c) P^lambd diag(r)``. The label of
     an image is the largest entry of its row (the first of equal ones), so classes come out equal
     only as far as the plan is decided; ``balanced`` makes them so.
 
@@ -88,7 +88,7 @@ def sinkhorn_labels(
             the logarithm of probabilities that may have become 0. Or a function without arguments
             that gives blocks of its rows, in the same order at each call. float64 is computed in
             float64, the rest in float32; sums over images are always in float64.
-        strength (float): lambda, positive; larger is closer to the exact assignment and takes
+        lambd (float): lambda, positive; larger is closer to the exact assignment and takes
             more passes. Defaults to 25 (the official code on ImageNet; 10 on CIFAR).
         tol (float): Error at which to stop. Defaults to 1e-2.
         max_iter (int): Passes at most. Defaults to 1000.
@@ -119,12 +119,12 @@ def sinkhorn_labels(
     """
     require_choice('criterion', criterion, CRITERIA)
     require_range('max_iter', max_iter, 1, 2**31, 'there is no solution without a pass')
-    require_positive('strength', strength, '25')
+    require_positive('lambd', lambd, '25')
     require_positive('tol', tol, '0.01')
     source = _source(log_prob, max_elements)
-    scaling = scale_classes(source, strength, tol, max_iter, criterion)
+    scaling = scale_classes(source, lambd, tol, max_iter, criterion)
     rule = _round_balanced if balanced else _round_argmax
-    label = rule(source, strength, scaling.log_class)
+    label = rule(source, lambd, scaling.log_class)
     cost = _mean_cost(source, label)
     sizes = cluster_sizes(label, len(scaling.log_class))
     return label, SinkhornInfo(*scaling[1:], cost, sizes)
@@ -144,32 +144,32 @@ def _source(log_prob: LogProb, max_elements: int | None) -> Source:
 
 
 def scale_classes(
-    source: Source, strength: float, tol: float, max_iter: int, criterion: str
+    source: Source, lambd: float, tol: float, max_iter: int, criterion: str
 ) -> Scaling:
     """Find the scale of each class in the plan.
 
-    With log r the plan is ``softmax(strength * log_prob + log_r, dim=1) / N``: the scale of an
+    With log r the plan is ``softmax(lambd * log_prob + log_r, dim=1) / N``: the scale of an
     image is what makes its row sum to 1/N. So a pass is one sweep: the column sums s of the plan
     give the error and the next scale, ``r <- r / (K s)``.
 
-    These sums do not underflow, whatever the strength. The first r makes every column of
-    ``P^strength diag(r) / N`` sum to 1/K, by a log-sum-exp, so that no row of it sums to more
+    These sums do not underflow, whatever the lambd. The first r makes every column of
+    ``P^lambd diag(r) / N`` sum to 1/K, by a log-sum-exp, so that no row of it sums to more
     than 1: normalising the rows only raises the entries. Hence s is at least 1 / (K N), then and,
     by the same argument, in every later pass.
 
     Args:
         source (Callable): Gives the blocks of rows.
-        strength, tol, max_iter, criterion: See :func:`sinkhorn_labels`.
+        lambd, tol, max_iter, criterion: See :func:`sinkhorn_labels`.
 
     Returns:
         Scaling: log r, float64, shape ``(K,)``, with the errors on the way.
     """
-    log_class, num_images = _first_scale(source, strength)
+    log_class, num_images = _first_scale(source, lambd)
     # log(N c); the official iteration starts with c = 1/N for every image.
     log_image = log_class.new_zeros(num_images if criterion == 'official' else 0)
     errors: list[float] = []
     for iteration in range(1, max_iter + 1):
-        total, new_image = _sweep(source, strength, log_class, criterion == 'official')
+        total, new_image = _sweep(source, lambd, log_class, criterion == 'official')
         share = total * (len(log_class) / num_images)
         if criterion == 'relative':
             errors.append((share - 1).abs().mean().item())
@@ -183,12 +183,12 @@ def scale_classes(
     return Scaling(log_class, iteration, tuple(errors), errors[-1] <= tol)
 
 
-def _first_scale(source: Source, strength: float) -> tuple[Tensor, int]:
+def _first_scale(source: Source, lambd: float) -> tuple[Tensor, int]:
     """Check the log-probabilities; log r where the scale of every image is 1/N; and N."""
     totals, finite, num_images = [], [], 0
     for block in source():
         require_features('log_prob', block)
-        totals.append((block * strength).logsumexp(dim=0).double())
+        totals.append((block * lambd).logsumexp(dim=0).double())
         finite.append(block.isfinite().all())
         num_images += len(block)
     num_classes = len(totals[0]) if totals else 0
@@ -208,30 +208,30 @@ def _first_scale(source: Source, strength: float) -> tuple[Tensor, int]:
 
 
 def _sweep(
-    source: Source, strength: float, log_class: Tensor, want_images: bool
+    source: Source, lambd: float, log_class: Tensor, want_images: bool
 ) -> tuple[Tensor, Tensor]:
     """N times the column sums of the plan, ``(K,)``, and log(N c), ``(N,)`` or empty; float64."""
     total = torch.zeros_like(log_class)
     log_image = [log_class.new_empty(0)]
-    for logits in _scaled(source, strength, log_class):
+    for logits in _scaled(source, lambd, log_class):
         total += logits.softmax(dim=1).sum(dim=0).double()
         if want_images:
             log_image.append(-logits.logsumexp(dim=1).double())
     return total, torch.cat(log_image)
 
 
-def _scaled(source: Source, strength: float, log_class: Tensor) -> Iterator[Tensor]:
-    """Blocks of ``strength * log_prob + log_r``."""
+def _scaled(source: Source, lambd: float, log_class: Tensor) -> Iterator[Tensor]:
+    """Blocks of ``lambd * log_prob + log_r``."""
     for block in source():
-        yield torch.add(log_class.to(block.dtype), block, alpha=strength)
+        yield torch.add(log_class.to(block.dtype), block, alpha=lambd)
 
 
-def _round_argmax(source: Source, strength: float, log_class: Tensor) -> Tensor:
+def _round_argmax(source: Source, lambd: float, log_class: Tensor) -> Tensor:
     """The largest entry of each row of the plan, the first of equal ones; int64, ``(N,)``."""
-    return torch.cat([logits.argmax(dim=1) for logits in _scaled(source, strength, log_class)])
+    return torch.cat([logits.argmax(dim=1) for logits in _scaled(source, lambd, log_class)])
 
 
-def _round_balanced(source: Source, strength: float, log_class: Tensor) -> Tensor:
+def _round_balanced(source: Source, lambd: float, log_class: Tensor) -> Tensor:
     """Labels with class sizes of floor(N / K) and ceil(N / K); int64, ``(N,)``.
 
     The N mod K classes with most images by :func:`_round_argmax` take ceil(N / K). In rounds,
@@ -244,12 +244,12 @@ def _round_balanced(source: Source, strength: float, log_class: Tensor) -> Tenso
     cost is a few percent above at most. Otherwise, with few images a class, the choice of the
     larger classes may cost more.
     """
-    label = _round_argmax(source, strength, log_class)
+    label = _round_argmax(source, lambd, log_class)
     room = _room(label, len(log_class))
     label.fill_(-1)
     while (label < 0).any():
         image = (label < 0).nonzero().squeeze(1)
-        wish, loss = _wishes(source, strength, log_class.masked_fill(room == 0, -torch.inf), image)
+        wish, loss = _wishes(source, lambd, log_class.masked_fill(room == 0, -torch.inf), image)
         taken = _served(wish, loss, room)
         label[image[taken]] = wish[taken]
         room -= cluster_sizes(wish[taken], len(room))
@@ -265,14 +265,14 @@ def _room(label: Tensor, num_classes: int) -> Tensor:
 
 
 def _wishes(
-    source: Source, strength: float, log_class: Tensor, image: Tensor
+    source: Source, lambd: float, log_class: Tensor, image: Tensor
 ) -> tuple[Tensor, Tensor]:
     """The best class of these images and what the second best would cost them, both ``(M,)``."""
     start, found = 0, []
     for block in source():
         inside = image[(image >= start) & (image < start + len(block))] - start
         start += len(block)
-        logits = torch.add(log_class.to(block.dtype), block[inside], alpha=strength)
+        logits = torch.add(log_class.to(block.dtype), block[inside], alpha=lambd)
         best, wish = logits.max(dim=1)
         second = logits.scatter_(1, wish[:, None], -torch.inf).amax(dim=1)
         found.append((wish, best - second))

@@ -19,7 +19,7 @@ SAVE = dict(default_hooks=dict(checkpoint=dict(interval=1)))
 
 
 def hooks(**options):
-    options = {'num_events': 7, 'spacing': 'linear', 'strength': 10.0, **options}
+    options = {'num_events': 7, 'spacing': 'linear', 'lambd': 10.0, **options}
     return [dict(type='EpochSeedHook'), dict(type='SelfLabelHook', **options)]
 
 
@@ -61,7 +61,7 @@ class Labels:
         self.seen.append(runner.model.memory.labels.clone())
 
 
-def evaluated_labels(images, state, strength=10.0, **solver):
+def evaluated_labels(images, state, lambd=10.0, **solver):
     """Labels of both heads by a network in evaluation mode, one image at a time."""
     model = toy.build_model(toy.sela_config())
     model.load_state_dict(state)
@@ -73,7 +73,7 @@ def evaluated_labels(images, state, strength=10.0, **solver):
     logits = torch.stack(features).double() @ model.head.classifiers.weight.T.double()
     logits += model.head.classifiers.bias.double()
     heads = [part.log_softmax(dim=1) for part in logits.detach().split(3, dim=1)]
-    solved = [sinkhorn_labels(head, strength, **solver) for head in heads]
+    solved = [sinkhorn_labels(head, lambd, **solver) for head in heads]
     return torch.stack([label for label, _ in solved], dim=1), [info for _, info in solved]
 
 
@@ -171,7 +171,7 @@ class TestEvents:
             assert torch.equal(one, other)
 
     def test_balanced(self, images, tmp_path):
-        runner = train(images, tmp_path, hook=dict(balanced=True, strength=1.0))
+        runner = train(images, tmp_path, hook=dict(balanced=True, lambd=1.0))
         for column in runner.model.memory.labels.T:
             assert column.bincount().tolist() == [8, 8, 8]
 
@@ -267,7 +267,7 @@ class TestLog:
         assert 'sela/cost' in first and not {'sela/nmi', 'sela/ari'} & set(first)
 
     def test_too_few_passes_are_warned_of(self, images, tmp_path):
-        train(images, tmp_path, epochs=1, hook=dict(max_iter=1, tol=1e-9, strength=25.0))
+        train(images, tmp_path, epochs=1, hook=dict(max_iter=1, tol=1e-9, lambd=25.0))
         message = '2 of 2 heads were not solved to tol = 1e-09 in 1 passes'
         assert message in log_text(tmp_path)
 

@@ -26,7 +26,7 @@ from mmselfsup_invp.evaluation.protocols import (
     discard,
     effective,
     finished,
-    made_with,
+    provenance,
     read_benchmark,
     results_table,
     write_outcome,
@@ -412,8 +412,8 @@ class TestOrigin:
     @pytest.fixture
     def done(self, job):
         """The job, with a result."""
-        origin = begin(job)
-        write_outcome(job.result, job, KINDS['knn'](job), origin)
+        note = begin(job)
+        write_outcome(job.result, job, KINDS['knn'](job), note)
         return job
 
     def test_nothing_is_there_at_first(self, job):
@@ -493,8 +493,8 @@ class TestOrigin:
     def test_a_changed_recipe_is_not_compared(self, done):
         changes = {'benchmark.options.k': 3, 'train_dataloader.num_workers': 2}
         job = dataclasses.replace(done, changes=changes)
-        entry = write_outcome(job.result, job, KINDS['knn'](job), made_with(job))
-        assert entry['made_with']['changes'] == {'benchmark.options.k': 3}
+        entry = write_outcome(job.result, job, KINDS['knn'](job), provenance(job))
+        assert entry['provenance']['changes'] == {'benchmark.options.k': 3}
         assert 'not comparable: benchmark.options.k=3 |' in results_table(job.result.parent)
 
 
@@ -509,7 +509,7 @@ def test_a_setting_as_it_is_changes_nothing(root):
 def test_checkpoints_of_one_name_are_told_apart(tmp_path):
     for name, fingerprint in (('a', '123456789'), ('b', '123456789'), ('c', 'abcdefghi')):
         entry = dict(protocol=name, metric='mAP', value=1.0, checkpoint='epoch_1.pth')
-        entry['made_with'] = dict(checkpoint=fingerprint)
+        entry['provenance'] = dict(checkpoint=fingerprint)
         (tmp_path / f'{name}.json').write_text(json.dumps(entry))
     assert [row.split(' | ')[1] for row in results_table(tmp_path).splitlines()[2:]] == [
         *['epoch_1.pth (123456)'] * 2,

@@ -236,8 +236,8 @@ class TestEqualClusters:
     def test_wrong_options_are_named(self):
         with pytest.raises(ValueError, match="assigner = 'sinkhorn' is unknown"):
             memory_of(assigner='sinkhorn')
-        with pytest.raises(ValueError, match='strength = 0 must be positive'):
-            memory_of(strength=0)
+        with pytest.raises(ValueError, match='lambd = 0 must be positive'):
+            memory_of(lambd=0)
 
 
 class TestODC:

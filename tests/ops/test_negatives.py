@@ -6,8 +6,8 @@ from mmselfsup_invp.ops import (
     draw_negatives,
     negatives,
     sample_negatives,
-    sample_others,
     sample_positive,
+    sample_uniform_negatives,
 )
 
 from . import reference
@@ -247,11 +247,11 @@ class TestPositive:
 class TestOthers:
     def test_are_uniform_over_all_other_rows(self):
         anchor = torch.tensor([0, 3, 6]).repeat(300)
-        found = sample_others(anchor, 7, 20, generator(1))
+        found = sample_uniform_negatives(anchor, 7, 20, generator(1))
         assert found.shape == (900, 20)
         for own in (0, 3, 6):
             assert_uniform(found[anchor == own], set(range(7)) - {own})
 
     def test_a_single_row_is_refused(self):
         with pytest.raises(ValueError, match='another row to tell an image from'):
-            sample_others(torch.tensor([0]), 1, 2)
+            sample_uniform_negatives(torch.tensor([0]), 1, 2)

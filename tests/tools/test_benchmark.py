@@ -127,7 +127,7 @@ def test_the_result_of_another_checkpoint_is_not_shown(project, tmp_path):
     changed = ('--cfg-options', 'benchmark.options.k=1')
     assert call(*arguments, *changed, '--force').returncode == 0
     second = json.loads(result.read_text())
-    assert second['made_with']['checkpoint'] != first['made_with']['checkpoint']
+    assert second['provenance']['checkpoint'] != first['provenance']['checkpoint']
     assert second['metric'] == 'k1_t0.1' and second['published'] == []
     assert 'not comparable: benchmark.options.k=1' in (result.parent / 'results.md').read_text()
     assert 'another config' in call(*arguments).stderr

@@ -8,7 +8,7 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from mmselfsup_invp.commands.faults import plain_errors
+from mmselfsup_invp.cli.errors import plain_errors
 
 from .. import toy
 from ..engine.recording import scalars

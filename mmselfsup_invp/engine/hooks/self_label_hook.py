@@ -103,7 +103,7 @@ class SelfLabelHook(MemoryHook):
         relabel_dataloader (dict, optional): Config of the loader of the training images for the
             events. Defaults to None: the training loader's, with its augmentation (the official
             code). Required with ``'eval'``.
-        strength (float): lambda of :func:`~mmselfsup_invp.ops.sinkhorn_labels`. Defaults to 25.
+        lambd (float): lambda of :func:`~mmselfsup_invp.ops.sinkhorn_labels`. Defaults to 25.
         tol (float): Its tolerance. Defaults to 1e-2.
         max_iter (int): Its passes at most. Defaults to 1000.
         criterion (str): Its measure of the error. Defaults to ``'relative'``.
@@ -130,7 +130,7 @@ class SelfLabelHook(MemoryHook):
         heads: str = 'all',
         relabel_mode: str = 'train',
         relabel_dataloader: dict | None = None,
-        strength: float = 25.0,
+        lambd: float = 25.0,
         tol: float = 1e-2,
         max_iter: int = 1000,
         criterion: str = 'relative',
@@ -159,7 +159,7 @@ class SelfLabelHook(MemoryHook):
         self.storage = storage
         self.check_interval = check_interval
         self.solver = dict(
-            strength=strength, tol=tol, max_iter=max_iter, criterion=criterion, balanced=balanced
+            lambd=lambd, tol=tol, max_iter=max_iter, criterion=criterion, balanced=balanced
         )
 
     def before_run(self, runner: Runner) -> None:
@@ -298,7 +298,7 @@ class SelfLabelHook(MemoryHook):
                 f'sela: {len(late)} of {len(infos)} heads were not solved to '
                 f'tol = {self.solver["tol"]} in {late[0].iterations} passes (error '
                 f'{max(info.error for info in late):.3g}). Raise max_iter or tol, or lower '
-                'strength.'
+                'lambd.'
             )
 
 

@@ -3,7 +3,7 @@
 from .detector import run_detector
 from .frozen import run_few_shot, run_knn, run_similarity, run_svm
 from .job import Benchmark, Job, Outcome, check_network, find_benchmarks, read_benchmark
-from .origin import begin, discard, effective, finished, made_with
+from .provenance import begin, discard, effective, finished, provenance
 from .results import results_table, write_outcome
 from .training import run_training
 
@@ -28,7 +28,7 @@ __all__ = [
     'effective',
     'find_benchmarks',
     'finished',
-    'made_with',
+    'provenance',
     'read_benchmark',
     'results_table',
     'run_detector',

@@ -14,7 +14,7 @@ REQUIRED = ('protocol', 'metric', 'value')
 
 
 def write_outcome(
-    path: str | Path, job: Job, outcome: Outcome, made_with: dict[str, Any] | None = None
+    path: str | Path, job: Job, outcome: Outcome, provenance: dict[str, Any] | None = None
 ) -> dict[str, Any]:
     """Write what was measured, in one step.
 
@@ -22,14 +22,14 @@ def write_outcome(
         path (str | Path): The JSON file.
         job (Job): What was done.
         outcome (Outcome): What came of it.
-        made_with (dict, optional): What :func:`~.made_with` gave. With ``changes`` in it the
+        provenance (dict, optional): What :func:`~.provenance` gave. With ``changes`` in it the
             published rows are left out: the recipe is not theirs. Defaults to None.
 
     Returns:
         dict: What the file holds.
     """
     name = 'random initialisation' if job.random_init else job.backbone.path.name
-    published = {} if (made_with or {}).get('changes') else job.benchmark.published
+    published = {} if (provenance or {}).get('changes') else job.benchmark.published
     entry = dict(
         protocol=job.benchmark.name,
         title=job.benchmark.title,
@@ -40,7 +40,7 @@ def write_outcome(
         value=outcome.last,
         seed=job.seed,
         published=[dict(method=key, value=row) for key, row in published.items()],
-        made_with=made_with,
+        provenance=provenance,
         **asdict(outcome),
     )
     write_whole(Path(path), json.dumps(entry, indent=1, default=str) + '\n')
@@ -89,7 +89,7 @@ def read_folder(folder: str | Path) -> tuple[list[dict[str, Any]], list[str]]:
 
 
 def _fingerprint(entry: dict[str, Any]) -> str:
-    return (entry.get('made_with') or {}).get('checkpoint', 'unknown')
+    return (entry.get('provenance') or {}).get('checkpoint', 'unknown')
 
 
 def results_table(folder: str | Path) -> str:
@@ -112,7 +112,7 @@ def _row(entry: dict[str, Any]) -> tuple[str, ...]:
 
 def compared_to(entry: dict[str, Any]) -> str:
     """The published rows of a result, or why it may not be compared with them."""
-    changes = changes_text((entry.get('made_with') or {}).get('changes'))
+    changes = changes_text((entry.get('provenance') or {}).get('changes'))
     if changes:
         return f'not comparable: {changes}'
     rows = [row for row in entry.get('published') or [] if isinstance(row, dict)]

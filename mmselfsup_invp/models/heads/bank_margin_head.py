@@ -45,7 +45,7 @@ class BankMarginHead(BaseModule):
         Returns:
             Tensor: A scalar.
         """
-        negative = ops.sample_others(anchor, len(bank), self.num_negatives)
+        negative = ops.sample_uniform_negatives(anchor, len(bank), self.num_negatives)
         index = torch.cat([anchor[:, None], negative], dim=1)
         similarity = ops.bank_similarity(query, bank, index)
         return self.loss(similarity[:, 0], similarity[:, 1:]).mean()

@@ -51,7 +51,7 @@ class ClusterMemory(FeatureMemory):
             <https://arxiv.org/abs/1911.05371>`_), clusters of equal size: each has an offset,
             found by Sinkhorn-Knopp, that is added to its scores, and :meth:`repair` lets the
             offsets follow by a pass over a sample of the bank. Defaults to ``'nearest'``.
-        strength (float): lambda of Sinkhorn-Knopp, on scores of unit features. Defaults to 100
+        lambd (float): lambda of Sinkhorn-Knopp, on scores of unit features. Defaults to 100
             (SeLa has 25, on log-probabilities, which are larger).
         min_size (int, optional): With ``'nearest'``, members below which a cluster is small; 0
             repairs none. Defaults to None: 20 at N / C = 128, as on ImageNet, scaled to N / C.
@@ -74,7 +74,7 @@ class ClusterMemory(FeatureMemory):
         momentum: float = 0.5,
         metric: str = 'euclidean',
         assigner: str = 'nearest',
-        strength: float = 100.0,
+        lambd: float = 100.0,
         min_size: int | None = None,
         length: int | None = None,
         **kwargs,
@@ -84,12 +84,12 @@ class ClusterMemory(FeatureMemory):
         require_momentum(momentum)
         require_choice('metric', metric, METRICS)
         require_choice('assigner', assigner, ASSIGNERS)
-        require_positive('strength', strength, '100')
+        require_positive('lambd', lambd, '100')
         self.num_clusters = num_clusters
         self.momentum = momentum
         self.metric = metric
         self.assigner = assigner
-        self.strength = strength
+        self.lambd = lambd
         self.min_size = min_size
         self.staged: tuple[Tensor, Tensor] | None = None
         self.register_buffer('labels', torch.empty(0, dtype=torch.int64))
@@ -212,17 +212,17 @@ class ClusterMemory(FeatureMemory):
     def _equalise(self, feature: Tensor) -> None:
         """Find the offsets with which the features spread evenly over the clusters."""
         blocks = functools.partial(ops.scores, feature, self.centroids, self.metric)
-        scaling = scale_classes(blocks, self.strength, tol=0.01, max_iter=100, criterion='relative')
-        self.offset.copy_(scaling.log_class / self.strength)
+        scaling = scale_classes(blocks, self.lambd, tol=0.01, max_iter=100, criterion='relative')
+        self.offset.copy_(scaling.log_class / self.lambd)
 
     def _follow(self) -> None:
         """Go on with Sinkhorn-Knopp by one pass, from the offsets as they are."""
         rows = torch.randint(len(self), (min(len(self), FOLLOW_ROWS),), device=self.bank.device)
         total = torch.zeros_like(self.offset)
         for block in ops.scores(self.bank[rows], self.centroids, self.metric):
-            total += block.add_(self.offset).mul_(self.strength).softmax(dim=1).sum(dim=0)
+            total += block.add_(self.offset).mul_(self.lambd).softmax(dim=1).sum(dim=0)
         share = total * (self.num_clusters / len(rows))
-        self.offset -= share.clamp(min=SMALLEST_SHARE).log() / self.strength
+        self.offset -= share.clamp(min=SMALLEST_SHARE).log() / self.lambd
 
     def _broadcast(self) -> None:
         for buffer in (self.labels, self.centroids, self.offset):

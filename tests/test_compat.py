@@ -18,31 +18,31 @@ from mmselfsup import registry as host_registry
 from mmselfsup.datasets import ImageList
 from packaging.version import Version
 
-from mmselfsup_invp import host
+from mmselfsup_invp import compat
 
 from . import toy
 
 ROOT = Path(__file__).resolve().parent.parent
-TESTED = {package: tested for package, (_, _, tested) in host.SUPPORTED.items()}
+TESTED = {package: tested for package, (_, _, tested) in compat.SUPPORTED.items()}
 
 
 class TestVersions:
     def check(self, **changes):
         installed = {**TESTED, **changes}
-        host.check_versions(installed.get)
+        compat.check_versions(installed.get)
 
     def test_the_requirements_ask_for_the_same(self):
         lines = (ROOT / 'requirements' / 'mim.txt').read_text().splitlines()
         ranges = {
             package: f'>={low},<{beyond}'
-            for package, (low, beyond, _) in host.SUPPORTED.items()
+            for package, (low, beyond, _) in compat.SUPPORTED.items()
             if package != 'torch'
         }
         asked = [line for line in lines if line and not line.startswith('#')]
         assert sorted(asked) == sorted(name + span for name, span in ranges.items())
 
     def test_what_is_installed_here_is_supported(self):
-        host.check_versions()
+        compat.check_versions()
 
     def test_tested_versions_are_supported(self):
         self.check()
@@ -79,12 +79,12 @@ class TestVersions:
         ],
     )
     def test_versions_outside_are_refused(self, package, found):
-        low, beyond, tested = host.SUPPORTED[package]
+        low, beyond, tested = compat.SUPPORTED[package]
         message = (
             f'{package} {found} is not supported; mmselfsup_invp works with {package} '
             f'>={low},<{beyond}: pip install "{package}=={tested}"'
         )
-        with pytest.raises(host.UnsupportedHost, match=f'^{re.escape(message)}'):
+        with pytest.raises(compat.UnsupportedHost, match=f'^{re.escape(message)}'):
             self.check(**{package: found})
 
     @pytest.mark.parametrize('package', TESTED)
@@ -95,15 +95,15 @@ class TestVersions:
     def test_mmcv_lite_counts_as_mmcv(self, monkeypatch):
         def only_lite(name):
             if name == 'mmcv':
-                raise host.PackageNotFoundError(name)
+                raise compat.PackageNotFoundError(name)
             return dict(TESTED, **{'mmcv-lite': '2.0.1'})[name]
 
-        monkeypatch.setattr(host, 'version', only_lite)
-        assert host._installed('mmcv') == '2.0.1'
-        host.check_versions()
-        monkeypatch.setattr(host, 'ALTERNATIVES', {})
-        with pytest.raises(host.UnsupportedHost, match='mmcv is not installed'):
-            host.check_versions()
+        monkeypatch.setattr(compat, 'version', only_lite)
+        assert compat._installed('mmcv') == '2.0.1'
+        compat.check_versions()
+        monkeypatch.setattr(compat, 'ALTERNATIVES', {})
+        with pytest.raises(compat.UnsupportedHost, match='mmcv is not installed'):
+            compat.check_versions()
 
 
 class TestRegistryLocations:
@@ -124,10 +124,10 @@ class TestRegistryLocations:
             loops.get('EpochBasedTrainLoop')
 
     def test_locations_that_exist_are_kept(self, loops):
-        host.drop_missing_registry_locations()
+        compat.drop_missing_registry_locations()
         assert loops._locations == ['mmselfsup.engine']
         assert loops.get('NoLoop') is None
-        host.drop_missing_registry_locations()
+        compat.drop_missing_registry_locations()
         assert loops._locations == ['mmselfsup.engine']
 
     def test_all_registries_of_the_host_are_mended(self):
@@ -181,8 +181,8 @@ class TestCheckpointTypes:
             torch.load(path, weights_only=True)
 
     def test_a_checkpoint_of_the_host_loads_safely(self, bare, path):
-        host.allow_checkpoint_types()
-        host.allow_checkpoint_types()
+        compat.allow_checkpoint_types()
+        compat.allow_checkpoint_types()
         hub = torch.load(path, weights_only=True)['message_hub']
         history = hub['log_scalars']['train/loss']
         assert type(history) is HistoryBuffer
@@ -238,8 +238,8 @@ class TestConfigs:
         monkeypatch.delitem(config_utils.MODULE2PACKAGE, 'mmselfsup_invp')
         with pytest.raises(Exception, match='mmselfsup_invp'):
             Config.fromfile(heir[0])
-        host.announce_configs()
-        host.announce_configs()
+        compat.announce_configs()
+        compat.announce_configs()
         assert Config.fromfile(heir[0]).work_dir == 'mine'
 
 
@@ -321,5 +321,5 @@ def test_preparing_again_changes_nothing():
         )
 
     before = state()
-    host.prepare()
+    compat.prepare()
     assert state() == before

@@ -6,7 +6,7 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from mmselfsup_invp.commands.work_folder import how_to_go_on, settle_start
+from mmselfsup_invp.cli.work_folder import how_to_go_on, prepare_resume
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def folder(tmp_path, monkeypatch):
 
 def settled(folder, **settings):
     cfg = Config(dict(work_dir=str(folder), **settings))
-    settle_start(cfg)
+    prepare_resume(cfg)
     return cfg.get('resume'), cfg.get('load_from')
 
 

@@ -13,7 +13,7 @@ from .data import data_roots, lists_digest
 from .job import Job
 from .results import changes_text, read_results
 
-NOTE = 'made_with.json'
+NOTE = 'provenance.json'
 WORDS = dict(
     checkpoint='another checkpoint',
     config='another config',
@@ -27,7 +27,7 @@ NO_MATTER = ('data_root', 'num_workers', 'persistent_workers', 'pin_memory', 'pr
 RECIPE = ('kind', 'backbone', 'options')
 
 
-def made_with(job: Job) -> dict[str, Any]:
+def provenance(job: Job) -> dict[str, Any]:
     """What decides about the result of a job, besides its seed, which is in the file's name.
 
     Args:
@@ -93,11 +93,11 @@ def finished(job: Job) -> dict[str, Any] | None:
         >>> finished(job)['value']  # doctest: +SKIP
         98.3
     """
-    now, entry = made_with(job), None
+    now, entry = provenance(job), None
     if job.result.is_file():
         found = read_results(job.result)[0]
         entry = found[0] if found else {}
-        former = {**(entry.get('made_with') or {}), 'metric': entry.get('metric')}
+        former = {**(entry.get('provenance') or {}), 'metric': entry.get('metric')}
         _require_same(job, job.result, former, dict(now, metric=job.benchmark.metric))
     if job.work_dir.is_dir() and any(job.work_dir.iterdir()):
         note = job.work_dir / NOTE
@@ -111,9 +111,9 @@ def begin(job: Job) -> dict[str, Any]:
     """Note in the work folder what is made there, before anything else is in it.
 
     Returns:
-        dict: What :func:`made_with` gave, for the result.
+        dict: What :func:`provenance` gave, for the result.
     """
-    origin = made_with(job)
+    origin = provenance(job)
     write_whole(job.work_dir / NOTE, json.dumps(origin, indent=1, default=str) + '\n')
     return origin
 

@@ -17,7 +17,7 @@ NAMED_AT_MOST = 4
 RANKS = ('RANK', 'SLURM_PROCID', 'OMPI_COMM_WORLD_RANK')
 
 
-def settle_start(cfg: Config) -> None:
+def prepare_resume(cfg: Config) -> None:
     """Find the checkpoint to resume from; see that a new run overwrites none of another.
 
     Args:

@@ -5,7 +5,7 @@ from mmengine.registry import Registry
 from mmengine.runner import BaseLoop
 from mmselfsup.registry import MODELS
 
-from mmselfsup_invp.commands.faults import plain_errors, was_stopped
+from mmselfsup_invp.cli.errors import plain_errors, was_stopped
 from mmselfsup_invp.datasets.transforms import UnreadableImage
 
 
