@@ -86,10 +86,10 @@ class TestLists:
     def test_names_that_a_list_cannot_hold_are_refused(self, name):
         with pytest.raises(ValueError, match='cannot be put into a list.*Rename') as raised:
             format_line((name, 3))
-        assert str(raised.value).isprintable() or '\n' in name
+        str(raised.value).encode()  # Can be printed.
 
     def test_lines(self):
-        for sample in (('a b/ü 1.jpg', 3), ('1.jpg', None)):
+        for sample in (('a b/ü\u202f1.jpg', 3), ('1.jpg', None)):
             assert parse_line(format_line(sample)) == sample
         with pytest.raises(ValueError, match="'a.jpg, 0,' is no line of a list"):
             parse_line('a.jpg, 0,\n')

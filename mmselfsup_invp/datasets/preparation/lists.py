@@ -1,9 +1,13 @@
 """Lists of images, as the configs read them."""
 
+import re
 from pathlib import Path
 
 from ..files import printable
 from .data_set import Sample
+
+# Bytes that are not UTF-8 (surrogates in Python's file names), line breaks, blanks at the ends.
+UNSUPPORTED = re.compile(r'[\ud800-\udfff\r\n]|^\s|\s$')
 
 
 def parse_line(line: str) -> Sample:
@@ -26,7 +30,7 @@ def read_list(path: Path) -> list[Sample]:
 def format_line(sample: Sample) -> str:
     """The line of a path and a label; a path that such a line cannot hold is refused."""
     path, label = sample
-    if not path.isprintable() or path != path.strip():
+    if UNSUPPORTED.search(path):
         raise ValueError(
             f"'{printable(path)}' cannot be put into a list: file names must be UTF-8, without "
             'control characters and without blanks at either end. Rename the file or its folder.'

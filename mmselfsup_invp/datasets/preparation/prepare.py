@@ -63,8 +63,8 @@ def check(data_set: DataSet, root: Path | None = None, quick: bool = False) -> d
 
     Args:
         data_set (DataSet): Data set to check.
-        root (Path | None): Its folder. Default: the one that the configs read.
-        quick (bool): Whether to check the existence of the images only. Default: False.
+        root (Path | None): As for :func:`prepare`.
+        quick (bool): As for :func:`prepare`.
 
     Returns:
         dict[str, int]: Number of images by list.
