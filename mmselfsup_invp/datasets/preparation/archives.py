@@ -32,22 +32,21 @@ def fetch(download: Download, root: Path) -> None:
     """Download a file and check its MD5 sum.
 
     Args:
-        download (Download): A file with a direct address and a checksum.
+        download (Download): A file that is ``direct``.
         root (Path): Folder to put it into.
 
     Raises:
-        ValueError: If there is no checksum to verify the file with.
         OSError: If the download fails or the checksum differs.
     """
-    advice = f'Download {download.url} yourself and put it into {root} as {download.file}.'
-    if not download.md5:
-        raise ValueError(f'{download.file} is not fetched: it has no published checksum. {advice}')
     partial = root / f'{download.file}.unfinished'
     try:
         download_url(download.url, str(root), partial.name, download.md5)
     except (OSError, RuntimeError) as error:
         partial.unlink(missing_ok=True)
-        raise OSError(f'The download of {download.file} failed ({error}). {advice}') from error
+        raise OSError(
+            f'The download of {download.file} failed ({error}). Get {download.url} by other means '
+            f'and put it into {root} as {download.file}.'
+        ) from error
     os.replace(partial, root / download.file)
 
 

@@ -16,16 +16,20 @@ class Download:
     """A file to download into the folder of a data set."""
 
     file: str
-    url: str  # Of the file or, unless direct, of a page that links to it.
+    url: str  # Of the file, or of a page that links to it.
     # Glob patterns of what it unpacks to; the file is not needed if one of them matches. Default:
     # the file itself. An archive that is listed here is read without unpacking.
     provides: tuple[str, ...] = ()
     md5: str = ''  # Published checksum.
     size: str = ''  # For messages, such as '460 MB'.
-    direct: bool = True  # Whether --download fetches it; this requires an md5.
     target: str = '.'  # Folder to unpack into.
     strip: str = '.'  # Folder within the archive whose content is moved to that of the data set.
     nested: bool = False  # Whether the tar archives in this tar archive become folders.
+
+    @property
+    def direct(self) -> bool:
+        """Whether --download fetches it: from its own address, and only with a checksum."""
+        return self.url.endswith(self.file) and bool(self.md5)
 
     @property
     def is_archive(self) -> bool:

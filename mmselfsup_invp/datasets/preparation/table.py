@@ -12,7 +12,8 @@ from .data_set import DataSet, Download, ImageList
 
 IMAGENET = 'https://image-net.org/challenges/LSVRC/2012/2012-downloads.php'
 PLACES = 'http://places.csail.mit.edu/downloadData.html'
-PLACES_LISTS = 'http://data.csail.mit.edu/places/places205/trainvalsplit_places205.tar.gz'
+PLACES_FILES = 'http://data.csail.mit.edu/places/places205'
+PLACES_LISTS = 'trainvalsplit_places205'
 PLACES_IMAGES = 'data/vision/torralba/deeplearning/images256'
 CARS = 'https://www.kaggle.com/datasets/jessicali9530/stanford-cars-dataset'
 CARS_KIT = 'https://github.com/pytorch/vision/issues/7545'
@@ -31,7 +32,7 @@ def _lists(**prefixes: str) -> dict[str, tuple[ImageList, ...]]:
 
 def _imagenet(split: str, size: str, provides: tuple[str, ...], **options: object) -> Download:
     file, md5 = ARCHIVE_META[split]
-    return Download(file, IMAGENET, provides, md5, size, direct=False, **options)
+    return Download(file, IMAGENET, provides, md5, size, **options)
 
 
 def _imagenet_subset(percent: int, subset_list: Path | None, seed: int | None) -> DataSet:
@@ -124,13 +125,9 @@ def data_sets(seed: int | None = None, subset_list: Path | None = None) -> dict[
             'places205', 'Places205', 'data/places205', readers.read_places205,
             dict(train=2_448_873, val=20_500), **_lists(train=PLACES_IMAGES, val=PLACES_IMAGES),
             downloads=(
-                Download(
-                    'imagesPlaces205_resize.tar.gz', PLACES, (PLACES_IMAGES,), direct=False
-                ),
-                Download(
-                    'trainvalsplit_places205.tar.gz', PLACES_LISTS, ('trainvalsplit_places205',),
-                    direct=False,
-                ),
+                Download('imagesPlaces205_resize.tar.gz', PLACES, (PLACES_IMAGES,)),
+                Download(f'{PLACES_LISTS}.tar.gz', f'{PLACES_FILES}/{PLACES_LISTS}.tar.gz',
+                         (PLACES_LISTS,)),
             ),
             note='Images of 256 x 256 pixels. The page asks for an e-mail address. The files have '
             'no published checksums and are served without TLS, so --download does not fetch them.',
@@ -141,7 +138,7 @@ def data_sets(seed: int | None = None, subset_list: Path | None = None) -> dict[
         _cifar('cifar100', datasets.CIFAR100, '169 MB'),
         DataSet(
             'cars', 'Stanford Cars', 'data/cars', readers.read_cars, dict(train=8144, test=8041),
-            downloads=tuple(Download(*file, direct=False) for file in (
+            downloads=tuple(Download(*file) for file in (
                 ('cars_train.tgz', CARS, ('cars_train',), '065e5b463ae28d29e77c1b4b166cfe61'),
                 ('cars_test.tgz', CARS, ('cars_test',), '4ce7ebf6a94d07f1952d94dd34c4d501'),
                 ('car_devkit.tgz', CARS_KIT, ('devkit',), 'c3b158d763b6e2245038c8ad08e45376'),
@@ -160,7 +157,7 @@ def data_sets(seed: int | None = None, subset_list: Path | None = None) -> dict[
                     'caltech-101.zip', CALTECH, (CALTECH_IMAGES, f'{CALTECH_IMAGES}.tar.gz'),
                     '3138e1922a9193bfa496528edbbc45d0', '137 MB', strip='caltech-101',
                 ),
-                Download(f'{CALTECH_IMAGES}.tar.gz', CALTECH, (CALTECH_IMAGES,), direct=False),
+                Download(f'{CALTECH_IMAGES}.tar.gz', CALTECH, (CALTECH_IMAGES,)),
             ),
             note='8,677 images in 101 classes: 30 of each class to train, the others to test.',
             selection_file='meta/split.json', requested=_seed(seed),
