@@ -58,15 +58,7 @@ def has_split(root: PathLike, split: str) -> bool:
 
 
 def check_folder(root: PathLike, name: str) -> None:
-    """Raise if a folder holds anything but this data set.
-
-    Args:
-        root (str | Path): Folder of the data set. Archives in it do not matter.
-        name (str): Name of the data set.
-
-    Raises:
-        ValueError: If there are images or lists of other data.
-    """
+    """Raise a ValueError if a folder holds images or lists of another data set than ``name``."""
     root = Path(root)
     found = [part for part in PARTS if (root / part).exists()]
     note = root / SOURCE
@@ -79,14 +71,7 @@ def check_folder(root: PathLike, name: str) -> None:
 
 
 def claim_folder(root: PathLike, name: str) -> None:
-    """Write ``meta/source.json``, which reserves a folder for a data set.
-
-    Raises:
-        ValueError: If there are images or lists of other data.
-
-    Example:
-        >>> claim_folder('data/digits', 'digits')  # doctest: +SKIP
-    """
+    """Reserve a folder for a data set by ``meta/source.json``, unless it holds other data."""
     check_folder(root, name)
     if not (Path(root) / SOURCE).is_file():
         write_whole(Path(root) / SOURCE, json.dumps(dict(name=name)) + '\n')

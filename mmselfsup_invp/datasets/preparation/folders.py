@@ -90,25 +90,13 @@ def _devkit_wnids(root: Path) -> list[str]:
         return tv_imagenet.load_meta_file(folder)[1]
 
 
-def read_subset(
-    root: Path, percent: int, subset_list: Path | None = None, seed: int = 0
-) -> Contents:
+def read_subset(root: Path, percent: int, subset_list: Path | None, seed: int) -> Contents:
     """Choose images of ImageNet's training list for semi-supervised learning.
 
-    With a list, in the order of that list. Otherwise ``ceil(percent / 100 * n)`` of the n images
-    of each class are drawn uniformly without replacement, as in InvP's code (which sets no seed),
-    in the order of the training list.
-
-    Args:
-        root (Path): Folder of ImageNet, which is prepared.
-        percent (int): 1 or 10.
-        subset_list (Path | None): File with one image name (``n01440764_10026.JPEG``) a line, such
-            as those that SimCLR published. Default: None, drawn at random.
-        seed (int): Seed of the draw. Default: 0.
-
-    Raises:
-        FileNotFoundError: If ImageNet is not prepared, or the list does not exist.
-        ValueError: If the list has duplicates, or images that are not in the training list.
+    With a list of image names (``n01440764_10026.JPEG``), such as those that SimCLR published, the
+    images are in its order. Otherwise ``ceil(percent / 100 * n)`` of the n images of each class
+    are drawn uniformly without replacement, as in InvP's code (which sets no seed), and are in the
+    order of the training list.
     """
     if not (root / 'meta' / 'train.txt').is_file():
         raise FileNotFoundError(
@@ -150,15 +138,8 @@ def _listed(samples: list[Sample], subset_list: Path) -> list[Sample]:
 def read_custom(root: Path, seed: int = 0, test_percent: int = 20) -> Contents:
     """Custom images in class folders: ``{train,test}/CLASS``, ``train/CLASS`` or ``CLASS``.
 
-    Without a ``test`` folder, a fifth of each class (rounded up) is drawn for the test split.
-
-    Args:
-        root (Path): Folder of the data set.
-        seed (int): Seed of the draw. Default: 0.
-        test_percent (int): Percentage of each class that is drawn. Default: 20.
-
-    Raises:
-        FileNotFoundError: If there are no class folders; the message says which to create.
+    Without a ``test`` folder, ``test_percent`` % of each class (rounded up) are drawn for the test
+    split.
     """
     if (root / 'test').is_dir():
         classes = _custom_classes(root / 'train', root)

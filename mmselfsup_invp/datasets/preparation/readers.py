@@ -107,16 +107,7 @@ def split(samples: Sequence[Sample], drawn: Iterable[int]) -> tuple[list[Sample]
 
 
 def read_voc(root: Path, year: int, splits: Sequence[str]) -> Contents:
-    """PASCAL VOC: the images of each split; labels stay in the official annotations.
-
-    Args:
-        root (Path): ``VOCdevkit``.
-        year (int): 2007 or 2012.
-        splits (Sequence[str]): ``'trainval'``, ``'test'``.
-
-    Raises:
-        FileNotFoundError: If a split, or the annotation of one of its images, is missing.
-    """
+    """PASCAL VOC in ``VOCdevkit``: images without labels, which the configs read from the XML."""
     found = {}
     for name in splits:
         with _linked(root, 'VOCdevkit') as link:
