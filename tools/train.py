@@ -7,14 +7,10 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 
 # The package mends the host, registers its parts and names mmselfsup_invp:: configs.
-from mmselfsup_invp.cli.arguments import (
-    add_run_arguments,
-    merge_options,
-    parse_run_arguments,
-    read_config,
-)
+from mmselfsup_invp.cli.arguments import add_run_arguments, parse_run_arguments
 from mmselfsup_invp.cli.errors import plain_errors, was_stopped
 from mmselfsup_invp.cli.work_folder import how_to_go_on, prepare_resume
+from mmselfsup_invp.config import merge_options, read_config
 
 
 def parse_args() -> argparse.Namespace:

@@ -13,9 +13,9 @@ from types import FrameType
 from mmengine.logging import MMLogger
 from mmengine.runner import BaseLoop
 
+from ..config import suggest
 from ..datasets.transforms import UnreadableImage
 from ..engine.hooks.common import NonFiniteFeatures
-from .arguments import alike
 
 # What a message says well enough, wherever it is raised.
 FAULTS = (OSError, ValueError, ImportError, SyntaxError, UnreadableImage, NonFiniteFeatures)
@@ -101,7 +101,7 @@ def _unknown_option(error: TypeError) -> str | None:
         return None
     valid = list(dict.fromkeys(_options(component)))
     return (
-        f'{component.__name__} has no option {found[2]!r}.{alike(found[2], valid)} Its options: '
+        f'{component.__name__} has no option {found[2]!r}.{suggest(found[2], valid)} Its options: '
         f'{", ".join(valid)}.'
     )
 
