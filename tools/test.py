@@ -12,13 +12,9 @@ from mmengine.config import Config
 from mmengine.runner import CheckpointLoader, Runner
 from torch import Tensor
 
-from mmselfsup_invp.cli.arguments import (
-    add_run_arguments,
-    merge_options,
-    parse_run_arguments,
-    read_config,
-)
+from mmselfsup_invp.cli.arguments import add_run_arguments, parse_run_arguments
 from mmselfsup_invp.cli.errors import plain_errors
+from mmselfsup_invp.config import merge_options, read_config
 from mmselfsup_invp.engine import KNNEvalHook
 from mmselfsup_invp.engine.hooks.common import unwrap
 from mmselfsup_invp.evaluation.checkpoints import PREFIX, check_fit, read_checkpoint

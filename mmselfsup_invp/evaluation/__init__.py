@@ -5,7 +5,7 @@ from .detection import check_loaded, run_detection
 from .extraction import collect_features, extract_features
 from .graph_health import GraphHealth, graph_health, neighbour_purity
 from .knn import knn_accuracy, knn_predict
-from .metrics import MultiHeadEvaluator, TapMetric, VOCMeanAveragePrecision
+from .metrics import LayerwiseMetric, MultiHeadEvaluator, VOCMeanAveragePrecision
 from .positives import neighbours_by_hop, rank_positives
 from .retrieval import Retrieval, retrieve
 from .runs import Curve, TrainingRun, read_run
@@ -18,7 +18,7 @@ __all__ = [
     'MultiHeadEvaluator',
     'PretrainedBackbone',
     'Retrieval',
-    'TapMetric',
+    'LayerwiseMetric',
     'TrainingRun',
     'VOCMeanAveragePrecision',
     'average_precision',
