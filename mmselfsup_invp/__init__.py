@@ -1,7 +1,7 @@
 """InvP, InterCLR and SeLa as a plugin for MMSelfSup 1.x, on operations in plain PyTorch.
 
-:mod:`mmselfsup_invp.ops` and :mod:`mmselfsup_invp.memory` need PyTorch alone. All other parts need a
-supported MMSelfSup, the host. Where it is installed, importing this package registers the
+:mod:`mmselfsup_invp.ops` and :mod:`mmselfsup_invp.memory` need PyTorch alone. All other parts need
+a supported MMSelfSup, the host. Where it is installed, importing this package registers the
 components, so that a config needs one line::
 
     custom_imports = dict(imports=['mmselfsup_invp'], allow_failed_imports=False)

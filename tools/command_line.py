@@ -16,9 +16,7 @@ def create_parser(description):
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        '--debug', action='store_true', help='show the traceback of every error'
-    )
+    parser.add_argument('--debug', action='store_true', help='show the traceback of every error')
     return parser
 
 
@@ -73,10 +71,9 @@ class Options(argparse.Action):
         setattr(namespace, self.dest, options)
 
 
-def parse_args(parser):
-    """Parse the command line and end the process if this Python lacks what the tools need."""
-    args = parser.parse_args()
-    if hasattr(args, 'local_rank'):
+def require_packages(args):
+    """End the process with advice if this Python lacks a supported host or this package."""
+    if hasattr(args, 'local_rank'):  # Read by MMEngine, where no launcher has set it.
         os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     try:
         from mmselfsup_invp.compat import require_host
@@ -88,4 +85,3 @@ def parse_args(parser):
             f'error: {error}\nThis is {sys.executable} (Python {version}). '
             'Use .venv/bin/python, which `make setup` creates.'
         )
-    return args

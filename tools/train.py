@@ -1,6 +1,6 @@
 """Train a model: python tools/train.py CONFIG [options], as in MMSelfSup."""
 
-from command_line import create_run_parser, parse_args
+from command_line import create_run_parser, require_packages
 
 
 def main():
@@ -20,8 +20,9 @@ def main():
         help='scale the learning rate by the batch size of all processes divided by '
         'auto_scale_lr.base_batch_size of the config',
     )
-    args = parse_args(parser)
+    args = parser.parse_args()
 
+    require_packages(args)
     # Imported late, so that --help is answered at once.
     from mmselfsup_invp.cli.errors import plain_errors
     from mmselfsup_invp.cli.training import load_config, train

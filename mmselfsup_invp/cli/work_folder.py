@@ -81,7 +81,7 @@ def require_complete(checkpoint: str | None) -> None:
 
 
 def refuse_other_run(folder: Path, resumed: str | None = None) -> None:
-    """Raise ``FileExistsError`` if a folder holds checkpoints and the run resumes from none of them.
+    """Raise ``FileExistsError`` if a run would overwrite the checkpoints in a folder.
 
     Args:
         folder (Path): The work folder.
@@ -90,9 +90,10 @@ def refuse_other_run(folder: Path, resumed: str | None = None) -> None:
     found = sorted(folder.glob('*.pth'), key=lambda path: path.stat().st_mtime, reverse=True)
     if not found or (resumed and Path(resumed).resolve().parent == folder.resolve()):
         return
+    names = listed([path.name for path in found])
     date = time.strftime('%Y-%m-%d %H:%M', time.localtime(found[0].stat().st_mtime))
     raise FileExistsError(
-        f'{folder} holds another run: {listed([path.name for path in found])}, last written {date}. '
+        f'{folder} holds another run: {names}, last written {date}. '
         'A new run would overwrite its checkpoints. Resume it by --resume (without a value: from '
         'the latest checkpoint), choose another folder by --work-dir, or delete that one.'
     )
