@@ -130,15 +130,14 @@ def _unknown_option(cfg: Config, option: str) -> str | None:
 
 
 def _component(name: str | Callable) -> Callable | None:
-    """The component that a config names, in MMSelfSup or in the scope of its name."""
+    """The component that a config names, with or without a scope."""
     if callable(name):
         return name
-    scope, _, name = name.rpartition('.')
     for root in vars(registry).values():
         if isinstance(root, Registry):
-            child = root.children.get(scope or 'mmselfsup', root)
-            if found := child.module_dict.get(name) or root.module_dict.get(name):
-                return found
+            with suppress(RuntimeError):  # No object has this name.
+                if found := root.children.get('mmselfsup', root).get(name):
+                    return found
     return None
 
 
