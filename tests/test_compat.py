@@ -91,12 +91,13 @@ class TestVersions:
 
     def test_either_distribution_of_mmcv_counts(self, monkeypatch):
         def version(name):
-            if name != only:
+            if name not in installed:
                 raise compat.PackageNotFoundError(name)
-            return '2.0.1'
+            return installed[name]
 
         monkeypatch.setattr(compat, 'version', version)
-        for only in ('mmcv', 'mmcv-lite'):
+        for name in ('mmcv', 'mmcv-lite'):
+            installed = {name: '2.0.1'}
             assert compat.installed_version('mmcv') == '2.0.1'
         assert compat.installed_version('mmcls') is None
 

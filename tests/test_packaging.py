@@ -1,7 +1,8 @@
-"""What gets installed: as a wheel, through an sdist, and editable."""
+"""The wheel, the sdist and the editable install."""
 
 import ctypes
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -16,7 +17,7 @@ import yaml
 ROOT = Path(__file__).resolve().parent.parent
 MIM = 'mmselfsup_invp/.mim'
 
-# A build leaves files in the tree it builds, so it gets a copy without what git ignores.
+# Builds leave files behind, so they run in a copy without the files that git ignores.
 NOT_COPIED = shutil.ignore_patterns(
     *('.git', '.venv', '.cache', '.*_cache', '__pycache__'),
     *('build', 'dist', '*.egg-info', '*.so', 'work_dirs', 'data'),
@@ -55,7 +56,7 @@ def names_in(wheel: Path) -> set[str]:
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     copy = tmp_path_factory.mktemp('packaging') / 'tree'
     shutil.copytree(ROOT, copy, symlinks=True, ignore=NOT_COPIED)
-    # What Python leaves behind while the tools run must not be packed.
+    # Byte code must not be packed.
     for folder in ('tools', 'configs'):
         (copy / folder / '__pycache__').mkdir()
         (copy / folder / '__pycache__' / 'left.cpython-311.pyc').touch()
@@ -101,26 +102,25 @@ def test_the_index_names_every_metafile():
     assert len(index) == len(set(index)) and set(index) == there
 
 
-# ---- what is in the wheel ----
+# ---- contents of the wheel ----
 
 
-def test_the_wheel_holds_the_whole_package(wheel):
-    files = [path for kind in ('py', 'html') for path in ROOT.glob(f'mmselfsup_invp/**/*.{kind}')]
-    names = {path.relative_to(ROOT).as_posix() for path in files}
-    assert {name for name in names if '.mim' not in name} <= names_in(wheel)
-
-
-def test_the_wheel_holds_configs_tools_and_index_as_files(wheel):
-    wanted = ['model-index.yml', 'tools/train.py']
-    for pattern in ('configs/**/*.py', 'configs/**/*.yml', 'tools/**/*.py', 'tools/**/*.sh'):
-        wanted += [path.relative_to(ROOT).as_posix() for path in ROOT.glob(pattern)]
-    with zipfile.ZipFile(wheel) as archive:
-        for name in wanted:
-            assert archive.read(f'{MIM}/{name}') == (ROOT / name).read_bytes()
-
-
-def test_the_wheel_holds_nothing_else(wheel):
+def test_the_wheel_holds_the_package_its_configs_and_tools_and_nothing_else(wheel):
     names = names_in(wheel)
+    package = {
+        path.relative_to(ROOT).as_posix()
+        for pattern in ('**/*.py', '**/*.html', 'py.typed')
+        for path in (ROOT / 'mmselfsup_invp').glob(pattern)
+        if '.mim' not in path.parts
+    }
+    linked = [ROOT / 'model-index.yml']
+    for pattern in ('configs/**/*.py', 'configs/**/*.yml', 'tools/**/*.py', 'tools/**/*.sh'):
+        linked += ROOT.glob(pattern)
+    assert package <= names
+    with zipfile.ZipFile(wheel) as archive:
+        for path in linked:
+            content = archive.read(f'{MIM}/{path.relative_to(ROOT).as_posix()}')
+            assert content == path.read_bytes()
     assert {name.split('/')[0].split('-')[0] for name in names} == {'mmselfsup_invp'}
     assert not [name for name in names if '__pycache__' in name or name.endswith('.pyc')]
 
@@ -160,9 +160,12 @@ def test_the_metadata_names_licence_pythons_and_extras(wheel):
     assert {'>=3.11', '<3.13'} == set(
         next(line for line in lines if line.startswith('Requires-Python: ')).split()[1].split(',')
     )
-    required = [line for line in lines if line.startswith('Requires-Dist: ')]
-    assert any(line.startswith('Requires-Dist: torch>=') for line in required)
-    assert any('mmselfsup' in line and 'mim' in line for line in required)
+    required = [line.split(': ')[1] for line in lines if line.startswith('Requires-Dist: ')]
+    assert [line for line in required if 'extra ==' not in line] == ['torch>=2.0.1']
+    for extra, package in dict(
+        mim='mmselfsup', detection='mmdet', gpu='faiss-gpu-cu12', optional='kornia', all='mmdet'
+    ).items():
+        assert any(re.match(rf'{package}\b.*extra == .{extra}.$', line) for line in required)
 
 
 def test_the_sdist_gives_the_same_wheel(tree, wheel):
@@ -174,11 +177,11 @@ def test_the_sdist_gives_the_same_wheel(tree, wheel):
     assert second.name == wheel.name and names_in(second) == names_in(wheel)
 
 
-# ---- how MMEngine, and MIM in the same way, finds it ----
+# ---- MMEngine, and MIM in the same way, find the package ----
 
 
 def find(package: Path, config: str, cwd: Path, *site: Path) -> None:
-    """Assert that MMEngine, started in another folder, is led to `package` and its configs."""
+    """Assert that MMEngine, started in another folder, finds `package` and its configs."""
     code, path = FIND.format(config=config), ''
     if site:
         # Without this environment's own editable install (-S), but with its other packages.

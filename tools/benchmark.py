@@ -11,7 +11,7 @@ torchrun --nproc_per_node=8 tools/benchmark.py work_dirs/invp/epoch_800.pth \\
     --protocol voc0712-detection --launcher pytorch
 
 Results are written to the folder benchmarks beside the checkpoint: a JSON file for each protocol,
-and the table results.md. Finished protocols are not repeated and interrupted ones are resumed. If the
+and the table results.md. Finished protocols are not repeated, interrupted ones are resumed. If the
 checkpoint, the config or the data have changed since, --force is required.
 """
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from mmselfsup_invp.cli.work_folder import resume_instructions, prepare_resume
+from mmselfsup_invp.cli.work_folder import prepare_resume, resume_instructions
 
 
 @pytest.fixture

@@ -5,8 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import command_line
 import pytest
+
+import command_line
 
 TOOLS = Path(__file__).resolve().parents[2] / 'tools'
 NAMES = ('benchmark', 'demo', 'export', 'report', 'test', 'train')

@@ -8,7 +8,7 @@ from mmengine.config import Config
 
 from mmselfsup_invp.cli.errors import plain_errors
 from mmselfsup_invp.cli.testing import load_config
-from mmselfsup_invp.cli.testing import test as test_
+from mmselfsup_invp.cli.testing import test as evaluate
 
 from .. import toy
 from ..engine.recording import scalars
@@ -45,7 +45,7 @@ def tool(project, tmp_path):
             launcher='none',
             cfg_options={name.replace('__', '.'): value for name, value in options.items()},
         )
-        test_(load_config(args))
+        evaluate(load_config(args))
         (log,) = (tmp_path / 'test').glob('*/*.log')
         return log.read_text()
 
