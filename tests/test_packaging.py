@@ -16,6 +16,11 @@ import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 MIM = 'mmselfsup_invp/.mim'
+# The installed packages, for a Python that does not load this environment's editable install (-S).
+PACKAGES = [path for path in sys.path if path.endswith('site-packages')]
+# Where the CPU search is compiled, as a path and as a module.
+(NATIVE,) = (path.parent for path in ROOT.glob('mmselfsup_invp/**/_native.c'))
+NATIVE = NATIVE.relative_to(ROOT).as_posix()
 
 # Builds leave files behind, so they run in a copy without the files that git ignores.
 NOT_COPIED = shutil.ignore_patterns(
@@ -131,10 +136,10 @@ COMPILER = shlex.split(os.environ.get('CC') or sysconfig.get_config_var('CC') or
 @pytest.mark.skipif(shutil.which(COMPILER) is None, reason='needs a C compiler')
 def test_the_wheel_holds_the_compiled_search(wheel, tmp_path):
     compiled = [name for name in names_in(wheel) if name.endswith('.so')]
-    assert f'mmselfsup_invp/ops/_native{sysconfig.get_config_var("EXT_SUFFIX")}' in compiled
+    assert f'{NATIVE}/_native{sysconfig.get_config_var("EXT_SUFFIX")}' in compiled
     with zipfile.ZipFile(wheel) as archive:
         for name in compiled:
-            assert ctypes.CDLL(archive.extract(name, tmp_path)).sift
+            assert ctypes.CDLL(archive.extract(name, tmp_path)).select_highest
 
 
 def test_without_a_compiler_all_but_the_compiled_search_is_installed(tree, wheel, tmp_path):
@@ -144,11 +149,12 @@ def test_without_a_compiler_all_but_the_compiled_search_is_installed(tree, wheel
     assert names_in(plain) == {name for name in names_in(wheel) if not name.endswith('.so')}
     site = tmp_path / 'site'
     pip('install', '--target', site, '--editable', copy, cwd=tmp_path, CC='no-such-compiler')
-    code = 'from mmselfsup_invp.ops import native; print(native.__file__, native.available())'
+    module = NATIVE.replace('/', '.')
+    code = f'from {module} import native; print(native.__file__, native.available())'
     code = f'import site; site.addsitedir({str(site)!r})\n{code}'
-    path = os.pathsep.join([str(site), sysconfig.get_path('purelib')])
+    path = os.pathsep.join([str(site), *PACKAGES])
     found = run(sys.executable, '-S', '-c', code, cwd=tmp_path, PYTHONPATH=path)
-    assert found == f'{copy}/mmselfsup_invp/ops/native.py False\n'
+    assert found == f'{copy}/{NATIVE}/native.py False\n'
 
 
 def test_the_metadata_names_licence_pythons_and_extras(wheel):
@@ -186,7 +192,7 @@ def find(package: Path, config: str, cwd: Path, *site: Path) -> None:
     if site:
         # Without this environment's own editable install (-S), but with its other packages.
         code = f'import site; site.addsitedir({str(site[0])!r})\n{code}'
-        path = os.pathsep.join([str(site[0]), sysconfig.get_path('purelib')])
+        path = os.pathsep.join([str(site[0]), *PACKAGES])
     options = ['-S'] if site else []
     found = run(sys.executable, *options, '-c', code, cwd=cwd, PYTHONPATH=path).splitlines()
     assert found[-3:] == [
@@ -207,7 +213,7 @@ def test_an_editable_install_is_found_in_the_tree(tree, a_config, tmp_path):
     pip('install', '--target', site, '--editable', tree, cwd=tmp_path)
     find(tree / 'mmselfsup_invp', a_config, tmp_path, site)
     if shutil.which(COMPILER):
-        assert list(tree.glob('mmselfsup_invp/ops/_native*.so'))
+        assert list((tree / NATIVE).glob('_native*.so'))
 
 
 def test_this_environment_finds_this_tree(a_config, tmp_path):
