@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parent.parent
 MIM = 'mmselfsup_invp/.mim'
 # The installed packages, for a Python that does not load this environment's editable install (-S).

@@ -1,5 +1,6 @@
 """Errors of the user are one message; errors of the program keep their traceback."""
 
+import inspect
 import logging
 
 import pytest
@@ -150,4 +151,6 @@ class TestUnknownOptions:
             def __init__(self, own, /, both, **kwargs):
                 pass
 
-        assert options_of(Derived) == ['both', 'base']
+        found = options_of(Derived)
+        assert set(found) == {'both', 'base'}
+        assert found['both'].default is inspect.Parameter.empty  # That of Derived.
