@@ -14,7 +14,7 @@ from mmengine.registry import DefaultScope
 from mmengine.runner import CheckpointLoader, Runner, find_latest_checkpoint
 from torch import nn
 
-from ..cli.arguments import read_config
+from ..config import read_config
 from ..datasets import LoadImage
 from ..registry import SCOPE, TRANSFORMS
 from .checkpoints import PretrainedBackbone, read_backbone

@@ -69,7 +69,9 @@ def loader(root, split, **dataset):
     )
 
 
-TAPS = dict(type='TapProbe', backbone=dict(), num_classes=3, pool_sizes=(2, 2, 1), norm='train')
+PROBE = dict(
+    type='LayerwiseProbe', backbone=dict(), num_classes=3, pool_sizes=(2, 2, 1), norm='train'
+)
 CLASSIFIER = dict(
     type='mmcls.ImageClassifier',
     backbone=dict(),
@@ -83,10 +85,10 @@ CLASSIFIER = dict(
 )
 
 
-def training(root, model=TAPS, metric='taps/best', epochs=2, **changes):
+def training(root, model=PROBE, metric='layers/best', epochs=2, **changes):
     """A benchmark that trains."""
-    evaluator = dict(type='TapMetric')
-    if model is not TAPS:
+    evaluator = dict(type='LayerwiseMetric')
+    if model is not PROBE:
         evaluator = dict(type='mmcls.Accuracy')
     config = dict(
         default_scope='mmselfsup',
@@ -137,7 +139,7 @@ class TestTraining:
     def test_probes_classify_images_of_plain_colours(self, root, backbone, tmp_path, random_init):
         _, outcome = run(training(root, epochs=4), backbone, tmp_path, random_init=random_init)
         assert outcome.best >= outcome.last > 60 and outcome.epochs == 4
-        assert {f'taps/0{number}' for number in range(1, 6)} <= set(outcome.figures)
+        assert {f'layers/0{number}' for number in range(1, 6)} <= set(outcome.figures)
 
     def test_the_weights_are_those_of_the_checkpoint(self, root, backbone, tmp_path):
         run(training(root), backbone, tmp_path)
@@ -158,9 +160,9 @@ class TestTraining:
 
     def test_an_interrupted_run_goes_on(self, root, backbone, tmp_path):
         run(training(root, epochs=1), backbone, tmp_path)
-        first = read_run(tmp_path).curves['taps/best'].value
+        first = read_run(tmp_path).curves['layers/best'].value
         _, outcome = run(training(root, epochs=3), backbone, tmp_path)
-        curve = read_run(tmp_path).curves['taps/best']
+        curve = read_run(tmp_path).curves['layers/best']
         assert curve.epoch == [1, 2, 3] and curve.value[:1] == first
         assert outcome.best == max(curve.value) and outcome.last == curve.value[-1]
 
@@ -175,7 +177,7 @@ class TestTraining:
 
     @pytest.mark.parametrize('classes', [2, 5])
     def test_another_number_of_classes_is_refused(self, root, backbone, tmp_path, classes):
-        config = training(root, model=dict(TAPS, num_classes=classes))
+        config = training(root, model=dict(PROBE, num_classes=classes))
         with pytest.raises(ValueError, match=f'says {classes} classes.*run from 0 to 2'):
             run(config, backbone, tmp_path)
 
@@ -188,8 +190,8 @@ class TestTraining:
             run(config, backbone, tmp_path)
 
     def test_a_figure_that_is_not_logged_is_named(self, root, backbone, tmp_path):
-        with pytest.raises(ValueError, match="has no figure 'taps/worst'; it has .*taps/best"):
-            run(training(root, metric='taps/worst'), backbone, tmp_path)
+        with pytest.raises(ValueError, match="has no figure 'layers/worst'; it has .*taps/best"):
+            run(training(root, metric='layers/worst'), backbone, tmp_path)
 
     def test_another_network_is_refused(self, root, backbone, tmp_path):
         config = training(root)

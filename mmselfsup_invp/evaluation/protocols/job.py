@@ -16,7 +16,7 @@ from mmengine.registry import DefaultScope
 from mmselfsup.registry import MODELS
 from torch import nn
 
-from ...cli.arguments import merge_options
+from ...config import merge_options
 from ...ops.checks import require_choice
 from ..checkpoints import PretrainedBackbone
 

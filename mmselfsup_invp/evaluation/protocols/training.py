@@ -11,7 +11,7 @@ from .job import Job, Outcome
 def run_training(job: Job) -> Outcome:
     """Train on top of the checkpoint, or go on where an earlier call was interrupted.
 
-    ``model`` of the config is a ``TapProbe`` or a classifier of MMClassification; its backbone,
+    ``model`` of the config is a ``LayerwiseProbe`` or a classifier of MMClassification; its backbone,
     preprocessor and, where there is one, the width of its head are set here.
 
     Raises:
