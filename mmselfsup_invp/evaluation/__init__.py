@@ -9,7 +9,7 @@ from .metrics import LayerwiseMetric, MultiHeadEvaluator, VOCMeanAveragePrecisio
 from .positives import neighbours_by_hop, rank_positives
 from .retrieval import Retrieval, retrieve
 from .runs import Curve, TrainingRun, read_run
-from .similarity import similarity_distribution, similarity_figures
+from .similarity import similarity_distribution, similarity_metrics
 from .tsne import tsne
 
 __all__ = [
@@ -39,7 +39,7 @@ __all__ = [
     'retrieve',
     'run_config',
     'similarity_distribution',
-    'similarity_figures',
+    'similarity_metrics',
     'tsne',
     'run_detection',
 ]
