@@ -1,3 +1,7 @@
+from ..compat import require_host
+
+require_host()
+
 from .agreement import cluster_agreement
 from .average_precision import average_precision, mean_average_precision
 from .checkpoints import PretrainedBackbone, read_backbone, read_checkpoint, run_config

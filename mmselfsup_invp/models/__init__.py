@@ -1,3 +1,7 @@
+from ..compat import require_host
+
+require_host()
+
 from .algorithms import InterCLR, InvP, LayerwiseProbe, MomentumInterCLR, MomentumInvP, SeLa
 from .backbones import AlexNetBN
 from .branches import OnlineClusterBranch
