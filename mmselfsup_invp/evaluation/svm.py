@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import inf
-from typing import Any
 
 import numpy as np
 from joblib import Parallel, delayed
@@ -16,6 +15,7 @@ from .average_precision import RULES, average_precision
 # The costs of MMSelfSup's scripts.
 COSTS = (1.0, 10.0, 100.0, *(2.0**-power for power in range(4, 20)))
 SHOTS = (1, 2, 4, 8, 16, 32, 64, 96)
+Split = tuple[np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -23,16 +23,14 @@ class LinearSVMs:
     """One-against-the-rest linear SVMs: squared hinge loss, positives weighted by two.
 
     The classifiers of `arXiv:1905.01235 <https://arxiv.org/abs/1905.01235>`_ (section 6.2), whose
-    protocols InterCLR follows. Targets are integers, shape ``(N, C)``: 1 present, 0 absent, -1 left
-    out. Features are floats, shape ``(N, D)``; see :func:`unit_features`.
+    protocols InterCLR follows. A data set is a pair of features, float, ``(N, D)``, see
+    :func:`unit_features`, and targets, integer, ``(N, C)``: 1 present, 0 absent, -1 left out.
 
     Attributes:
-        costs (Sequence[float]): Candidates for the cost of the SVM. Defaults to the 19 of
-            MMSelfSup.
-        folds (int): Of the cross-validation; fewer where a class has fewer positives. Defaults
-            to 3.
+        costs (Sequence[float]): Candidates for the cost. Defaults to the 19 of MMSelfSup.
+        folds (int): Of the cross-validation; fewer if a class has fewer positives. Defaults to 3.
         max_iter (int): Of the solver. Defaults to 2000.
-        rule (str): Of the average precision; see :func:`~.average_precision`. Defaults to
+        rule (str): Of the average precision, see :func:`~.average_precision`. Defaults to
             ``'area'``.
         jobs (int): Processes; -1 for one a core. Defaults to -1.
 
@@ -58,21 +56,14 @@ class LinearSVMs:
         if self.rule not in RULES:
             raise ValueError(f'rule = {self.rule!r} is unknown; valid: {", ".join(RULES)}.')
 
-    def cross_validated(
-        self,
-        feature: np.ndarray,
-        target: np.ndarray,
-        test_feature: np.ndarray,
-        test_target: np.ndarray,
-        seed: int = 0,
-    ) -> np.ndarray:
+    def cross_validated(self, train: Split, test: Split, seed: int = 0) -> np.ndarray:
         """Average precisions on the test set; the cost of each class by cross-validation.
 
         The cost with the highest mean average precision over the folds of the training set is
         taken, the first of equal ones; with fewer than two positives the first of ``costs``.
 
         Args:
-            feature, target, test_feature, test_target (ndarray): See the class.
+            train, test (tuple[ndarray, ndarray]): The data sets, see the class.
             seed (int): Of folds and solver. Defaults to 0.
 
         Returns:
@@ -81,48 +72,33 @@ class LinearSVMs:
         Raises:
             ValueError: If a class has no positive, or no negative, to learn from.
         """
-        _check_targets(target)
-        best = self._grid(partial(_validate, self, feature, seed=seed), target.T).argmax(axis=1)
-        score = partial(_score, self, feature, test_feature, seed=seed)
-        classes = zip(target.T, test_target.T, strict=True)
-        tasks = [
-            delayed(score)(each, self.costs[index])
-            for each, index in zip(classes, best, strict=True)
-        ]
-        return 100 * np.array(Parallel(self.jobs)(tasks))
+        _check_targets(train[1])
+        classes = range(train[1].shape[1])
+        candidates = [(own, cost) for own in classes for cost in self.costs]
+        validation = self._map(partial(_validate, self, train, seed=seed), candidates)
+        best = validation.reshape(len(classes), -1).argmax(axis=1)
+        chosen = [(own, self.costs[index]) for own, index in zip(classes, best, strict=True)]
+        return 100 * self._map(partial(_score, self, train, test, seed=seed), chosen)
 
-    def each_cost(
-        self,
-        feature: np.ndarray,
-        target: np.ndarray,
-        test_feature: np.ndarray,
-        test_target: np.ndarray,
-        seed: int = 0,
-    ) -> np.ndarray:
-        """Average precisions on the test set with every cost.
+    def each_cost(self, train: Split, test: Split, seed: int = 0) -> np.ndarray:
+        """Average precisions on the test set with every cost, shape ``(C, len(costs))``.
 
-        Args:
-            feature, target, test_feature, test_target (ndarray): See the class.
-            seed (int): Of folds and solver. Defaults to 0.
-
-        Returns:
-            ndarray: Float, shape ``(C, len(costs))``, in percent.
-
-        Raises:
-            ValueError: If a class has no positive, or no negative, to learn from.
+        Arguments and errors are those of :meth:`cross_validated`.
         """
-        _check_targets(target)
-        classes = list(zip(target.T, test_target.T, strict=True))
-        score = partial(_score, self, feature, test_feature, seed=seed)
-        return 100 * self._grid(score, classes)
+        _check_targets(train[1])
+        candidates = [(own, cost) for own in range(train[1].shape[1]) for cost in self.costs]
+        scores = self._map(partial(_score, self, train, test, seed=seed), candidates)
+        return 100 * scores.reshape(-1, len(self.costs))
 
-    def _grid(self, score: Callable[[Any, float], float], classes: Sequence) -> np.ndarray:
-        """``score(one class, cost)`` of all classes and costs, ``(C, len(costs))``."""
-        tasks = [delayed(score)(one, cost) for one in classes for cost in self.costs]
-        return np.reshape(Parallel(self.jobs)(tasks), (len(classes), len(self.costs)))
+    def _map(
+        self, score: Callable[[int, float], float], pairs: Sequence[tuple[int, float]]
+    ) -> np.ndarray:
+        """Scores of pairs of a class and a cost, in parallel."""
+        return np.array(Parallel(self.jobs)(delayed(score)(*pair) for pair in pairs))
 
-    def fit(self, feature: np.ndarray, own: np.ndarray, cost: float, seed: int) -> LinearSVC:
-        """The SVM of one class; ``own``, ``(N,)``, is its column of the target, of 0 and 1."""
+    def fit(self, train: Split, cost: float, seed: int) -> LinearSVC:
+        """The SVM of one class; its target has the shape ``(N,)``."""
+        feature, own = train
         model = LinearSVC(
             C=cost,
             class_weight={1: 2, 0: 1},
@@ -131,35 +107,29 @@ class LinearSVMs:
             max_iter=self.max_iter,
             random_state=seed,
         )
-        return model.fit(feature, own)
+        return model.fit(feature[own >= 0], own[own >= 0])
 
 
 def _score(
-    svms: LinearSVMs,
-    feature: np.ndarray,
-    test_feature: np.ndarray,
-    targets: tuple[np.ndarray, np.ndarray],
-    cost: float,
-    seed: int,
+    svms: LinearSVMs, train: Split, test: Split, number: int, cost: float, seed: int
 ) -> float:
     """Average precision of one class on the test set, 0 to 1."""
-    own, test_own = targets
-    model = svms.fit(feature[own >= 0], own[own >= 0], cost, seed)
-    return average_precision(model.decision_function(test_feature), test_own, svms.rule)
+    model = svms.fit((train[0], train[1][:, number]), cost, seed)
+    return average_precision(model.decision_function(test[0]), test[1][:, number], svms.rule)
 
 
-def _validate(
-    svms: LinearSVMs, feature: np.ndarray, own: np.ndarray, cost: float, seed: int
-) -> float:
-    """Mean average precision of one class over the folds; 0 where there can be only one fold."""
-    feature, own = feature[own >= 0], own[own >= 0]
+def _validate(svms: LinearSVMs, train: Split, number: int, cost: float, seed: int) -> float:
+    """Mean average precision of one class over the folds; 0 if there is nothing to choose."""
+    labelled = train[1][:, number] >= 0
+    feature, target = train[0][labelled], train[1][labelled]
+    own = target[:, number]
     folds = min(svms.folds, int(own.sum()), int((1 - own).sum()))
     if folds < 2 or len(svms.costs) == 1:
         return 0.0
     splits = StratifiedKFold(folds, shuffle=True, random_state=seed).split(own, own)
     scores = [
-        _score(svms, feature[train], feature[held], (own[train], own[held]), cost, seed)
-        for train, held in splits
+        _score(svms, (feature[one], target[one]), (feature[two], target[two]), number, cost, seed)
+        for one, two in splits
     ]
     return float(np.mean(scores))
 

@@ -175,6 +175,29 @@ def test_what_does_not_fit_is_named(resnet50, change, message):
         detection._check_shapes(config.model, resnet50)
 
 
+@pytest.mark.parametrize(
+    ('loop', 'meta', 'finished'),
+    [
+        (dict(max_epochs=2), dict(epoch=1, iter=99), False),
+        (dict(max_epochs=2), dict(epoch=2, iter=99), True),
+        (dict(max_iters=100), dict(epoch=9, iter=99), False),
+        (dict(max_iters=99), dict(epoch=0, iter=99), True),
+    ],
+)
+def test_a_run_continues_unless_it_is_finished(tmp_path, loop, meta, finished):
+    cfg = Config(dict(train_cfg=loop, backbone_fingerprint='a', model=dict(backbone=dict())))
+    cfg.work_dir = str(tmp_path)
+    assert detection._continue(cfg) is False and 'load_from' not in cfg
+    meta['cfg'] = cfg.pretty_text
+    torch.save(dict(state_dict={}, meta=meta), tmp_path / 'last.pth')
+    (tmp_path / 'last_checkpoint').write_text(str(tmp_path / 'last.pth'))
+    assert detection._continue(cfg) is finished
+    assert cfg.resume is not finished and cfg.load_from == str(tmp_path / 'last.pth')
+    cfg.backbone_fingerprint = 'b'
+    with pytest.raises(ValueError, match='began with other weights'):
+        detection._continue(cfg)
+
+
 def recipe(batch_size, **changes):
     """What matters of a config whose learning rate is meant for 16 images."""
     return Config(

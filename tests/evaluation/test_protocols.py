@@ -233,12 +233,12 @@ class TestFrozen:
         monkeypatch.setattr(
             frozen.FewShotSVM,
             'each_cost',
-            lambda svms, _, drawn, *test, seed: np.stack([drawn + 10, drawn - 10, drawn * np.nan]),
+            lambda svms, few, *_: np.stack([few[1] + 10, few[1] - 10, few[1] * np.nan]),
         )
         monkeypatch.setattr(
             frozen.FewShotSVM,
             'cross_validated',
-            lambda svms, _, drawn, *test, seed: np.array([6.0, 8.0, np.nan]),
+            lambda *_: np.array([6.0, 8.0, np.nan]),
         )
         options = dict(costs=[1.0, 2.0], shots=[1, 4], samples=2, cost_selection=selection)
         _, outcome = run(on_features(root, 'few_shot', 'mAP', **options), backbone, tmp_path)

@@ -34,16 +34,16 @@ def test_the_costs_are_those_of_the_protocol():
 
 @pytest.mark.parametrize('jobs', [1, 2])
 def test_each_cost_gives_the_svm_of_scikit_learn(jobs):
-    (feature, target), (test_feature, test_target) = problem(), problem(seed=1)
+    train, test = problem(), problem(seed=1)
     costs = [0.5, 1e-3]
     svms = LinearSVMs(costs=costs, jobs=jobs, max_iter=500)
-    found = svms.each_cost(feature, target, test_feature, test_target, seed=4)
+    found = svms.each_cost(train, test, seed=4)
     expected = [
         [
-            100 * score(reference_svm(cost, 4).fit(feature, own), test_feature, test_own)
+            100 * score(reference_svm(cost, 4).fit(train[0], own), test[0], test_own)
             for cost in costs
         ]
-        for own, test_own in zip(target.T, test_target.T, strict=True)
+        for own, test_own in zip(train[1].T, test[1].T, strict=True)
     ]
     np.testing.assert_allclose(found, expected)
     assert found.shape == (3, 2) and not np.allclose(found[:, 0], found[:, 1])
@@ -63,7 +63,7 @@ def test_the_cost_of_each_class_is_that_of_a_grid_search(folds, seed):
         chosen.append(search.best_params_['C'])
         expected.append(100 * score(search.best_estimator_, test[0], test_own))
     assert len(set(chosen)) > 1
-    np.testing.assert_allclose(svms.cross_validated(feature, target, *test, seed=seed), expected)
+    np.testing.assert_allclose(svms.cross_validated((feature, target), test, seed), expected)
 
 
 @pytest.mark.parametrize('positives', [1, 2])
@@ -74,8 +74,8 @@ def test_folds_are_limited_by_the_positives(positives):
     target[:positives] = 1
     test = test[0], test[1][:, :1]
     costs = [1e-6, 10.0]
-    found = LinearSVMs(costs=costs, **ONE_JOB).cross_validated(feature, target, *test)
-    each = LinearSVMs(costs=costs, **ONE_JOB).each_cost(feature, target, *test)[0]
+    found = LinearSVMs(costs=costs, **ONE_JOB).cross_validated((feature, target), test)
+    each = LinearSVMs(costs=costs, **ONE_JOB).each_cost((feature, target), test)[0]
     assert each[0] != each[1] and found[0] in each
     if positives == 1:
         assert found[0] == each[0]
@@ -87,7 +87,7 @@ def test_ignored_images_change_nothing():
     more = np.concatenate([feature, extra]), np.concatenate([target, np.full((30, 3), -1)])
     svms = LinearSVMs(costs=[1.0, 0.1], **ONE_JOB)
     for method in (svms.cross_validated, svms.each_cost):
-        np.testing.assert_array_equal(method(*more, *test), method(feature, target, *test))
+        np.testing.assert_array_equal(method(more, test), method((feature, target), test))
 
 
 @pytest.mark.parametrize('method', ['cross_validated', 'each_cost'])
@@ -96,7 +96,7 @@ def test_a_class_without_examples_is_named(value, name, method):
     feature, target = problem()
     target[:, 1] = value
     with pytest.raises(ValueError, match=f'Class 1 has no {name} training image'):
-        getattr(LinearSVMs(**ONE_JOB), method)(feature, target, feature, target)
+        getattr(LinearSVMs(**ONE_JOB), method)((feature, target), (feature, target))
 
 
 def test_features_have_almost_unit_length():

@@ -86,8 +86,8 @@ class SVM(LinearSVMs):
         target = target.clip(min=0)
 
         def average_precision(number: int) -> float:
-            splits = feature, target[:, [number]], test_feature, test_target[:, [number]]
-            return self.cross_validated(*splits, seed=job.seed).item()
+            train, test = (feature, target[:, [number]]), (test_feature, test_target[:, [number]])
+            return self.cross_validated(train, test, job.seed).item()
 
         stored = _Stored(average_precision, job.work_dir / 'classes.json')
         classes = track(range(target.shape[1]), 'SVMs')
@@ -126,10 +126,10 @@ class FewShotSVM(LinearSVMs):
 
         def candidates(shots: int, seed: int) -> list[float]:
             """Mean average precision of a draw with each cost, or with the selected ones."""
-            splits = train[0], few_shot_target(train[1], shots, seed), *test
+            few = train[0], few_shot_target(train[1], shots, seed)
             if self.cost_selection == 'test':
-                return np.nanmean(self.each_cost(*splits, seed=job.seed), axis=0).tolist()
-            return [np.nanmean(self.cross_validated(*splits, seed=job.seed)).item()]
+                return np.nanmean(self.each_cost(few, test, job.seed), axis=0).tolist()
+            return [np.nanmean(self.cross_validated(few, test, job.seed)).item()]
 
         stored = _Stored(candidates, job.work_dir / 'draws.json')
         seeds = range(job.seed * self.samples, (job.seed + 1) * self.samples)
