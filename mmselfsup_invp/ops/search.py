@@ -18,6 +18,18 @@ CPU_ELEMENTS = 2**21
 DEVICE_ELEMENTS = 2**24
 
 
+class Neighbours(NamedTuple):
+    """Rows of the bank found for each query.
+
+    Attributes:
+        similarity (Tensor): float32, shape ``(B, m)``, the inner products with the query.
+        index (Tensor): int64, shape ``(B, m)``, the rows of the bank.
+    """
+
+    similarity: Tensor
+    index: Tensor
+
+
 def default_elements(device: torch.device) -> int:
     """Return how many similarities to hold at a time on ``device``."""
     return CPU_ELEMENTS if device.type == 'cpu' else DEVICE_ELEMENTS
@@ -35,7 +47,7 @@ def top_m(
     sort: bool = True,
     max_elements: int | None = None,
     backend: str = 'auto',
-) -> Found:
+) -> Neighbours:
     """Find the ``m`` rows of the bank with the highest inner product with each query.
 
     With each query's own row as ``exclude`` this is N_M(i) of the InvP paper (`arXiv:2010.11694
@@ -77,7 +89,7 @@ def top_m(
         backend (str): How to search. Defaults to ``'auto'``.
 
     Returns:
-        tuple[Tensor, Tensor]: Similarity, float32, and row index, int64, both ``(B, m)``.
+        Neighbours: Similarity, float32, and row index, int64, both ``(B, m)``.
 
     Raises:
         ValueError: If the shapes do not fit, ``m`` is not within its range, or the backend is
@@ -86,7 +98,7 @@ def top_m(
     Example:
         >>> bank = torch.eye(4)
         >>> top_m(torch.tensor([[0.8, 0.6, 0.0, 0.0]]), bank, m=2)
-        (tensor([[0.8000, 0.6000]]), tensor([[0, 1]]))
+        Neighbours(similarity=tensor([[0.8000, 0.6000]]), index=tensor([[0, 1]]))
     """
     require_features('bank', bank)
     require_features('query', query, bank.size(1))
@@ -105,7 +117,7 @@ def top_m(
         farthest = similarity.argmin(dim=1, keepdim=True)
         _swap_with_last(similarity, farthest)
         _swap_with_last(index, farthest)
-    return similarity, index
+    return Neighbours(similarity, index)
 
 
 def _check_hidden(

@@ -92,7 +92,7 @@ class TestBank:
     def test_lambda_1_is_the_intra_branch_alone(self, monkeypatch):
         model = model_of(intra_weight=1.0)
         reference = copy.deepcopy(model)
-        monkeypatch.setattr(ops, 'draw_negatives', None)  # Nothing is searched.
+        monkeypatch.setattr(ops, 'sample_negatives', None)  # Nothing is searched.
         losses = step(model, views(1))
         torch.manual_seed(5)
         query = reference.embed(views(1)[0])

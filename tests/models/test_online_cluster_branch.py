@@ -32,7 +32,7 @@ def test_the_loss_equals_a_hand_computation(negatives, exclude_self):
     positive = ops.sample_positive(memory.labels, label, sample if exclude_self else None)
     negative = ops.sample_negatives(
         negatives, query.detach(), memory.bank, memory.labels, label, 6, 0.5
-    )
+    ).index
     plain = query.detach().clone().requires_grad_()
     cosine = (plain * memory.bank[positive]).sum(dim=1)
     others = torch.einsum('bd,bkd->bk', plain, memory.bank[negative])
@@ -67,7 +67,7 @@ def test_a_key_enters_the_memory_in_place_of_the_query():
 def test_without_weight_nothing_is_searched_but_the_memory_goes_on(weight, ramp, monkeypatch):
     branch = branch_of()
     branch.ramp = ramp
-    monkeypatch.setattr(ops, 'draw_negatives', None)
+    monkeypatch.setattr(ops, 'sample_negatives', None)
     losses = branch(*batch(), weight=weight)
     assert losses['loss_inter'] == 0 and losses['short_pools'] == 0
     branch.memory.commit()

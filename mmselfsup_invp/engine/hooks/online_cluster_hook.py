@@ -11,8 +11,9 @@ from torch.utils.data import DataLoader
 from ...datasets import image_labels, num_images
 from ...evaluation import cluster_agreement, extract_features
 from ...models.memories import ClusterMemory
-from ...ops import cluster_health, cluster_sizes
+from ...ops import cluster_sizes
 from ...ops.checks import require_range
+from ...ops.clustering import cluster_health
 from .common import check_faults, check_ids, log_figures, require_epochs, unwrap
 from .memory_hook import MemoryHook
 

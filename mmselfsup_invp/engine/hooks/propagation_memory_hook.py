@@ -164,15 +164,16 @@ class PropagationMemoryHook(MemoryHook):
 
 def _warn_of_limits(model: BaseModel) -> None:
     """Say which settings the data set or the graph lowers."""
-    loss, head, memory = model.head.loss, model.head, model.memory
+    head, memory = model.head, model.memory
+    sampling = head.loss.sampling
     rows = len(memory)
     walks = sum(memory.num_neighbours**hop for hop in range(1, head.hops + 1))
     positives = min(walks if head.positive == 'propagate' else head.knn_k, rows - 1)
     others = f'other rows of a bank of {rows}'
     limits = [
-        ('num_background', loss.num_background if loss.hard_neg else 0, rows - 1, others),
+        ('num_background', sampling.num_background or 0, rows - 1, others),
         ('knn_k', head.knn_k if head.positive == 'knn' else 0, rows - 1, others),
-        ('num_hard', loss.num_hard, positives, 'positives an image can have'),
+        ('num_hard', sampling.num_hard, positives, 'positives an image can have'),
     ]
     for name, value, limit, what in limits:
         if value > limit:

@@ -12,12 +12,12 @@ from torch.utils.data import DataLoader
 from ...datasets import image_labels, num_images
 from ...evaluation import cluster_agreement, collect_features
 from ...models.algorithms import SeLa
-from ...ops import SinkhornInfo, relabel_iterations, relabel_times, sinkhorn_labels
+from ...ops import sinkhorn_labels
 from ...ops.checks import require_choice, require_range
 from ...ops.clustering import cluster_health
 from ...ops.search import default_elements
-from ...ops.self_label import SPACINGS
-from ...ops.sinkhorn import CRITERIA, LogProb
+from ...ops.self_label import SPACINGS, relabel_iterations, relabel_times
+from ...ops.sinkhorn import CRITERIA, LogProb, SinkhornInfo
 from .common import check_faults, check_ids, log_figures, require_epochs, undisturbed_random, unwrap
 from .epoch_seed_hook import seed_process, transforms_of
 from .memory_hook import MemoryHook

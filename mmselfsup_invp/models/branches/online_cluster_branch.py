@@ -101,7 +101,7 @@ class OnlineClusterBranch(BaseModule):
         positive = ops.sample_positive(
             memory.labels, label, anchor=sample if self.exclude_self else None
         )
-        negative, known = ops.draw_negatives(
+        negative = ops.sample_negatives(
             self.negatives,
             query.detach(),
             memory.bank,
@@ -111,10 +111,12 @@ class OnlineClusterBranch(BaseModule):
             self.pool_ratio,
         )
         # An image whose cluster holds all has no negative, and no part in the mean.
-        lonely = negative[:, 0] == ops.NO_NEGATIVE
+        lonely = negative.index[:, 0] == ops.NO_NEGATIVE
         loss = self.loss(
             ops.bank_similarity(query, memory.bank, positive[:, None]).squeeze(1),
-            ops.bank_similarity(query, memory.bank, negative.clamp(min=0), known),
+            ops.bank_similarity(
+                query, memory.bank, negative.index.clamp(min=0), negative.similarity
+            ),
         )
         mean = loss.masked_fill(lonely, 0).sum() / (~lonely).sum().clamp(min=1)
         candidates = len(memory) - ops.cluster_sizes(memory.labels, memory.num_clusters)[label]

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ... import ops
 from ...ops.checks import require_choice, require_positive, require_range
-from ...ops.clustering import METRICS
+from ...ops.clustering import METRICS, scores, small_size
 from ...ops.sinkhorn import scale_classes
 from .feature_memory import FeatureMemory, require_momentum
 from .sized_memory import first_of_equal, gather_ranks
@@ -199,7 +199,7 @@ class ClusterMemory(FeatureMemory):
             return 0
         limit = self.min_size
         if limit is None:
-            limit = ops.small_size(len(self), self.num_clusters)
+            limit = small_size(len(self), self.num_clusters)
         repaired = ops.repair_small(self.bank, self.labels, self.centroids, limit)
         # Found or not: if last digits set the labels of the ranks apart, one alone may find some.
         self._broadcast()
@@ -211,7 +211,7 @@ class ClusterMemory(FeatureMemory):
 
     def _equalise(self, feature: Tensor) -> None:
         """Find the offsets with which the features spread evenly over the clusters."""
-        blocks = functools.partial(ops.scores, feature, self.centroids, self.metric)
+        blocks = functools.partial(scores, feature, self.centroids, self.metric)
         scaling = scale_classes(blocks, self.lambd, tol=0.01, max_iter=100, criterion='relative')
         self.offset.copy_(scaling.log_class / self.lambd)
 
@@ -219,7 +219,7 @@ class ClusterMemory(FeatureMemory):
         """Go on with Sinkhorn-Knopp by one pass, from the offsets as they are."""
         rows = torch.randint(len(self), (min(len(self), FOLLOW_ROWS),), device=self.bank.device)
         total = torch.zeros_like(self.offset)
-        for block in ops.scores(self.bank[rows], self.centroids, self.metric):
+        for block in scores(self.bank[rows], self.centroids, self.metric):
             total += block.add_(self.offset).mul_(self.lambd).softmax(dim=1).sum(dim=0)
         share = total * (self.num_clusters / len(rows))
         self.offset -= share.clamp(min=SMALLEST_SHARE).log() / self.lambd

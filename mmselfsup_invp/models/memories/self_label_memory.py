@@ -2,8 +2,8 @@ import torch
 from mmselfsup.registry import MODELS
 from torch import Tensor
 
-from ...ops import initial_labels
 from ...ops.checks import require_range
+from ...ops.self_label import initial_labels
 from .sized_memory import SizedMemory
 
 

@@ -3,7 +3,8 @@ from itertools import combinations
 import pytest
 import torch
 
-from mmselfsup_invp.ops import contains, sampling, select_positives
+from mmselfsup_invp.ops import positives
+from mmselfsup_invp.ops.positives import contains, select_positives
 
 from . import reference
 
@@ -89,7 +90,7 @@ def test_no_positives_to_choose_are_refused():
 @pytest.mark.parametrize('limit', [1, 100, 2**21])
 @pytest.mark.parametrize(('length', 'width'), [(1, 1), (6, 30), (84, 12)])
 def test_contains_is_the_loop(length, width, limit, size, monkeypatch):
-    monkeypatch.setattr(sampling, 'default_elements', lambda device: limit)
+    monkeypatch.setattr(positives, 'default_elements', lambda device: limit)
     generator = torch.Generator().manual_seed(length)
     members = torch.randint(0, 40, (11, length), generator=generator)
     mask = torch.rand(11, length, generator=generator) < 0.5
@@ -100,10 +101,10 @@ def test_contains_is_the_loop(length, width, limit, size, monkeypatch):
         for row, keep, entries in zip(members, mask, index, strict=True)
     ]
     assert contains(members, mask, index, size=size).tolist() == expected
-    assert sampling._looked_up(members, mask, index, None).tolist() == expected, 'on a GPU'
+    assert positives._binary_searched(members, mask, index, None).tolist() == expected, 'on a GPU'
 
 
 def test_a_masked_member_does_not_hide_a_counted_one():
     members, mask = torch.tensor([[4, 4, 0]]), torch.tensor([[True, False, False]])
-    for contained in (sampling._ticked_off, sampling._looked_up):
+    for contained in (positives._marked, positives._binary_searched):
         assert contained(members, mask, torch.tensor([[4, 0]]), None).tolist() == [[True, False]]
