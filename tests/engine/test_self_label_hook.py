@@ -347,7 +347,7 @@ class TestErrors:
             runner.model.backbone.conv1.weight.data[0, 0, 0, 0] = torch.nan
 
         watch = Watch('before_train_epoch', spoil)
-        with pytest.raises(ValueError, match='hold NaN or Inf.*diverged'):
+        with pytest.raises(ValueError, match='contain NaN or Inf.*diverged'):
             train(images, tmp_path, watch)
 
     @pytest.mark.parametrize('check_interval', [1, 50])

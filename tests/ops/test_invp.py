@@ -51,7 +51,10 @@ def expected_losses(query, bank, anchor, positive, order, sampling):
     if sampling.num_background is None:
         others = ranked = None
     else:
-        rows = others_of(order, anchor, sampling.num_background), order[:, : sampling.num_background]
+        rows = (
+            others_of(order, anchor, sampling.num_background),
+            order[:, : sampling.num_background],
+        )
         others, ranked = (Neighbours((query @ bank.T).gather(1, index), index) for index in rows)
     nearest = others if sampling.instance_background == 'exact' else ranked
     instance = instance_loss(query, bank, anchor, nearest, sampling)
@@ -95,7 +98,9 @@ def test_losses_are_those_of_a_sorted_search(
     assert_step(sampling, seed=10)
 
 
-@pytest.mark.parametrize('options', [dict(min_width=M + 2), dict(min_width=500), dict(num_neighbours=9)])
+@pytest.mark.parametrize(
+    'options', [dict(min_width=M + 2), dict(min_width=500), dict(num_neighbours=9)]
+)
 @pytest.mark.parametrize('background', ['exact', 'topm', 'official'])
 def test_a_wider_search_does_not_change_the_losses(background, options):
     assert_step(dataclasses.replace(SAMPLING, background=background), **options)
@@ -140,7 +145,7 @@ def test_positives_may_be_found_from_the_search():
         return positive
 
     step = invp_step(query, bank, anchor, find, SAMPLING, num_neighbours=3, min_width=12)
-    (nearest, neighbours), = given
+    ((nearest, neighbours),) = given
     assert nearest.index.sort(dim=1).values.equal(order[:, :12].sort(dim=1).values)
     assert neighbours is step.neighbours and neighbours.shape == (len(RANKS), 3)
     expected = invp_step(query, bank, anchor, positive, SAMPLING)

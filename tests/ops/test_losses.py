@@ -155,9 +155,7 @@ class TestOutsideTheNearest:
     )
     def test_golden_instance_loss(self, background, eps, expected):
         sampling = HardSampling(0.5, instance_background=background, eps=eps)
-        golden(
-            instance_loss(self.query, self.bank, self.anchor, self.nearest, sampling), expected
-        )
+        golden(instance_loss(self.query, self.bank, self.anchor, self.nearest, sampling), expected)
 
     @pytest.mark.parametrize(
         ('background', 'eps', 'expected'),

@@ -162,8 +162,7 @@ class TestDraws:
     def test_follow_the_generator_and_leave_the_global_one_alone(self, strategy):
         state = torch.get_rng_state()
         one, same, other = (
-            rows_of(*self.arguments(strategy), generator=generator(seed))
-            for seed in (1, 1, 2)
+            rows_of(*self.arguments(strategy), generator=generator(seed)) for seed in (1, 1, 2)
         )
         assert torch.equal(torch.get_rng_state(), state)
         assert torch.equal(one, same)
@@ -180,9 +179,7 @@ class TestDraws:
         strategy, query, *others = self.arguments(strategy)
         expected = rows_of(strategy, query, *others, generator=generator(3))
         with torch.autocast('cpu', torch.bfloat16):
-            found = rows_of(
-                strategy, query.requires_grad_(), *others, generator=generator(3)
-            )
+            found = rows_of(strategy, query.requires_grad_(), *others, generator=generator(3))
         assert torch.equal(found, expected) and not found.requires_grad
 
     def test_memory_does_not_grow_with_queries_times_rows(self, strategy, monkeypatch):

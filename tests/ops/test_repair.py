@@ -71,7 +71,9 @@ class TestRepair:
         assert reference.assign(feature[:1], centroids[:2], 'euclidean') == [1]
         repair_small(feature, label, centroids, min_size=2)
         # Cluster 0 is the largest with the moved member, which 2-means separates from the others.
-        assert label.tolist() == [2] + 4 * [0] + 3 * [1] or label.tolist() == [0] + 4 * [2] + 3 * [1]
+        assert label.tolist() == [2] + 4 * [0] + 3 * [1] or label.tolist() == [0] + 4 * [2] + 3 * [
+            1
+        ]
         torch.testing.assert_close(centroids[1], torch.tensor([0.9, 0.2]))
 
     def test_the_largest_cluster_is_found_again_after_each_split(self):

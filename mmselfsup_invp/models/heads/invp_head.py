@@ -107,9 +107,7 @@ class InvPHead(BaseModule):
             num_positives=step.positive.mask.sum(dim=1).float().mean(),
         )
 
-    def find_positives(
-        self, memory: GraphMemory, anchor: Tensor, nearest: Neighbours
-    ) -> Positives:
+    def find_positives(self, memory: GraphMemory, anchor: Tensor, nearest: Neighbours) -> Positives:
         """Find the positives of each anchor, ``(B, L)``."""
         if self.positive == 'propagate':
             return memory.propagate(anchor, self.hops, self.propagation)

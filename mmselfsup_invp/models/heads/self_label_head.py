@@ -51,7 +51,9 @@ class SelfLabelHead(BaseModule):
         """
         logits = self.classifiers(feature).float().unflatten(1, (self.num_heads, -1))
         correct = logits.detach().argmax(dim=2) == label
-        return dict(loss=self_label_loss(logits, label), label_accuracy=correct.float().mean() * 100)
+        return dict(
+            loss=self_label_loss(logits, label), label_accuracy=correct.float().mean() * 100
+        )
 
     def log_prob(self, feature: Tensor, head: int) -> Tensor:
         """Compute the log-probabilities of one head, float32, ``(B, K)``.
