@@ -39,8 +39,8 @@ class _Candidates:
         return opposite.neg_(), index
 
     def _search(self, query: Tensor, width: int, pool: Tensor) -> tuple[Tensor, Tensor]:
-        labels = dict(bank_label=self.label, query_label=self.own_label)
-        return nearest_first(*top_m(query, self.bank, width, sort=False, **labels), pool)
+        labels = self.own_label, self.label
+        return nearest_first(*top_m(query, self.bank, width, labels=labels, sort=False), pool)
 
     def shuffled(self, width: int, _: Tensor, generator: torch.Generator | None) -> Ordered:
         """A few queries at a time, lest a random number for each pair be held."""
