@@ -60,5 +60,5 @@ setup:  ## only make or update .venv
 	exit 1
 
 clean:  ## remove .venv and what tools left behind; .cache (compiled mmcv, downloads) stays
-	rm -rf .venv build dist *.egg-info mmselfsup_invp/ops/*.so .pytest_cache .ruff_cache
+	rm -rf .venv build dist *.egg-info mmselfsup_invp/ops/search/*.so .pytest_cache .ruff_cache
 	find . -name __pycache__ -not -path './.cache/*' -prune -exec rm -rf {} +

@@ -131,10 +131,10 @@ COMPILER = shlex.split(os.environ.get('CC') or sysconfig.get_config_var('CC') or
 @pytest.mark.skipif(shutil.which(COMPILER) is None, reason='needs a C compiler')
 def test_the_wheel_holds_the_compiled_search(wheel, tmp_path):
     compiled = [name for name in names_in(wheel) if name.endswith('.so')]
-    assert f'mmselfsup_invp/ops/_native{sysconfig.get_config_var("EXT_SUFFIX")}' in compiled
+    assert f'mmselfsup_invp/ops/search/_native{sysconfig.get_config_var("EXT_SUFFIX")}' in compiled
     with zipfile.ZipFile(wheel) as archive:
         for name in compiled:
-            assert ctypes.CDLL(archive.extract(name, tmp_path)).sift
+            assert ctypes.CDLL(archive.extract(name, tmp_path)).filter_rows
 
 
 def test_without_a_compiler_all_but_the_compiled_search_is_installed(tree, wheel, tmp_path):
@@ -144,11 +144,11 @@ def test_without_a_compiler_all_but_the_compiled_search_is_installed(tree, wheel
     assert names_in(plain) == {name for name in names_in(wheel) if not name.endswith('.so')}
     site = tmp_path / 'site'
     pip('install', '--target', site, '--editable', copy, cwd=tmp_path, CC='no-such-compiler')
-    code = 'from mmselfsup_invp.ops import native; print(native.__file__, native.available())'
+    code = 'from mmselfsup_invp.ops.search import native; print(native.__file__, native.available())'
     code = f'import site; site.addsitedir({str(site)!r})\n{code}'
     path = os.pathsep.join([str(site), sysconfig.get_path('purelib')])
     found = run(sys.executable, '-S', '-c', code, cwd=tmp_path, PYTHONPATH=path)
-    assert found == f'{copy}/mmselfsup_invp/ops/native.py False\n'
+    assert found == f'{copy}/mmselfsup_invp/ops/search/native.py False\n'
 
 
 def test_the_metadata_names_licence_pythons_and_extras(wheel):
@@ -204,7 +204,7 @@ def test_an_editable_install_is_found_in_the_tree(tree, a_config, tmp_path):
     pip('install', '--target', site, '--editable', tree, cwd=tmp_path)
     find(tree / 'mmselfsup_invp', a_config, tmp_path, site)
     if shutil.which(COMPILER):
-        assert list(tree.glob('mmselfsup_invp/ops/_native*.so'))
+        assert list(tree.glob('mmselfsup_invp/ops/search/_native*.so'))
 
 
 def test_this_environment_finds_this_tree(a_config, tmp_path):

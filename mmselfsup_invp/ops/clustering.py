@@ -12,9 +12,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from .blocks import similarities
 from .checks import require_choice, require_features, require_range
-from .search import default_elements
+from .search import default_elements, similarities
 
 METRICS = ('euclidean', 'dot')
 BACKENDS = ('auto', 'sklearn', 'torch')

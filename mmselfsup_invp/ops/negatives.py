@@ -38,10 +38,8 @@ class _Candidates:
         return Neighbours(similarity.neg_(), index)
 
     def _search(self, query: Tensor, width: int, pool: Tensor) -> Neighbours:
-        labels = dict(bank_label=self.label, query_label=self.query_label)
-        return Neighbours(
-            *nearest_first(*top_m(query, self.bank, width, sort=False, **labels), pool)
-        )
+        labels = self.query_label, self.label
+        return nearest_first(*top_m(query, self.bank, width, labels=labels, sort=False), pool)
 
     def shuffled(self, width: int, _: Tensor, generator: torch.Generator | None) -> Neighbours:
         """``width`` candidates in random order."""

@@ -1,10 +1,12 @@
 import pytest
 import torch
 
-from mmselfsup_invp.ops import blocks, native, search, sieve, top_m
+from mmselfsup_invp.ops import search, top_m
+from mmselfsup_invp.ops.search import faiss, native, products, self_test, threshold, torch_blocks
+from mmselfsup_invp.ops.search.request import Neighbours, Request
 
-from . import reference
-from .tools import Allocations, unit_rows
+from .. import reference
+from ..tools import Allocations, unit_rows
 
 
 @pytest.fixture(params=['compiled', 'pytorch'], autouse=True)
@@ -15,6 +17,12 @@ def compiled(request, monkeypatch) -> bool:
     elif not native.available():
         pytest.skip('the search in C is not compiled here')
     return request.param == 'compiled'
+
+
+def search_with_threshold(query, bank, m, limit=2**21, exclude=None):
+    """The search in one pass, in C or in PyTorch; None where it is declined or misled."""
+    backend = native if native.available() else torch_blocks
+    return backend.search(Request(query, bank, m, exclude, None, limit))
 
 
 def assert_search(result, query, bank, m, hidden=None):
@@ -82,8 +90,8 @@ def test_the_least_similar_is_last_however_the_rows_are_found(monkeypatch):
     """As on devices whose topk gives the columns in another order than the CPU's."""
     query, bank = unit_rows(4, 3, seed=7), unit_rows(40, 3, seed=8)
     expected = top_m(query, bank, 9)
-    flipped = tuple(part.flip(1) for part in expected)
-    monkeypatch.setattr(search, 'search_blocks', lambda *args: flipped)
+    flipped = Neighbours(*(part.flip(1) for part in expected))
+    monkeypatch.setattr(torch_blocks, 'search_blocks', lambda request: flipped)
     similarity, index = top_m(query, bank, 9, sort=False)
     assert torch.equal(similarity[:, -1], expected[0][:, -1])
     assert torch.equal(similarity.sort(dim=1, descending=True).values, expected[0])
@@ -93,13 +101,13 @@ def test_the_least_similar_is_last_however_the_rows_are_found(monkeypatch):
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float16, torch.bfloat16])
 @pytest.mark.parametrize('exclude', [False, True])
 @pytest.mark.parametrize('max_elements', [2**15, None])
-def test_sieve_is_exact(max_elements, exclude, dtype):
+def test_search_with_a_threshold_is_exact(max_elements, exclude, dtype):
     query, bank = unit_rows(20, 6, seed=24), unit_rows(6000, 6, seed=25).to(dtype)
     hidden = torch.arange(20) * 250
     query[:] = bank[hidden].float()
     hidden = hidden if exclude else None
-    arguments = query, blocks.Hidden(hidden), bank, 700, max_elements or 2**21
-    assert sieve.sieve(*arguments) is not None, 'large enough for the sieve'
+    found = search_with_threshold(query, bank, 700, max_elements or 2**21, hidden)
+    assert found is not None, 'large enough for a sample'
     similarity, index = top_m(query, bank, 700, exclude=hidden, max_elements=max_elements)
     every = query.double() @ bank.double().T
     if exclude:
@@ -115,9 +123,7 @@ def test_sieve_is_exact(max_elements, exclude, dtype):
 def test_rows_of_the_same_label_are_not_found(rows, m, max_elements):
     query, bank = unit_rows(20, 6, seed=34), unit_rows(rows, 6, seed=35)
     label, own = torch.arange(rows) % 5, torch.arange(20) % 6
-    similarity, index = top_m(
-        query, bank, m, bank_label=label, query_label=own, max_elements=max_elements
-    )
+    similarity, index = top_m(query, bank, m, labels=(own, label), max_elements=max_elements)
     every = (query @ bank.T).masked_fill(label == own[:, None], -torch.inf)
     torch.testing.assert_close(similarity, every.topk(m)[0])
     torch.testing.assert_close(similarity, every.gather(1, index))
@@ -126,13 +132,13 @@ def test_rows_of_the_same_label_are_not_found(rows, m, max_elements):
 
 def test_too_few_rows_of_other_labels_end_in_minus_infinity():
     bank, label = unit_rows(10, 3, seed=36), torch.tensor([0] * 6 + [1] * 4)
-    similarity, _ = top_m(bank[:2], bank, 6, bank_label=label, query_label=torch.tensor([0, 1]))
+    similarity, _ = top_m(bank[:2], bank, 6, labels=(torch.tensor([0, 1]), label))
     assert (similarity.isneginf().sum(dim=1) == torch.tensor([2, 0])).all()
     assert similarity[0, :4].isfinite().all()
 
 
 # Scores of a row of 8192 whose 512 highest are looked for, as the sample sees them.
-SAMPLED = sieve._sample(torch.empty(8192), sieve.SAMPLE_STRIDE)
+SAMPLED = threshold.sample_rows(torch.empty(8192), threshold.SAMPLE_STRIDE)
 SCORES = {
     'random': torch.randn(8192, generator=torch.Generator().manual_seed(9)),
     'ascending': torch.linspace(-1, 1, 8192),
@@ -159,8 +165,8 @@ def test_wide_searches_are_exact_whatever_the_sample_says(kind, max_elements):
 
 @pytest.mark.parametrize('max_elements', [2**11, 2**21])
 @pytest.mark.parametrize('kind', SCORES)
-def test_sieve_gives_up_only_where_the_sample_misleads(kind, max_elements):
-    found = sieve.sieve(torch.ones(1, 1), blocks.Hidden(), SCORES[kind][:, None], 512, max_elements)
+def test_the_threshold_is_given_up_only_where_the_sample_misleads(kind, max_elements):
+    found = search_with_threshold(torch.ones(1, 1), SCORES[kind][:, None], 512, max_elements)
     assert (found is None) == (kind in MISLEADING)
 
 
@@ -168,22 +174,22 @@ def test_sieve_gives_up_only_where_the_sample_misleads(kind, max_elements):
     ('queries', 'rows', 'm', 'limit'),
     [(0, 9000, 600, 2**21), (1, 9000, 9, 2**21), (1, 9000, 1200, 2**21), (9, 9000, 600, 2**11)],
 )
-def test_sieve_is_not_tried_where_it_is_not_worth_it(queries, rows, m, limit):
+def test_no_threshold_where_it_is_not_worthwhile(queries, rows, m, limit):
     query, bank = unit_rows(queries, 3, seed=26), unit_rows(rows, 3, seed=27)
-    assert sieve.sieve(query, blocks.Hidden(), bank, m, limit) is None
+    assert search_with_threshold(query, bank, m, limit) is None
 
 
 def test_blocks_of_few_columns_are_worth_it_in_c_alone(compiled):
     query, bank = unit_rows(9, 3, seed=26), unit_rows(9000, 3, seed=27)
-    found = sieve.sieve(query, blocks.Hidden(), bank, 1000, 2**13)
+    found = search_with_threshold(query, bank, 1000, 2**13)
     assert (found is not None) == compiled
 
 
-def test_memory_of_the_sieve_is_bounded(compiled):
+def test_memory_of_a_search_with_a_threshold_is_bounded(compiled):
     query, bank = unit_rows(64, 4, seed=28), unit_rows(40_000, 4, seed=29)
     with Allocations() as allocations:
         top_m(query, bank, 600)
-    block = sieve.SIEVE_ELEMENTS
+    block = torch_blocks.CACHED_ELEMENTS
     assert allocations.largest < block / 4 if compiled else allocations.largest == block
     assert block < 64 * 40_000 / 4
 
@@ -192,7 +198,7 @@ def test_memory_of_the_sieve_is_bounded(compiled):
 def test_a_row_that_is_not_a_number_is_dealt_with_as_by_pytorch(sampled, compiled, monkeypatch):
     """The sample holds it, so that topk searches and ranks it first, or no threshold is passed."""
     query, bank = unit_rows(5, 4, seed=36), unit_rows(9000, 4, seed=37)
-    rows = sieve._sample(bank, sieve.SAMPLE_STRIDE).tolist()
+    rows = threshold.sample_rows(bank, threshold.SAMPLE_STRIDE).tolist()
     where = rows[7] if sampled else next(row for row in range(9000) if row not in rows)
     bank[where] = torch.nan
     similarity, index = top_m(query, bank, 1000)
@@ -202,36 +208,16 @@ def test_a_row_that_is_not_a_number_is_dealt_with_as_by_pytorch(sampled, compile
     assert ((index == where).any(dim=1) == sampled).all()
 
 
-@pytest.mark.parametrize('stride', [3, 24, 97])
-def test_a_sample_has_a_row_of_each_stretch(stride):
-    rows = sieve._sample(torch.empty(5000), stride)
-    assert torch.equal(rows // stride, torch.arange(5000 // stride))
-    assert len((rows % stride).unique()) > stride / 3
-
-
-@pytest.mark.parametrize('classes', [2, 3, 8, 10, 24, 100, 233, 1000])
-def test_classes_that_take_turns_do_not_mislead(classes):
-    """As in a data set that is ordered so; the sample must not show some of them alone."""
-    generator = torch.Generator().manual_seed(38)
-    centre = unit_rows(classes, 16, seed=39)[torch.arange(40_000) % classes]
-    bank = centre + 0.2 * torch.randn(40_000, 16, generator=generator)
-    query = bank[torch.randperm(40_000, generator=generator)[:16]]
-    for plan in (sieve._plan(16, 40_000, 600, 2**21), sieve._device_plan(16, 40_000, 600, 2**24)):
-        threshold = sieve._threshold(query, blocks.Hidden(), bank, plan)
-        count = (query @ bank.T >= threshold[:, None]).sum(dim=1)
-        assert ((count < 600) | (count > plan.width)).sum() <= 1
-
-
 @pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason='needs oneDNN')
 def test_products_of_onednn_are_those_of_blas():
     query, bank = unit_rows(9, 100, seed=30), unit_rows(70, 100, seed=31)
     for rows in (bank, bank[::3], bank.half(), bank[:1]):
         torch.testing.assert_close(
-            sieve._cpu_similarities(query, rows), blocks.similarities(query, rows)
+            torch_blocks._onednn_similarities(query, rows), search.similarities(query, rows)
         )
 
 
-def test_sieve_without_onednn(monkeypatch):
+def test_threshold_without_onednn(monkeypatch):
     query, bank = unit_rows(5, 4, seed=32), unit_rows(6000, 4, seed=33)
     expected = top_m(query, bank, 500)
     monkeypatch.setattr(torch.backends.mkldnn, 'is_available', lambda: False)
@@ -246,7 +232,7 @@ def test_memory_is_bounded_whatever_the_bank(m, dtype):
     with Allocations() as allocations:
         top_m(query, bank, m, max_elements=limit)
     # Results of a batch, or two blocks of them being merged.
-    assert allocations.largest <= max(limit, 70 * m, blocks.ROW_GROUP * 2 * m)
+    assert allocations.largest <= max(limit, 70 * m, torch_blocks.ROW_GROUP * 2 * m)
 
 
 def test_a_whole_pass_takes_one_block_by_default():
@@ -256,14 +242,14 @@ def test_a_whole_pass_takes_one_block_by_default():
     assert allocations.largest == 32 * 1000
 
 
-def test_a_half_precision_bank_is_widened_in_parts():
-    query, bank = unit_rows(3, 4, seed=21), unit_rows(blocks.CAST_ROWS + 9, 4, seed=22).half()
+def test_a_half_precision_bank_is_upcast_in_parts():
+    query, bank = unit_rows(3, 4, seed=21), unit_rows(products.UPCAST_ROWS + 9, 4, seed=22).half()
     with Allocations() as allocations:
         similarity, index = top_m(query, bank, 50)
     expected = query @ bank.float().T
     torch.testing.assert_close(similarity, expected.topk(50)[0])
     torch.testing.assert_close(similarity, expected.gather(1, index))
-    assert allocations.largest == blocks.CAST_ROWS * 4 < bank.numel()
+    assert allocations.largest == products.UPCAST_ROWS * 4 < bank.numel()
 
 
 def test_no_gradient_flows_through_the_search():
@@ -297,13 +283,13 @@ def test_m_out_of_range_names_the_range(m):
     ('hidden', 'message'),
     [
         (dict(exclude=torch.tensor([1])), r'exclude has the shape \(1,\) where \(3,\) is needed'),
-        (dict(bank_label=torch.zeros(5)), 'bank_label and query_label belong together'),
+        (dict(labels=torch.zeros(5)), r'labels must be the pair \(query_label, bank_label\)'),
         (
-            dict(bank_label=torch.zeros(4), query_label=torch.zeros(3)),
+            dict(labels=(torch.zeros(3), torch.zeros(4))),
             r'bank_label has the shape \(4,\) where \(5,\) is needed: one entry for each row',
         ),
         (
-            dict(bank_label=torch.zeros(5), query_label=torch.zeros(3, 1)),
+            dict(labels=(torch.zeros(3, 1), torch.zeros(5))),
             r'query_label has the shape \(3, 1\) where \(3,\) is needed',
         ),
     ],
@@ -345,3 +331,89 @@ def test_the_nearest_first_are_those_of_a_sort(num, compiled):
         own = values[row, :first]
         assert torch.equal(own.sort(descending=True).values, before[row].topk(first).values)
         assert [row_of[place] for place in rows[row, :first].tolist()] == own.tolist()
+
+
+class TestChoice:
+    def test_unknown_backend_lists_those_there_are(self):
+        bank = unit_rows(5, 3, seed=0)
+        valid = "'auto', 'torch', 'native', 'triton', 'faiss'"
+        with pytest.raises(ValueError, match=f"backend = 'gpu' is unknown; valid: {valid}"):
+            top_m(bank, bank, 1, backend='gpu')
+
+    def test_missing_build_is_named(self, monkeypatch):
+        monkeypatch.setattr(native, 'available', lambda: False)
+        bank = unit_rows(5, 3, seed=0)
+        message = r"backend = 'native' cannot be used: it was not compiled.* Usable here: 'auto', "
+        with pytest.raises(ValueError, match=message):
+            top_m(bank, bank, 1, backend='native')
+        assert top_m(bank, bank, 1)[1].flatten().tolist() == [0, 1, 2, 3, 4]
+
+    def test_faiss_cannot_hide_labels(self):
+        bank, label = unit_rows(5, 3, seed=0), torch.zeros(5)
+        with pytest.raises(ValueError, match=r"'faiss' cannot be used: it cannot hide rows by"):
+            top_m(bank, bank, 1, labels=(label, label), backend='faiss')
+
+    @pytest.mark.parametrize('name', ['faiss', 'triton'])
+    def test_missing_library_is_named(self, name, monkeypatch):
+        for module in (faiss, self_test):
+            monkeypatch.setattr(module, 'find_spec', lambda name: None)
+        self_test.kernels.cache_clear()
+        bank = unit_rows(5, 3, seed=0)
+        with pytest.raises(ValueError, match=rf"'{name}' cannot be used: .* is not installed"):
+            top_m(bank, bank, 1, backend=name)
+
+    @pytest.mark.parametrize(
+        ('name', 'device', 'dtype', 'reason'),
+        [
+            ('native', 'meta', torch.float32, 'the bank is on meta, it searches on the CPU'),
+            ('triton', 'meta', torch.float32, 'the bank is on meta, its kernels run on CUDA'),
+            ('triton', 'cpu', torch.float64, 'the bank is torch.float64, its kernels read'),
+            ('faiss', 'meta', torch.float32, 'the bank is on meta, it searches on the CPU and'),
+        ],
+    )
+    def test_reason_is_named(self, name, device, dtype, reason):
+        bank = torch.ones(5, 3, device=device, dtype=dtype)
+        with pytest.raises(ValueError, match=f'cannot be used: {reason}'):
+            top_m(bank, bank, 1, backend=name)
+
+    @pytest.mark.parametrize('deterministic', [False, True])
+    def test_kernels_are_taken_unless_runs_must_be_alike(self, deterministic, monkeypatch):
+        bank = unit_rows(5, 3, seed=0)
+        if self_test.unsupported_reason(bank):
+            pytest.skip('no Triton')
+        monkeypatch.setitem(search.PREFERRED, 'cpu', 'triton')  # As on CUDA.
+        monkeypatch.setattr(torch, 'are_deterministic_algorithms_enabled', lambda: deterministic)
+        name = 'torch' if deterministic else 'triton'
+        assert search._automatic(Request(bank, bank, 1)) == name
+
+    def test_compiled_kernels_do_not_run_on_the_cpu(self, monkeypatch):
+        pytest.importorskip('triton')
+        monkeypatch.setattr(self_test.kernels(), 'INTERPRETED', False)
+        bank = unit_rows(5, 3, seed=0)
+        with pytest.raises(ValueError, match='with TRITON_INTERPRET=1 only'):
+            top_m(bank, bank, 1, backend='triton')
+
+    def test_old_triton_is_refused(self, monkeypatch):
+        triton = pytest.importorskip('triton')
+        monkeypatch.setattr(triton, '__version__', '2.1.0')
+        self_test.kernels.cache_clear()
+        reason = self_test.unsupported_reason(torch.ones(1, 1))
+        self_test.kernels.cache_clear()
+        assert reason == 'Triton is 2.1.0, needed is 3.5 or newer'
+
+    def test_gpu_search_of_faiss_has_a_limit(self, monkeypatch):
+        library = pytest.importorskip('faiss')
+        monkeypatch.setattr(library, 'StandardGpuResources', object, raising=False)
+        assert faiss._gpu_unsupported_reason(2048) is None
+        assert faiss._gpu_unsupported_reason(2049).startswith('on GPUs it finds at most 2048 rows')
+        monkeypatch.delattr(library, 'StandardGpuResources')
+        assert 'built without GPUs' in faiss._gpu_unsupported_reason(1)
+
+    @pytest.mark.parametrize('where', [0, 7])
+    def test_faiss_leaves_rows_that_are_not_a_number_to_pytorch(self, where):
+        pytest.importorskip('faiss')
+        bank = unit_rows(40, 4, seed=12)
+        bank[where] = torch.nan
+        found = top_m(bank[1:3], bank, 40, backend='faiss')
+        expected = top_m(bank[1:3], bank, 40, backend='torch')
+        torch.testing.assert_close(found[0], expected[0], equal_nan=True)
