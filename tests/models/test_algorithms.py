@@ -153,13 +153,13 @@ class TestInvP:
 
     def test_without_the_hook_and_a_length_it_says_so(self):
         model = toy.build_model(toy.model_config(memory=dict(length=None)))
-        with pytest.raises(RuntimeError, match='bank has no rows yet. Add the hook that sizes it'):
+        with pytest.raises(RuntimeError, match='has no rows yet. Add the hook that sizes it'):
             model.loss([torch.rand(4, 3, 16, 16)], toy.samples(0, 1, 2, 3))
 
     def test_without_the_hook_the_second_step_says_so(self):
         model = model_of()
         model.loss(views(1), toy.samples(*range(6)))
-        with pytest.raises(RuntimeError, match=r"custom_hooks.*'PropagationMemoryHook'"):
+        with pytest.raises(RuntimeError, match=r"default_hooks.*'PropagationMemoryHook'"):
             model.loss(views(1), toy.samples(*range(6)))
 
 
