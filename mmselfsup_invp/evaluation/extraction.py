@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from ..datasets import num_images
-from ..models.memories.sized_memory import first_of_equal
+from ..memory import first_occurrence
 from ..structures import sample_ids
 
 # What norm layers gather in training, each process from batches of its own.
@@ -110,7 +110,7 @@ def collect_features(
 
 def _keep_first(ordered: Tensor, seen: Tensor, sample: Tensor, feature: Tensor) -> None:
     """Write the features of images that were not seen yet, each once."""
-    new = ~seen[sample] & (first_of_equal(sample) == torch.arange(len(sample)))
+    new = ~seen[sample] & (first_occurrence(sample) == torch.arange(len(sample)))
     rows = new.nonzero().squeeze(1)
     index = sample[rows]
     seen[index] = True

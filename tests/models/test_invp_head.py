@@ -238,7 +238,7 @@ def unstage(memory):
 
 def test_an_empty_memory_names_the_hook():
     memory = PropagationMemory(num_neighbours=3, feat_dim=toy.DIM)
-    with pytest.raises(RuntimeError, match='bank has no rows yet.*PropagationMemoryHook'):
+    with pytest.raises(RuntimeError, match='has no rows yet.*PropagationMemoryHook'):
         head_of()(toy.rows(5), ANCHOR, memory)
 
 

@@ -77,11 +77,7 @@ class InvPHead(BaseModule):
         Raises:
             RuntimeError: If the memory has no rows yet.
         """
-        if not len(memory.bank):
-            raise RuntimeError(
-                'The bank has no rows yet. Add the hook that sizes it from the data set to the '
-                "config: default_hooks = dict(memory=dict(type='PropagationMemoryHook'))."
-            )
+        memory.require_rows()
         weight = self.lambda_inv * self.ramp
 
         def find_positives(nearest: Neighbours, neighbours: Tensor) -> Positives | None:
