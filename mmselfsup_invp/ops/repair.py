@@ -103,8 +103,7 @@ def two_means(feature: Tensor, seed: int = 0) -> Tensor:
     count, total = _count_and_sum(side, centred)
     # The inertia is that of one cluster less this, up to a constant factor.
     gain = total.square().sum(dim=1) / (count * (len(side) - count))
-    best = gain.masked_fill((count == 0) | (count == len(side)), -1).argmax()
-    side = side[:, best]
+    side = side[:, gain.argmax()]
     if not 0 < side.sum() < len(side):
         return torch.arange(len(side), device=side.device) % 2 == 1
     return side
@@ -115,12 +114,12 @@ def _count_and_sum(side: Tensor, feature: Tensor) -> tuple[Tensor, Tensor]:
     return side.sum(dim=0), side.T.float() @ feature
 
 
-def _plus_plus_starts(feature: Tensor, seed: int) -> tuple[Tensor, Tensor]:
-    """Pairs of features, ``(R, D)`` each, the second drawn in proportion to squared distance."""
-    draw = torch.rand(2, SPLIT_STARTS, generator=torch.Generator().manual_seed(seed))
-    draw = draw.to(feature.device)
-    first = feature[(draw[0] * len(feature)).long().clamp(max=len(feature) - 1)]
+def _plus_plus_starts(feature: Tensor, seed: int, num: int = SPLIT_STARTS) -> tuple[Tensor, Tensor]:
+    """Pairs of features, ``(num, D)`` each: a uniform one and one by squared distance from it."""
+    generator = torch.Generator().manual_seed(seed)
+    draw = torch.rand(2, num, generator=generator, dtype=torch.float64).to(feature.device)
+    first = feature[(draw[0] * len(feature)).long()]
     squared = feature.square().sum(dim=1)[:, None] + first.square().sum(dim=1)
     distance = (squared - 2 * feature @ first.T).clamp(min=0).double().cumsum(dim=0)
     second = torch.searchsorted(distance.T.contiguous(), (draw[1] * distance[-1])[:, None])
-    return first, feature[second.squeeze(1).clamp(max=len(feature) - 1)]
+    return first, feature[second.squeeze(1)]

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from mmselfsup_invp.ops import cluster_means, cluster_sizes, repair_small
-from mmselfsup_invp.ops.repair import two_means
+from mmselfsup_invp.ops.repair import _plus_plus_starts, two_means
 
 from . import reference
 from .tools import on_circle, unit_rows
@@ -130,6 +130,18 @@ class TestTwoMeans:
             ratios.append(inertia(feature, two_means(feature)) / best)
         ratios = torch.tensor(ratios)
         assert ratios.max() < 1.02 and ratios.mean() < 1.001
+
+    def test_starts_are_those_of_k_means_plus_plus(self):
+        """The first is uniform, the second is drawn in proportion to the squared distance."""
+        feature = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 3.0], [-0.5, 0.5]])
+        first, second = _plus_plus_starts(feature, seed=0, num=20_000)
+        squared = torch.cdist(feature, feature).square()
+        for row, start in enumerate(feature):
+            drawn = second[(first == start).all(dim=1)]
+            assert len(drawn) / 20_000 == pytest.approx(1 / 4, abs=0.02)
+            for other, share in zip(feature, squared[row] / squared[row].sum(), strict=True):
+                found = (drawn == other).all(dim=1).float().mean()
+                assert found.item() == pytest.approx(share.item(), abs=0.03)
 
     def test_ends_where_every_feature_is_nearest_to_its_own_mean(self):
         feature = torch.cat([on_circle(*range(0, 40)), on_circle(*range(120, 150))])
