@@ -141,7 +141,7 @@ def test_the_wheel_holds_the_compiled_search(wheel, tmp_path):
     assert f'{NATIVE}/_native{sysconfig.get_config_var("EXT_SUFFIX")}' in compiled
     with zipfile.ZipFile(wheel) as archive:
         for name in compiled:
-            assert ctypes.CDLL(archive.extract(name, tmp_path)).select_highest
+            assert ctypes.CDLL(archive.extract(name, tmp_path)).filter_rows
 
 
 def test_without_a_compiler_all_but_the_compiled_search_is_installed(tree, wheel, tmp_path):

@@ -6,8 +6,8 @@ import torch
 
 from mmselfsup_invp.engine import SelfLabelHook
 from mmselfsup_invp.engine.hooks import self_label_hook
-from mmselfsup_invp.engine.hooks.common import NonFiniteFeatures
 from mmselfsup_invp.evaluation import cluster_agreement, collect_features, extract_features
+from mmselfsup_invp.memory import NonFiniteFeatures
 from mmselfsup_invp.ops import relabel_iterations, relabel_times, sinkhorn_labels
 
 from .. import toy
@@ -347,7 +347,7 @@ class TestErrors:
             runner.model.backbone.conv1.weight.data[0, 0, 0, 0] = torch.nan
 
         watch = Watch('before_train_epoch', spoil)
-        with pytest.raises(ValueError, match='hold NaN or Inf.*diverged'):
+        with pytest.raises(ValueError, match='contain NaN or Inf.*diverged'):
             train(images, tmp_path, watch)
 
     @pytest.mark.parametrize('check_interval', [1, 50])

@@ -12,7 +12,7 @@ from ...evaluation import graph_health, neighbour_purity
 from ...ops import ramp_weight
 from ...ops.checks import require_choice, require_range
 from ...ops.ramps import RAMPS
-from .common import check_faults, check_ids, log_figures, require_epochs, unwrap
+from .common import check_ids, log_figures, require_epochs, unwrap
 from .memory_hook import MemoryHook
 
 
@@ -114,7 +114,7 @@ class PropagationMemoryHook(MemoryHook):
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None
     ) -> None:
         """Check the ids while they are still on the host."""
-        unwrap(runner.model).memory.iteration = runner.iter + 1
+        unwrap(runner.model).memory.monitor.iteration = runner.iter + 1
         if data_batch is not None:
             check_ids(data_batch['data_samples'], self._num_images)
 
@@ -127,14 +127,14 @@ class PropagationMemoryHook(MemoryHook):
     ) -> None:
         """Write the batch into the memory."""
         memory = unwrap(runner.model).memory
-        memory.commit(link=self.refresh == 'iteration')
+        memory.commit(refresh=self.refresh == 'iteration')
         if self.every_n_train_iters(runner, self.check_interval):
-            check_faults(memory)
+            memory.monitor.check()
 
     def after_train_epoch(self, runner: Runner) -> None:
         """Commit what waits for the end of the epoch, and look at the graph."""
         model = unwrap(runner.model)
-        check_faults(model.memory)
+        model.memory.monitor.check()
         model.memory.end_epoch()
         if self.every_n_epochs(runner, self.health_interval):
             self._log_health(runner, model)
@@ -143,10 +143,9 @@ class PropagationMemoryHook(MemoryHook):
         memory = model.memory
         health = graph_health(memory.bank, memory.neighbours)
         figures = health.metrics()
-        changed, written = memory.edge_changes.tolist()
-        memory.edge_changes.zero_()
-        if written:
-            figures['edge_churn'] = changed / written
+        churn = memory.edge_churn()
+        if churn is not None:
+            figures['edge_churn'] = churn
         # The rows of a queue are not the images of the data set.
         if self._labels is not None and memory.holds_images:
             rows = torch.linspace(0, len(memory) - 1, min(self.health_anchors, len(memory)))
@@ -164,15 +163,16 @@ class PropagationMemoryHook(MemoryHook):
 
 def _warn_of_limits(model: BaseModel) -> None:
     """Say which settings the data set or the graph lowers."""
-    loss, head, memory = model.head.loss, model.head, model.memory
+    head, memory = model.head, model.memory
+    sampling = head.loss.sampling
     rows = len(memory)
     walks = sum(memory.num_neighbours**hop for hop in range(1, head.hops + 1))
     positives = min(walks if head.positive == 'propagate' else head.knn_k, rows - 1)
     others = f'other rows of a bank of {rows}'
     limits = [
-        ('num_background', loss.num_background if loss.hard_neg else 0, rows - 1, others),
+        ('num_background', sampling.num_background or 0, rows - 1, others),
         ('knn_k', head.knn_k if head.positive == 'knn' else 0, rows - 1, others),
-        ('num_hard', loss.num_hard, positives, 'positives an image can have'),
+        ('num_hard', sampling.num_hard, positives, 'positives an image can have'),
     ]
     for name, value, limit, what in limits:
         if value > limit:
