@@ -35,7 +35,7 @@ class GraphHealth:
     largest_component: float
     degree: int
 
-    def figures(self) -> dict[str, float]:
+    def metrics(self) -> dict[str, float]:
         """The figures by name, for the log."""
         figures = asdict(self)
         figures.pop('degree')
