@@ -14,7 +14,7 @@ from mmengine.logging import MMLogger
 from mmengine.runner import BaseLoop
 
 from ..datasets.transforms import UnreadableImage
-from ..engine.hooks.common import NonFiniteFeatures
+from ..memory import NonFiniteFeatures
 from .arguments import alike
 
 # What a message says well enough, wherever it is raised.

@@ -8,7 +8,7 @@ from mmcv.transforms import BaseTransform
 from mmselfsup.registry import TRANSFORMS
 
 from mmselfsup_invp.engine.hooks import PropagationMemoryHook
-from mmselfsup_invp.engine.hooks.common import NonFiniteFeatures
+from mmselfsup_invp.memory import NonFiniteFeatures
 
 from .. import toy
 from .recording import Steps, Watch, ids_of, log_text, scalars
