@@ -14,15 +14,15 @@ from mmengine.registry import DefaultScope
 from mmengine.runner import CheckpointLoader, Runner, find_latest_checkpoint
 from torch import nn
 
-from ..cli.arguments import read_config
+from ..config import dicts_in, parse_config, read_config
 from ..datasets import LoadImage
 from ..registry import SCOPE, TRANSFORMS
 from .checkpoints import PretrainedBackbone, read_backbone
-from .detection_data import check_detection_data, dicts_in
+from .detection_data import check_detection_data
 from .runs import separate_logs
 
 # The columns of the papers' tables.
-FIGURES = ('AP', 'AP50', 'AP75')
+METRICS = ('AP', 'AP50', 'AP75')
 # What a shared head has beyond the network: ResLayerExtraNorm's normalisation after layer 4.
 EXTRA_NORM = 'norm.'
 # Where a launcher says how many processes it started.
@@ -224,7 +224,7 @@ def _continue(cfg: Config) -> bool:
     if latest is None:
         return False
     meta = CheckpointLoader.load_checkpoint(latest, map_location='cpu')['meta']
-    former = Config.fromstring(meta['cfg'], '.py')
+    former = parse_config(meta['cfg'])
     if former.get('backbone_fingerprint') != cfg.backbone_fingerprint:
         began, now = (config.model.backbone.get('init_cfg') for config in (former, cfg))
         raise ValueError(
@@ -279,4 +279,4 @@ def _in_percent(found: dict[str, float]) -> dict[str, float]:
     figures = {name.rpartition('/')[2]: 100 * float(value) for name, value in found.items()}
     if 'AP75' in figures:  # Else the mean is over one overlap.
         figures['AP'] = figures['mAP']
-    return {name: figures[name] for name in FIGURES if name in figures}
+    return {name: figures[name] for name in METRICS if name in figures}

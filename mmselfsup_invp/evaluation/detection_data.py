@@ -10,13 +10,14 @@ from collections.abc import Iterator, Sequence
 from importlib import import_module
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset
 from mmengine.fileio import list_from_file
 from mmengine.logging import print_log
 from mmengine.registry import DefaultScope
+
+from ..config import dicts_in
 
 
 def check_detection_data(cfg: Config, splits: Sequence[str] = ('train', 'test')) -> None:
@@ -38,16 +39,6 @@ def check_detection_data(cfg: Config, splits: Sequence[str] = ('train', 'test'))
             classes = sources[0].metainfo['classes']  # Those that are joined have the same.
             _check_head(cfg.model, classes, split)
             _check_names(sum(map(_count_boxes, sources), Counter()), classes, split)
-
-
-def dicts_in(config: Any) -> Iterator[dict]:
-    """Every dict in a config, however deep in wrappers."""
-    if isinstance(config, dict):
-        yield config
-        config = list(config.values())
-    if isinstance(config, (list, tuple)):
-        for value in config:
-            yield from dicts_in(value)
 
 
 def _voc_sets(config: dict) -> Iterator[BaseDataset]:
