@@ -302,13 +302,6 @@ class TestLog:
 
 
 class TestErrors:
-    def test_there_is_no_bank_to_evaluate(self, images, tmp_path):
-        runner = runner_of(images, tmp_path, epochs=1)
-        loader = toy.loader(images, 'test')
-        runner.register_hook(dict(type='KNNEvalHook', gallery='bank', query_dataloader=loader))
-        with pytest.raises(ValueError, match="SeLa has SelfLabelMemory. Use gallery='backbone'"):
-            runner.train()
-
     @pytest.mark.parametrize(
         ('options', 'message'),
         [

@@ -11,6 +11,9 @@ from .common import check_ids, log_metrics, require_epochs, unwrap
 from .feature_similarity import FeatureSimilarity
 from .image_order import IMAGE_ORDER, image_order, require_same_order
 
+# Mean cosine similarity above which the features count as collapsed.
+MAX_SIMILARITY = 0.9
+
 
 class MemoryHook(Hook):
     """Base of the hooks that maintain the memories of a model.
@@ -42,8 +45,6 @@ class MemoryHook(Hook):
     other_types: tuple[type[Memory], ...] = ()
     # Models to name if there is no such memory.
     models = ''
-    # Similarity above which features count as collapsed; 0.81 is a mean unit feature of norm 0.9.
-    max_similarity = 0.81
     # Whether commit() also refreshes the graph or the labels of the visited images.
     refresh_on_commit = True
 
@@ -172,7 +173,7 @@ class MemoryHook(Hook):
         if similarity is None:
             return
         log_metrics(runner, 'features', dict(similarity=similarity))
-        if similarity > self.max_similarity:
+        if similarity > MAX_SIMILARITY:
             runner.logger.warning(
                 f'features: the features of different images are almost alike (mean cosine '
                 f'similarity {similarity:.2f}, 1 if all are equal). If this lasts for more than a '

@@ -77,8 +77,6 @@ class SelfLabelHook(MemoryHook):
 
     memory_types = (SelfLabelMemory,)
     models = 'SeLa'
-    # Features behind a ReLU have no negative entries, which makes those of healthy networks alike.
-    max_similarity = 0.999
 
     def __init__(
         self,
