@@ -27,10 +27,14 @@ OPTIONS = dict(
 
 def run_ranks(scenarios: Callable[..., dict], folder: Path, *inputs: Any) -> list[dict]:
     """Return what ``scenarios(folder, *inputs)``, a function of a module, returns on each rank."""
-    # The server imports the package once for the processes of all tests.
-    set_forkserver_preload(['tests.toy'])
+    preload()
     start_processes(_process, (scenarios, folder, inputs), nprocs=RANKS, start_method='forkserver')
     return [torch.load(folder / f'{rank}.pth', weights_only=False) for rank in range(RANKS)]
+
+
+def preload() -> None:
+    """Let the server of new processes import the package, once for all tests."""
+    set_forkserver_preload(['tests.toy'])
 
 
 def _process(rank: int, scenarios: Callable[..., dict], folder: Path, inputs: tuple) -> None:

@@ -11,8 +11,9 @@ from .common import check_ids, log_metrics, require_epochs, unwrap
 from .feature_similarity import FeatureSimilarity
 from .image_order import IMAGE_ORDER, image_order, require_same_order
 
-# Mean cosine similarity above which the features count as collapsed.
-MAX_SIMILARITY = 0.9
+# Mean cosine similarity above which the features count as collapsed. In the first four epochs of
+# InvP on the digits it is at most 0.93 with a linear neck and up to 0.99 with an MLP.
+MAX_SIMILARITY = 0.95
 
 
 class MemoryHook(Hook):
