@@ -8,11 +8,12 @@ import torch.nn.functional as F
 from torch import distributed
 
 from mmselfsup_invp import ops
+from mmselfsup_invp.engine.hooks.common import unwrap
 from mmselfsup_invp.evaluation import extract_features
 
 from .. import toy
 from .processes import OPTIONS, run_ranks
-from .recording import Steps, Watch, ids_of, snapshot
+from .recording import Steps, Watch, ids_of, record_staged, snapshot
 
 
 def runner_of(
@@ -62,7 +63,7 @@ def train(images: Path, work_dir: Path, batch_size: int, momentum: bool = False,
     runner.register_hook(steps)
 
     def watch_keys(runner):
-        memory = getattr(runner.model, 'module', runner.model).memory
+        memory = unwrap(runner.model).memory
         insert = memory.insert
 
         def watched(key, sample):
@@ -79,7 +80,7 @@ def train(images: Path, work_dir: Path, batch_size: int, momentum: bool = False,
     runner.register_hook(Watch('before_train', watch_keys))
     runner.register_hook(Watch('after_train_epoch', watch_knn))
     runner.train()
-    model = getattr(runner.model, 'module', runner.model)
+    model = unwrap(runner.model)
     return dict(
         state=model.state_dict(),
         ids=steps.ids,
@@ -108,18 +109,21 @@ def train_clusters(images: Path, work_dir: Path, **changes) -> dict:
         custom_hooks=[dict(type='EpochSeedHook'), hook],
         **changes,
     )
-    steps = []
+    steps, keys = [], []
 
-    def staged(runner, data_batch, **_):
-        memory = runner.model.module.branch.memory
-        steps.append(dict(ids=ids_of(data_batch), key=memory.staged[1].clone()))
+    def written(runner, data_batch, **_):
+        model = unwrap(runner.model)
+        steps.append(
+            dict(
+                ids=ids_of(data_batch),
+                key=keys[-1],
+                branch={k: v.clone() for k, v in model.branch.state_dict().items()},
+                queue={k: v.clone() for k, v in model.queue.state_dict().items()},
+            )
+        )
 
-    def written(runner, **_):
-        model = runner.model.module
-        steps[-1]['branch'] = {k: v.clone() for k, v in model.branch.state_dict().items()}
-        steps[-1]['queue'] = {k: v.clone() for k, v in model.queue.state_dict().items()}
-
-    runner.register_hook(Watch('after_train_iter', staged, priority='VERY_HIGH'))
+    start = Watch('before_train', lambda r: record_staged(unwrap(r.model).branch.memory, keys))
+    runner.register_hook(start)
     runner.register_hook(Watch('after_train_iter', written))
     runner.train()
     return steps
@@ -158,12 +162,6 @@ def scenarios(folder: Path, images: Path, odd: Path) -> dict:
         clusters=train_clusters(odd, folder / 'clusters', **OPTIONS),
         repaired=repaired(),
     )
-
-
-@pytest.fixture(scope='module')
-def odd_images(tmp_path_factory):
-    """21 images: in batches of 4 on 2 processes, one of them is repeated to come out even."""
-    return toy.image_folder(tmp_path_factory.mktemp('odd') / 'images', images=21)
 
 
 @pytest.fixture(scope='module')

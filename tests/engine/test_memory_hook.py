@@ -10,6 +10,8 @@ from mmselfsup_invp.engine.hooks import (
     OnlineClusterHook,
     PropagationMemoryHook,
     SelfLabelHook,
+    online_cluster_hook,
+    self_labelling,
 )
 from mmselfsup_invp.engine.hooks.feature_similarity import DECAY, mean_similarity
 from mmselfsup_invp.engine.hooks.memory_hook import MemoryHook
@@ -240,6 +242,23 @@ class TestCollapse:
         logged = scalars(tmp_path, 'features')[1]['features/similarity']
         assert logged == pytest.approx(similarity, abs=1e-5)
         assert ('WARNING - features: ' in log_text(tmp_path)) == warned
+
+    @pytest.mark.parametrize(
+        ('name', 'group'), [('InterCLR', 'clusters'), ('ODC', 'clusters'), ('SeLa', 'sela')]
+    )
+    @pytest.mark.parametrize(('entropy', 'warned'), [(0.49, True), (0.51, False)])
+    def test_labels_that_most_images_share(
+        self, images, tmp_path, monkeypatch, name, group, entropy, warned
+    ):
+        for module in (online_cluster_hook, self_labelling):
+            health = dict(empty=0, smallest=1, largest=9, entropy=entropy)
+            monkeypatch.setattr(module, 'cluster_health', lambda size, found=health: dict(found))
+        runner_of(name, images, tmp_path, epochs=1).train()
+        advice = re.findall(
+            f'WARNING - {group}: most images share .* order: (.*)', log_text(tmp_path)
+        )
+        assert len(advice) == warned
+        assert all(self.ADVICE[name] in text for text in advice)
 
     def test_two_hooks_log_it_once(self, images, tmp_path):
         config = dict(model=toy.model_config(branch=toy.branch_config()))

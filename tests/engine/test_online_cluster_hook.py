@@ -216,19 +216,6 @@ class TestHealth:
         assert list(scalars(tmp_path, 'clusters')) == epochs
 
 
-@pytest.mark.parametrize('name', ['InterCLR', 'MomentumInterCLR'])
-@pytest.mark.parametrize('num_workers', [0, 2])
-def test_a_resumed_run_equals_the_uninterrupted_one(images, tmp_path, name, num_workers):
-    loader = dict(num_workers=num_workers)
-    options = dict(name=name, loader=loader, centroid_interval=2, repair_interval=2)
-    straight = train(images, tmp_path / 'straight', epochs=4, config=SAVE, **options)
-    train(images, tmp_path / 'half', epochs=2, config=SAVE, **options)
-    resumed = train(images, tmp_path / 'half', epochs=4, config=dict(SAVE, resume=True), **options)
-    assert resumed.epoch == 4
-    for key, value in straight.model.state_dict().items():
-        assert torch.equal(value, resumed.model.state_dict()[key]), key
-
-
 class TestODC:
     def test_odc_of_mmselfsup_trains_in_one_process(self, images, tmp_path):
         losses = []

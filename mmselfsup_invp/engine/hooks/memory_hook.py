@@ -14,6 +14,9 @@ from .image_order import IMAGE_ORDER, image_order, require_same_order
 # Mean cosine similarity above which the features count as collapsed. In the first four epochs of
 # InvP on the digits it is at most 0.93 with a linear neck and up to 0.99 with an MLP.
 MAX_SIMILARITY = 0.95
+# Normalised entropy of the class sizes below which labels count as collapsed. On the digits, SeLa
+# has at least 0.99, and 0.1 to 0.3 with a learning rate 100 times too high.
+MIN_ENTROPY = 0.5
 
 
 class MemoryHook(Hook):
@@ -149,6 +152,15 @@ class MemoryHook(Hook):
         saved = checkpoint.get('meta', {}).get(IMAGE_ORDER)
         if saved is not None and any(memory.holds_images for memory in self.memories):
             require_same_order(saved, self._image_order(runner))
+
+    def warn_of_few_labels(self, runner: Runner, group: str, entropy: float) -> None:
+        """Warn if most images share a few labels, by the normalised entropy of their sizes."""
+        if entropy < MIN_ENTROPY:
+            runner.logger.warning(
+                f'{group}: most images share a few labels (normalised entropy of the class sizes '
+                f'{entropy:.2f}, 1 if all have the same size). Try, in this order: '
+                f'{self.collapse_advice()}.'
+            )
 
     def check_finite(self) -> None:
         """Raise ``NonFiniteFeatures`` if features were NaN or Inf since the last check."""

@@ -157,6 +157,7 @@ class OnlineClusterHook(MemoryHook):
         if self.true_labels is not None:
             metrics |= self._agreement()
         log_metrics(runner, 'clusters', metrics)
+        self.warn_of_few_labels(runner, 'clusters', metrics['entropy'])
 
     def _agreement(self) -> dict[str, float]:
         adjusted = self.memory.num_clusters <= MAX_ADJUSTED

@@ -174,6 +174,7 @@ class SelfLabelHook(MemoryHook):
             metrics |= mean_agreement(labels, self.true_labels)
         log_metrics(runner, 'sela', metrics, iteration=runner.iter)
         self._warn_of_tolerance(runner, infos)
+        self.warn_of_few_labels(runner, 'sela', metrics['entropy'])
 
     def extract(self, runner: Runner, event: int) -> Tensor | None:
         """Extract the features of all images for an event.
