@@ -11,6 +11,8 @@ from .processes import OPTIONS, run_ranks
 from .recording import Watch, ids_of
 from .test_self_label_hook import DROPOUT, eval_mode, train
 
+pytestmark = pytest.mark.slow  # Two processes are started.
+
 # Statistics of a batch play no part.
 FROZEN = dict(backbone=dict(norm_eval=True))
 

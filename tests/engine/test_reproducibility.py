@@ -66,7 +66,10 @@ def differ(one, other):
 
 @pytest.mark.parametrize(
     ('name', 'num_workers'),
-    [*((name, 0) for name in MODELS), ('InvP', 2), ('MomentumInterCLR', 2), ('SeLa', 2)],
+    [
+        *((name, 0) for name in MODELS),
+        *(pytest.param(name, 2, marks=pytest.mark.slow) for name in ('InvP', 'InterCLR', 'SeLa')),
+    ],
 )
 def test_a_resumed_run_equals_the_uninterrupted_one(images, tmp_path, name, num_workers):
     options = dict(name=name, num_workers=num_workers)

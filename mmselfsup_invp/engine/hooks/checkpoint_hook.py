@@ -1,3 +1,4 @@
+import math
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ class CheckpointHook(hooks.CheckpointHook):
       older one deleted. MMEngine (0.10.7) deletes first, so that a run with ``max_keep_ckpts=1``
       that is killed while it writes loses all its checkpoints. The disk must have space for one
       more checkpoint than are kept.
-    - A model with NaN or Inf is not saved: the run stops and the last good checkpoint remains.
+    - A model with NaN or +Inf is not saved: the run stops and the last good checkpoint remains.
     - A learning rate that was changed in the config takes effect in a resumed run
       (:func:`~mmselfsup_invp.engine.learning_rate.rescale_learning_rate`).
 
@@ -118,12 +119,12 @@ class CheckpointHook(hooks.CheckpointHook):
 
 
 def require_finite(model: nn.Module, iteration: int, last_checkpoint: str | None) -> None:
-    """Raise :class:`NonFiniteWeights` if a weight or a buffer of a model is NaN or Inf."""
-    state = model.state_dict().items()
+    """Raise :class:`NonFiniteWeights` if a weight or a buffer of a model is NaN or +Inf."""
+    # -Inf is not an error: attention masks contain it.
     names = [
         name
-        for name, value in state
-        if value.is_floating_point() and not bool(value.isfinite().all())
+        for name, value in model.state_dict().items()
+        if value.is_floating_point() and not bool((value < math.inf).all())
     ]
     if names:
         latest = f' The last good one is {last_checkpoint}.' if last_checkpoint else ''
