@@ -186,10 +186,8 @@ class TestEvents:
         assert loader.dataset is not runner.train_dataloader.dataset
 
     def test_a_missing_list_is_an_error_before_training(self, images, tmp_path):
-        labels = Labels()
-        hook = dict(
-            relabel_mode='eval', relabel_dataloader=toy.loader(images, ann_file='meta/none.txt')
-        )
+        labels, loader = Labels(), toy.loader(images, ann_file='meta/none.txt')
+        hook = dict(relabel_mode='eval', relabel_dataloader=loader)
         with pytest.raises(FileNotFoundError, match='meta/none.txt'):
             train(images, tmp_path, *labels.hooks, hook=hook)
         assert not labels.seen
@@ -284,9 +282,8 @@ class TestErrors:
         def spoil(runner, **_):
             runner.model.backbone.conv1.weight.data[0, 0, 0, 0] = torch.nan
 
-        watch = Watch('before_train_epoch', spoil)
         with pytest.raises(ValueError, match='hold NaN or Inf.*diverged'):
-            train(images, tmp_path, watch)
+            train(images, tmp_path, Watch('before_train_epoch', spoil))
 
     def test_features_of_a_step_are_checked_before_an_event(self, images, tmp_path):
         """An event precedes the third iteration; the first regular check comes after it."""
@@ -297,7 +294,6 @@ class TestErrors:
             if runner.iter == 1:
                 runner.model.backbone.conv1.weight.data.fill_(torch.nan)
 
-        watch = Watch('before_train_iter', spoil)
         with pytest.raises(NonFiniteFeatures, match='NaN or Inf in iteration 2, first for the'):
-            train(images, tmp_path, watch)
+            train(images, tmp_path, Watch('before_train_iter', spoil))
         assert steps == [0, 1]
