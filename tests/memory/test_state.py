@@ -90,6 +90,24 @@ def test_round_trip(name, length):
 
 
 @every_module
+def test_a_checkpoint_without_the_module_leaves_it_as_it_is(name):
+    filled, empty = MODULES[name]
+    module, other = filled(), empty()
+    before = saved(module)
+    module.load_state_dict({}, strict=False)
+    other.load_state_dict({}, strict=False)
+    assert_same(before, module.state_dict())
+    assert len(other) == 0 or name == 'queue'
+
+
+@every_module
+def test_loading_into_a_sized_module_draws_no_new_rows(name, monkeypatch):
+    module = MODULES[name][0]()
+    monkeypatch.setattr(module, 'resize', None)
+    module.load_state_dict(MODULES[name][0]().state_dict())
+
+
+@every_module
 def test_another_length_is_refused_and_changes_nothing(name):
     filled, _ = MODULES[name]
     other = filled(length=LENGTH + 1)
@@ -163,6 +181,12 @@ def test_a_delayed_bank_continues_from_one_that_is_not():
         other.load_state_dict(source.state_dict())
         other.end_epoch()
         assert torch.equal(other.bank, source.bank)
+
+
+def test_the_smallest_sizes_are_valid():
+    for module in (FeatureBank(1, 1), FeatureQueue(1, 1), SelfLabels(1, 1, 1)):
+        assert len(module) == 1
+    assert len(KNNGraph(1, 2)) == len(Clusters(2, 1, 2)) == 2
 
 
 @pytest.mark.parametrize('index', [[4], [1, 2, 3], [7, 2, 7, 7, 2], [5, 5]])

@@ -105,7 +105,7 @@ class TestFeatures:
         (found,) = model.extract_feat(inputs)
         assert found.shape == (6, 16, 8, 8)
         assert torch.equal(found, model.backbone(inputs[0])[0])
-        # As the host's tools ask for it.
+        # The way MMSelfSup's tools call it.
         assert torch.equal(model(inputs, mode='tensor')[0], found)
 
     def test_sample_ids_come_in_the_order_of_the_batch(self):
@@ -161,6 +161,13 @@ class TestInvP:
         model.loss(views(1), toy.samples(*range(6)))
         with pytest.raises(RuntimeError, match=r"default_hooks.*'PropagationMemoryHook'"):
             model.loss(views(1), toy.samples(*range(6)))
+
+
+def test_the_default_momentum_of_the_encoder_is_mocos():
+    model = model_of('MomentumInvP', memory=dict(length=20))
+    assert model.key_encoder.momentum == 0.999
+    model = toy.build_model(toy.interclr_config('MomentumInterCLR'))
+    assert model.key_encoder.momentum == 0.999
 
 
 class TestMomentumInvP:
@@ -227,8 +234,8 @@ class TestMomentumInvP:
         assert torch.equal(model.memory.neighbours[slots].sort(1)[0], nearest.sort(1)[0])
         assert losses['num_positives'] >= 2
 
-    def test_a_step_on_the_bank_keeps_keys(self):
-        """ "Every image keeps a row, of keys instead of queries"."""
+    def test_a_step_on_the_bank_averages_keys(self):
+        """Rows are averages of keys; the queries change the graph alone."""
         memory = dict(type='PropagationMemory', feat_dim=toy.DIM, num_neighbours=2)
         model = model_of('MomentumInvP', memory=memory)
         reference = copy.deepcopy(model)
@@ -267,8 +274,8 @@ def test_losses_and_rows_are_float32_under_autocast(name):
     assert all(weight.grad.isfinite().all() for weight in model.backbone.parameters())
 
 
-def test_a_neck_of_the_host_is_widened_to_float32():
-    """Which under autocast gives bfloat16, unlike ours."""
+def test_the_output_of_a_neck_of_mmselfsup_is_upcast_to_float32():
+    """Under autocast it is bfloat16, unlike that of our neck."""
     neck = dict(type='LinearNeck', in_channels=16, out_channels=toy.DIM, with_avg_pool=True)
     model = model_of(neck=neck)
     with torch.autocast('cpu', torch.bfloat16):

@@ -9,7 +9,7 @@ from mmselfsup_invp.models import ClusterMemory, KeyQueue, PropagationMemory, Pr
 
 from .. import toy
 
-# By which share rounding changes an entry at most, and so a row's similarity to a unit query.
+# Largest relative rounding error of an entry, and so of a row's similarity to a unit query.
 ROUNDING = {'float16': 2**-11, 'bfloat16': 2**-8}
 DIM = 64
 
@@ -21,7 +21,7 @@ def rounded(rows, dtype):
 
 
 def memory_of(kind, dtype, length=40):
-    """A memory whose rows are those of 16 bits, whatever the type."""
+    """A memory whose rows are stored as ``dtype``."""
     options = dict(num_clusters=4) if kind is ClusterMemory else {}
     memory = kind(length=length, feat_dim=DIM, dtype=dtype, **options)
     assert memory.bank.dtype == getattr(torch, dtype)

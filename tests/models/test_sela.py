@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from mmselfsup.registry import MODELS
 
+from mmselfsup_invp.memory import NonFiniteFeatures
 from mmselfsup_invp.models import AlexNetBN, FullyConnectedNeck, SelfLabelHead
 
 from .. import toy
@@ -103,6 +104,23 @@ class TestAlgorithm:
             for head, part in enumerate(logits.split(3, dim=1))
         )
         torch.testing.assert_close(found['loss'], expected / 2)
+
+    def test_features_are_those_of_the_neck_not_normalised(self):
+        model = toy.build_model(toy.sela_config()).eval()
+        image = images()
+        expected = model.neck(model.backbone(image))[0]
+        assert torch.equal(model.embed(image), expected)
+        assert (expected.norm(dim=1) - 1).abs().min() > 1e-3
+
+    def test_features_that_are_not_finite_are_reported_with_their_ids(self):
+        model = toy.build_model(toy.sela_config())
+        model.memory.fit(10)
+        model.eval()
+        image = images()
+        image[2] = torch.nan
+        model.loss([image], toy.samples(7, 2, 9, 0))
+        with pytest.raises(NonFiniteFeatures, match=r'samples \[9\]'):
+            model.memory.monitor.check()
 
     def test_only_the_network_learns(self):
         model = toy.build_model(toy.sela_config())
