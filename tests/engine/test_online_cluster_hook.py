@@ -5,9 +5,9 @@ import torch
 import torch.nn.functional as F
 
 from mmselfsup_invp import ops
-from mmselfsup_invp.engine.hooks.common import NonFiniteFeatures
 from mmselfsup_invp.engine.hooks.odc_reweight_hook import cluster_weights
 from mmselfsup_invp.evaluation import cluster_agreement
+from mmselfsup_invp.memory import NonFiniteFeatures
 from mmselfsup_invp.models import ClusterMemory
 
 from .. import toy

@@ -8,7 +8,7 @@ from mmcv.transforms import BaseTransform
 from mmselfsup.registry import TRANSFORMS
 
 from mmselfsup_invp.engine.hooks import PropagationMemoryHook
-from mmselfsup_invp.engine.hooks.common import NonFiniteFeatures
+from mmselfsup_invp.memory import NonFiniteFeatures
 
 from .. import toy
 from .recording import Steps, Watch, ids_of, log_text, scalars
@@ -84,7 +84,7 @@ class TestUpdate:
         )
         state = torch.load(tmp_path / 'epoch_1.pth')['state_dict']
         for name in ('bank', 'neighbours', 'next_bank'):
-            assert torch.equal(state[f'memory.{name}'], getattr(runner.model.memory, name))
+            assert torch.equal(state[f'memory.{name}'], runner.model.memory.state_dict()[name])
         assert torch.equal(state['memory.bank'], state['memory.next_bank'])
 
 
@@ -422,7 +422,7 @@ def test_resuming_on_another_data_set_is_refused(images, tmp_path):
     changes = dict(default_hooks=dict(checkpoint=dict(interval=1)))
     train(images, tmp_path / 'work', epochs=1, **changes)
     fewer = toy.image_folder(tmp_path / 'fewer', images=21)
-    message = r'holds memory.bank of shape \(24, 16\), this run has \(21, 16\): .*another data set'
+    message = r'holds memory.features.bank of shape \(24, 16\), this run has \(21, 16\)'
     with pytest.raises(ValueError, match=message):
         train(fewer, tmp_path / 'work', resume=True, **changes)
 

@@ -6,8 +6,8 @@ import torch
 
 from mmselfsup_invp.engine import SelfLabelHook
 from mmselfsup_invp.engine.hooks import self_label_hook
-from mmselfsup_invp.engine.hooks.common import NonFiniteFeatures
 from mmselfsup_invp.evaluation import cluster_agreement, collect_features, extract_features
+from mmselfsup_invp.memory import NonFiniteFeatures
 from mmselfsup_invp.ops import relabel_iterations, relabel_times, sinkhorn_labels
 
 from .. import toy

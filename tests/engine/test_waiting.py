@@ -203,7 +203,7 @@ def fake_step(name, **memory):
     else:
         model = toy.build_model(toy.model_config(name, memory=memory))
     if hasattr(model, 'key_encoder'):
-        model.key_encoder._follows = True  # All steps but the first.
+        model.key_encoder._initialised = True  # All steps but the first.
     samples = SampleBatch(toy.samples(*range(6)))
     with FakeTensorMode() as mode:
         for module in model.modules():

@@ -11,12 +11,7 @@ from mmengine.model import BaseModel, is_model_wrapper
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import nn
 
-from ...models.memories import SizedMemory
 from ...structures import sample_ids
-
-
-class NonFiniteFeatures(RuntimeError):
-    """The network gave NaN or Inf."""
 
 
 def unwrap(model: nn.Module) -> BaseModel:
@@ -77,16 +72,4 @@ def check_ids(data_samples: Sequence, num: int) -> None:
         raise ValueError(
             f'sample_idx {outside[0]} is outside 0 to {num - 1}, the images of the training data '
             'set. Ids must be positions in it: do not change them in the pipeline.'
-        )
-
-
-def check_faults(memory: SizedMemory) -> None:
-    """Raise if features that are not finite came by since the last look."""
-    faults = [index for index in memory.faults.tolist() if index >= 0]
-    if faults:
-        raise NonFiniteFeatures(
-            f'Features became NaN or Inf in iteration {int(memory.fault_iteration)}, first for the '
-            f'samples {faults}. They did not enter the memory. Try a lower learning rate or '
-            'optim_wrapper.clip_grad, look at those images, and under --amp at the loss scale; '
-            'resume from the last checkpoint.'
         )

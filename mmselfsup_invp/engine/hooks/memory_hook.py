@@ -8,7 +8,7 @@ from mmengine.runner import Runner
 from torch import nn
 
 from ...evaluation.checkpoints import check_fit
-from ...models.memories import SizedMemory
+from ...models.memories import memories_of
 from .common import unwrap
 
 # Name of the digest in the meta data of a checkpoint.
@@ -55,7 +55,7 @@ class MemoryHook(Hook):
 
 def holds_images(model: nn.Module) -> bool:
     """Whether rows of the model are the images of the data set, in their order."""
-    return any(isinstance(one, SizedMemory) and one.holds_images for one in model.modules())
+    return any(memory.holds_images for memory in memories_of(model))
 
 
 def image_order(dataset: BaseDataset) -> str:

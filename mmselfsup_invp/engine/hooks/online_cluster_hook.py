@@ -13,7 +13,7 @@ from ...evaluation import cluster_agreement, extract_features
 from ...models.memories import ClusterMemory
 from ...ops import cluster_health, cluster_sizes
 from ...ops.checks import require_range
-from .common import check_faults, check_ids, log_figures, require_epochs, unwrap
+from .common import check_ids, log_figures, require_epochs, unwrap
 from .memory_hook import MemoryHook
 
 # With more clusters, the adjustment of NMI for chance takes longer than it is worth.
@@ -127,7 +127,7 @@ class OnlineClusterHook(MemoryHook):
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None
     ) -> None:
         """Check the ids while they are still on the host."""
-        cluster_memory(unwrap(runner.model)).iteration = runner.iter + 1
+        cluster_memory(unwrap(runner.model)).monitor.iteration = runner.iter + 1
         if data_batch is not None:
             check_ids(data_batch['data_samples'], self._num_images)
 
@@ -142,7 +142,7 @@ class OnlineClusterHook(MemoryHook):
         model = unwrap(runner.model)
         memory = cluster_memory(model)
         online = self.offline_interval == 0
-        memory.commit(relabel=online)
+        memory.commit(refresh=online)
         if hasattr(model, 'queue'):
             model.queue.commit()
         if online and self.every_n_train_iters(runner, self.centroid_interval):
@@ -150,22 +150,21 @@ class OnlineClusterHook(MemoryHook):
         if online and self.every_n_train_iters(runner, self.repair_interval):
             self._repaired += memory.repair()
         if self.every_n_train_iters(runner, self.check_interval):
-            check_faults(memory)
+            memory.monitor.check()
 
     def after_train_epoch(self, runner: Runner) -> None:
         """Look at the clusters."""
         memory = cluster_memory(unwrap(runner.model))
-        check_faults(memory)
+        memory.monitor.check()
         if self.every_n_epochs(runner, self.health_interval):
             figures = self._health(memory) | self._agreement(memory)
             log_figures(runner, 'clusters', figures)
 
     def _health(self, memory: ClusterMemory) -> dict[str, float]:
         figures = cluster_health(cluster_sizes(memory.labels, memory.num_clusters))
-        changed, given = memory.label_changes.tolist()
-        memory.label_changes.zero_()
-        if given:
-            figures['change_ratio'] = changed / given
+        ratio = memory.label_change_ratio()
+        if ratio is not None:
+            figures['change_ratio'] = ratio
         figures['repaired'] = float(self._repaired)
         self._repaired = 0
         return figures

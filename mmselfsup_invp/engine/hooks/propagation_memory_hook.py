@@ -12,7 +12,7 @@ from ...evaluation import graph_health, neighbour_purity
 from ...ops import ramp_weight
 from ...ops.checks import require_choice, require_range
 from ...ops.ramps import RAMPS
-from .common import check_faults, check_ids, log_figures, require_epochs, unwrap
+from .common import check_ids, log_figures, require_epochs, unwrap
 from .memory_hook import MemoryHook
 
 
@@ -114,7 +114,7 @@ class PropagationMemoryHook(MemoryHook):
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None
     ) -> None:
         """Check the ids while they are still on the host."""
-        unwrap(runner.model).memory.iteration = runner.iter + 1
+        unwrap(runner.model).memory.monitor.iteration = runner.iter + 1
         if data_batch is not None:
             check_ids(data_batch['data_samples'], self._num_images)
 
@@ -127,14 +127,14 @@ class PropagationMemoryHook(MemoryHook):
     ) -> None:
         """Write the batch into the memory."""
         memory = unwrap(runner.model).memory
-        memory.commit(link=self.refresh == 'iteration')
+        memory.commit(refresh=self.refresh == 'iteration')
         if self.every_n_train_iters(runner, self.check_interval):
-            check_faults(memory)
+            memory.monitor.check()
 
     def after_train_epoch(self, runner: Runner) -> None:
         """Commit what waits for the end of the epoch, and look at the graph."""
         model = unwrap(runner.model)
-        check_faults(model.memory)
+        model.memory.monitor.check()
         model.memory.end_epoch()
         if self.every_n_epochs(runner, self.health_interval):
             self._log_health(runner, model)
@@ -143,10 +143,9 @@ class PropagationMemoryHook(MemoryHook):
         memory = model.memory
         health = graph_health(memory.bank, memory.neighbours)
         figures = health.figures()
-        changed, written = memory.edge_changes.tolist()
-        memory.edge_changes.zero_()
-        if written:
-            figures['edge_churn'] = changed / written
+        churn = memory.edge_churn()
+        if churn is not None:
+            figures['edge_churn'] = churn
         # The rows of a queue are not the images of the data set.
         if self._labels is not None and memory.holds_images:
             rows = torch.linspace(0, len(memory) - 1, min(self.health_anchors, len(memory)))

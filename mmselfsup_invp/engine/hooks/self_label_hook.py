@@ -18,7 +18,7 @@ from ...ops.clustering import cluster_health
 from ...ops.search import default_elements
 from ...ops.self_label import SPACINGS
 from ...ops.sinkhorn import CRITERIA, LogProb
-from .common import check_faults, check_ids, log_figures, require_epochs, undisturbed_random, unwrap
+from .common import check_ids, log_figures, require_epochs, undisturbed_random, unwrap
 from .epoch_seed_hook import seed_process, transforms_of
 from .memory_hook import MemoryHook
 
@@ -198,10 +198,10 @@ class SelfLabelHook(MemoryHook):
             check_ids(data_batch['data_samples'], self._num_images)
         memory = unwrap(runner.model).memory
         if runner.iter in self._events:
-            check_faults(memory)
+            memory.monitor.check()
             with undisturbed_random():
                 self.relabel(runner, self._events[runner.iter])
-        memory.iteration = runner.iter + 1
+        memory.monitor.iteration = runner.iter + 1
 
     def after_train_iter(
         self,
@@ -212,11 +212,11 @@ class SelfLabelHook(MemoryHook):
     ) -> None:
         """Look for NaN features now and then."""
         if self.every_n_train_iters(runner, self.check_interval):
-            check_faults(unwrap(runner.model).memory)
+            unwrap(runner.model).memory.monitor.check()
 
     def after_train_epoch(self, runner: Runner) -> None:
         """Look for NaN features before a checkpoint is saved."""
-        check_faults(unwrap(runner.model).memory)
+        unwrap(runner.model).memory.monitor.check()
 
     @torch.no_grad()
     def relabel(self, runner: Runner, event: int) -> None:
