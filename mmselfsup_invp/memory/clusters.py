@@ -60,6 +60,10 @@ class Clusters(RowState):
         True
     """
 
+    labels: Tensor
+    centroids: Tensor
+    offset: Tensor
+
     def __init__(
         self,
         num_clusters: int = 10000,

@@ -12,6 +12,8 @@ class ChangeCounter(nn.Module):
         (0.25, None)
     """
 
+    counts: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         # Changed and written entries.

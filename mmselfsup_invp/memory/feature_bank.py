@@ -44,6 +44,9 @@ class FeatureBank(RowState):
                 [0., 1.]])
     """
 
+    bank: Tensor
+    next_bank: Tensor
+
     def __init__(
         self,
         feat_dim: int = 128,

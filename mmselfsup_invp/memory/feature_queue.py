@@ -1,8 +1,8 @@
 import torch
 from torch import Tensor
 
-from ..ops.checks import require_choice, require_range
-from .initial import INITIAL_ROWS, initial_rows, storage_dtype
+from ..ops.checks import require_range
+from .initial import initial_rows, storage_dtype
 from .nonfinite import finite_rows
 from .state import RowState
 
@@ -37,6 +37,10 @@ class FeatureQueue(RowState):
                 [1., 0.]])
     """
 
+    bank: Tensor
+    pointer: Tensor
+    sample_idx: Tensor
+
     def __init__(
         self,
         feat_dim: int = 128,
@@ -48,7 +52,6 @@ class FeatureQueue(RowState):
     ) -> None:
         super().__init__()
         require_range('feat_dim', feat_dim, 1, 2**20, 'an embedding needs a dimension')
-        require_choice('init', init, INITIAL_ROWS)
         self.feat_dim = feat_dim
         self.init = init
         self.seed = seed

@@ -31,6 +31,8 @@ class KNNGraph(RowState):
         tensor([1, 2])
     """
 
+    neighbours: Tensor
+
     def __init__(self, num_neighbours: int = 4, length: int = 0) -> None:
         super().__init__()
         require_range('num_neighbours', num_neighbours, 1, 2**20, 'the graph needs an edge')

@@ -36,6 +36,9 @@ or gradient clipping (optim_wrapper.clip_grad), look at those images and, with -
 scale; resume from the last checkpoint.
     """
 
+    sample_idx: Tensor
+    first_iteration: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer('sample_idx', torch.full((NUM_IDS,), -1), persistent=False)

@@ -30,6 +30,8 @@ class SelfLabels(RowState):
         tensor([0, 0, 1, 1])
     """
 
+    labels: Tensor
+
     def __init__(
         self, num_classes: int = 3000, num_heads: int = 10, length: int = 0, seed: int = 0
     ) -> None:

@@ -230,4 +230,6 @@ def test_the_defaults():
         'nearest',
     )
     assert clusters.lambd == 100 and clusters.min_size is None
+    # What a search and a step of the offsets cost at most.
+    assert (module.TOLERANCE, module.MAX_PASSES, module.SAMPLE_SIZE) == (0.01, 100, 2**14)
     assert clusters.centroids.shape == (10000, 128)

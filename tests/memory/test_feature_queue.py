@@ -73,7 +73,8 @@ def test_a_new_length_starts_anew():
 
 
 def test_moco_is_the_default():
-    assert FeatureQueue().bank.shape == (65536, 128)
+    queue = FeatureQueue()
+    assert queue.bank.shape == (65536, 128) and queue.seed == 0
 
 
 @pytest.mark.parametrize('option', [dict(init='zeros'), dict(feat_dim=0), dict(dtype='int8')])

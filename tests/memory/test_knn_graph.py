@@ -97,6 +97,13 @@ def test_churn_is_the_share_of_rewritten_edges_that_changed():
     assert graph.churn() == 1 / 6  # 9 became 2; a row that was kept counts as rewritten.
 
 
+def test_edges_to_row_0_count_as_edges():
+    graph = graph_of(k=1)
+    for neighbour in ([[0]], [[2]]):
+        graph.link(torch.tensor([5]), torch.tensor(neighbour))
+    assert graph.churn() == 1
+
+
 def test_a_rebuild_counts_as_rewriting():
     graph, bank = graph_of(), rows(10)
     graph.rebuild(bank)

@@ -42,7 +42,8 @@ def test_the_first_are_kept_at_most_eight():
 
 def test_iteration_and_sample_0_count():
     monitor = NonFiniteMonitor()
-    monitor.watch(torch.tensor([0]), torch.tensor([[torch.nan]]))
+    for monitor.iteration in (0, 1):
+        monitor.watch(torch.tensor([monitor.iteration]), torch.tensor([[torch.nan]]))
     with pytest.raises(NonFiniteFeatures, match=r'iteration 0, first for the samples \[0\]'):
         monitor.check()
 

@@ -46,7 +46,7 @@ def test_train_and_resume(config, tmp_path):
     done = run(config, *options, 'train_dataloader.batch_size=4', cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     used = Config.fromfile(work_dir / 'toy.py')
-    assert used.model.memory.momentum == 0.9 and used.train_dataloader.batch_size == 4
+    assert used.model.memory.features.momentum == 0.9 and used.train_dataloader.batch_size == 4
     assert used.launcher == 'none'
     first = torch.load(work_dir / 'epoch_1.pth')
     assert first['meta']['iter'] == 4  # 16 images in batches of 4.

@@ -29,9 +29,12 @@ class ClusterMemory(Memory):
         min_size (int, optional): Members below which a cluster is small, with ``'nearest'``.
             Defaults to None: 20 at N / C = 128, as on ImageNet, scaled to N / C.
         length (int, optional): N. Defaults to None: the hook takes it from the data set.
-        feat_dim (int): D. Defaults to 128.
+        feat_dim (int): D, dimensions of a feature. Defaults to 128.
+        init (str): Initial rows, ``'unit'`` or ``'uniform'``. Defaults to ``'unit'``.
+        seed (int): Seed of the initial rows. Defaults to 0.
+        dtype (str): Type of the stored rows: ``'float32'``, ``'float16'`` or ``'bfloat16'``.
+            Defaults to ``'float32'``.
         init_cfg (dict, optional): Not used. Defaults to None.
-        **kwargs: See :class:`~mmselfsup_invp.memory.FeatureBank`: init, seed, dtype.
 
     Example:
         >>> memory = ClusterMemory(num_clusters=2, feat_dim=2, length=3)
@@ -53,14 +56,18 @@ class ClusterMemory(Memory):
         min_size: int | None = None,
         length: int | None = None,
         feat_dim: int = 128,
+        init: str = 'unit',
+        seed: int = 0,
+        dtype: str = 'float32',
         init_cfg: dict | None = None,
-        **kwargs,
     ) -> None:
         super().__init__(init_cfg)
         length = length or 0
         options = dict(metric=metric, assigner=assigner, lambd=lambd, min_size=min_size)
         self.clusters = Clusters(num_clusters, feat_dim, length, **options)
-        self.features = FeatureBank(feat_dim, length, momentum=momentum, **kwargs)
+        self.features = FeatureBank(
+            feat_dim, length, momentum=momentum, init=init, seed=seed, dtype=dtype
+        )
 
     @property
     def bank(self) -> Tensor:

@@ -13,9 +13,13 @@ class KeyQueue(Memory):
     staged keys in place of the oldest.
 
     Args:
+        length (int): L, slots; lowered to the size of the data set. Defaults to 65536, as in MoCo.
+        feat_dim (int): D, dimensions of a feature. Defaults to 128.
+        init (str): Initial rows, ``'unit'`` or ``'uniform'``. Defaults to ``'unit'``.
+        seed (int): Seed of the initial rows. Defaults to 0.
+        dtype (str): Type of the stored rows: ``'float32'``, ``'float16'`` or ``'bfloat16'``.
+            Defaults to ``'float32'``.
         init_cfg (dict, optional): Not used. Defaults to None.
-        **kwargs: See :class:`~mmselfsup_invp.memory.FeatureQueue`: feat_dim, length, init, seed,
-            dtype. The length is lowered to the size of the data set.
 
     Example:
         >>> queue = KeyQueue(feat_dim=2, length=3)
@@ -28,9 +32,17 @@ class KeyQueue(Memory):
 
     hook = "clusters=dict(type='OnlineClusterHook', ...)"
 
-    def __init__(self, init_cfg: dict | None = None, **kwargs) -> None:
+    def __init__(
+        self,
+        length: int = 65536,
+        feat_dim: int = 128,
+        init: str = 'unit',
+        seed: int = 0,
+        dtype: str = 'float32',
+        init_cfg: dict | None = None,
+    ) -> None:
         super().__init__(init_cfg)
-        self.features = FeatureQueue(**kwargs)
+        self.features = FeatureQueue(feat_dim, length, init=init, seed=seed, dtype=dtype)
 
     @property
     def bank(self) -> Tensor:

@@ -30,8 +30,13 @@ class PropagationMemory(GraphMemory):
         num_neighbours (int): k, neighbours of a row. Defaults to 4 (the paper).
         length (int, optional): N. Defaults to None: the hook takes it from the data set.
         backend (str): How to search, see :func:`~mmselfsup_invp.ops.top_m`. Defaults to ``'auto'``.
+        feat_dim (int): D, dimensions of a feature. Defaults to 128.
+        init (str): Initial rows: ``'unit'`` (the paper) or ``'uniform'`` (the official code), see
+            :func:`~mmselfsup_invp.memory.initial.initial_rows`. Defaults to ``'unit'``.
+        seed (int): Seed of the initial rows. Defaults to 0.
+        dtype (str): Type of the stored rows: ``'float32'``, ``'float16'`` or ``'bfloat16'``.
+            Defaults to ``'float32'``.
         init_cfg (dict, optional): Not used. Defaults to None.
-        **kwargs: See :class:`~mmselfsup_invp.memory.FeatureBank`: feat_dim, init, seed, dtype.
 
     Example:
         >>> memory = PropagationMemory(feat_dim=2, num_neighbours=1, length=3)
@@ -50,12 +55,21 @@ class PropagationMemory(GraphMemory):
         num_neighbours: int = 4,
         length: int | None = None,
         backend: str = 'auto',
+        feat_dim: int = 128,
+        init: str = 'unit',
+        seed: int = 0,
+        dtype: str = 'float32',
         init_cfg: dict | None = None,
-        **kwargs,
     ) -> None:
         require_choice('update', update, ('iteration', 'epoch'))
         bank = FeatureBank(
-            length=length or 0, momentum=momentum, delayed=update == 'epoch', **kwargs
+            feat_dim,
+            length or 0,
+            momentum=momentum,
+            delayed=update == 'epoch',
+            init=init,
+            seed=seed,
+            dtype=dtype,
         )
         super().__init__(bank, num_neighbours, backend, init_cfg)
 

@@ -22,8 +22,12 @@ class PropagationQueue(GraphMemory):
             be each other's negatives. Defaults to 65536, as in MoCo.
         num_neighbours (int): k, neighbours of a row. Defaults to 4 (the paper).
         backend (str): How to search, see :func:`~mmselfsup_invp.ops.top_m`. Defaults to ``'auto'``.
+        feat_dim (int): D, dimensions of a feature. Defaults to 128.
+        init (str): Initial rows, ``'unit'`` or ``'uniform'``. Defaults to ``'unit'``.
+        seed (int): Seed of the initial rows. Defaults to 0.
+        dtype (str): Type of the stored rows: ``'float32'``, ``'float16'`` or ``'bfloat16'``.
+            Defaults to ``'float32'``.
         init_cfg (dict, optional): Not used. Defaults to None.
-        **kwargs: See :class:`~mmselfsup_invp.memory.FeatureQueue`: feat_dim, init, seed, dtype.
 
     Example:
         >>> queue = PropagationQueue(feat_dim=2, num_neighbours=1, length=3)
@@ -40,10 +44,14 @@ class PropagationQueue(GraphMemory):
         length: int = 65536,
         num_neighbours: int = 4,
         backend: str = 'auto',
+        feat_dim: int = 128,
+        init: str = 'unit',
+        seed: int = 0,
+        dtype: str = 'float32',
         init_cfg: dict | None = None,
-        **kwargs,
     ) -> None:
-        super().__init__(FeatureQueue(length=length, **kwargs), num_neighbours, backend, init_cfg)
+        queue = FeatureQueue(feat_dim, length, init=init, seed=seed, dtype=dtype)
+        super().__init__(queue, num_neighbours, backend, init_cfg)
 
     @property
     def pointer(self) -> Tensor:
