@@ -10,7 +10,8 @@ from mmselfsup_invp.engine import SelfLabelHook
 from mmselfsup_invp.engine.hooks import self_labelling
 from mmselfsup_invp.evaluation import cluster_agreement
 from mmselfsup_invp.memory import NonFiniteFeatures
-from mmselfsup_invp.ops import relabel_iterations, relabel_times, sinkhorn_labels
+from mmselfsup_invp.ops import sinkhorn_labels
+from mmselfsup_invp.ops.self_label import relabel_iterations, relabel_times
 
 from .. import toy
 from .recording import Watch, log_text, scalars

@@ -287,7 +287,7 @@ class TestNeverWaits:
         query, bank = unit_rows(4, 8, seed=0).to('meta'), unit_rows(300, 8, seed=1).to('meta')
         label = torch.zeros(300, dtype=torch.int64, device='meta')
         with NeverWaits():
-            index, _ = ops.draw_negatives(strategy, query, bank, label, label[:4], 20)
+            index, _ = ops.sample_negatives(strategy, query, bank, label, label[:4], 20)
             ops.sample_positive(label, label[:4], label[:4])
         assert index.shape == (4, 20)
 
