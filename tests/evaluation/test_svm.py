@@ -142,5 +142,8 @@ class TestFewShots:
 
     @pytest.mark.parametrize('shots', [0, 6])
     def test_too_many_shots_are_refused(self, shots):
+        """Where the smallest class has five positives."""
+        target = np.repeat([[1, 0], [0, 1]], [5, 7], axis=0)
+        assert ((few_shot_target(target, 5, seed=0) == 1).sum(axis=0) == 5).all()
         with pytest.raises(ValueError, match=f'shots = {shots} must be 1 to 5'):
-            few_shot_target(np.repeat([[1, 0], [0, 1]], 5, axis=0), shots, seed=0)
+            few_shot_target(target, shots, seed=0)
