@@ -85,7 +85,7 @@ def locked_version(package: str) -> str:
 def key(ops: str = OPS) -> str:
     """Changes when .venv has to be brought up to date."""
     inputs = [*sorted((ROOT / 'requirements').glob('*.txt')), ROOT / 'setup.cfg', ROOT / 'setup.py']
-    inputs.append(ROOT / 'mmselfsup_invp' / 'ops' / '_native.c')
+    inputs.append(ROOT / 'mmselfsup_invp' / 'ops' / 'search' / '_native.c')
     content = hashlib.sha256(b'\0'.join(path.read_bytes() for path in inputs)).hexdigest()
     torch = locked_version('torch')
     return f'python {python_version()}, torch {torch}, {ops} operations, {content}'

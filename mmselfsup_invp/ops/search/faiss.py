@@ -44,11 +44,7 @@ def _width(request: Request) -> int:
 
 
 def search(request: Request) -> Neighbours | None:
-    """Search the whole bank in float32, in any order.
-
-    Returns:
-        Neighbours | None: None where rows are missing because of NaN.
-    """
+    """Search the whole bank in float32, in any order; None where NaN makes rows missing."""
     import faiss
 
     query, bank = (part.detach().float().contiguous() for part in (request.query, request.bank))

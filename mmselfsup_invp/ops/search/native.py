@@ -39,17 +39,11 @@ class Arguments(ctypes.Structure):
 
 
 class Candidates(NamedTuple):
-    """The rows that pass the thresholds; the first ``count`` entries of each query are filled.
+    """The rows that pass the thresholds; the first ``count`` entries of each query are filled."""
 
-    Attributes:
-        value (Tensor): float32, shape ``(B, width)``, similarities.
-        index (Tensor): int32, shape ``(B, width)``, rows of the bank.
-        count (Tensor): int64, shape ``(B,)``; above ``width`` where some were dropped.
-    """
-
-    value: Tensor
-    index: Tensor
-    count: Tensor
+    value: Tensor  # float32, (B, width), similarities.
+    index: Tensor  # int32, (B, width), rows of the bank.
+    count: Tensor  # int64, (B,), above the width where some were dropped.
 
 
 def cpu_capability() -> str:
@@ -104,9 +98,7 @@ def unsupported_reason(request: Request) -> str | None:
 def search(request: Request) -> Neighbours | None:
     """Search in one pass with a threshold, in any order.
 
-    Returns:
-        Neighbours | None: None where that is not worthwhile, or where a sample was misleading or
-        holds NaN, which ``topk`` ranks first.
+    None where that is not worthwhile, or where a sample was misleading or holds NaN.
     """
     plan = plan_cpu(request)
     if plan is None:
@@ -142,15 +134,10 @@ def _sample_threshold(request: Request, plan: Plan) -> Tensor:
 def filter_arguments(
     request: Request, threshold: Tensor, width: int
 ) -> tuple[Arguments, Candidates]:
-    """Prepare a pass over the bank that keeps the rows whose product reaches a threshold.
+    """Return what ``filter_rows`` takes, and the candidates that it fills.
 
-    Args:
-        request (Request): The search.
-        threshold (Tensor): float32, shape ``(B,)``. Nothing reaches NaN.
-        width (int): How many rows to keep for each query.
-
-    Returns:
-        tuple[Arguments, Candidates]: What ``filter_rows`` takes, and what it fills.
+    It keeps at most ``width`` rows of each query, whose product reaches the threshold, float32,
+    ``(B,)``; nothing reaches NaN.
     """
     num, dim = request.query.shape
     vectors = _vectors(num)
@@ -198,11 +185,9 @@ def _threads(rows: int) -> int:
 
 
 def select_highest(candidates: Candidates, m: Tensor) -> None:
-    """Move the highest similarities of each query to the front, with their rows, in place.
+    """Move the ``m`` highest similarities of each query to the front, with their rows, in place.
 
-    Args:
-        candidates (Candidates): At least ``m`` entries of each query are filled.
-        m (Tensor): int64, shape ``(B,)``, how many to move; they keep their order.
+    ``m`` is int64 of shape ``(B,)``, at most the count. Those moved keep their order.
     """
     rows, width = candidates.value.shape
     addresses = map(_address, (m.contiguous(), *candidates))

@@ -28,19 +28,14 @@ DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 
 class Case(NamedTuple):
-    """One search: how many queries, rows of the bank, dimensions and rows to find.
-
-    Attributes:
-        stored (bool): The queries are rows of the bank as it stores them, and each excludes itself.
-        labels (bool): Rows are hidden by their labels as well.
-    """
+    """One search: how many queries, rows of the bank, dimensions and rows to find."""
 
     queries: int
     rows: int
     dim: int
     m: int
-    stored: bool = False
-    labels: bool = False
+    stored: bool = False  # The queries are rows of the bank, and each excludes itself.
+    labels: bool = False  # Rows are hidden by their labels as well.
 
 
 # The programs that training runs: of the objective, of the graph and of the inter branch. They end
@@ -58,11 +53,7 @@ MARGIN, BUFFER = 0.01, 3
 
 @functools.cache
 def kernels() -> ModuleType:
-    """Import :mod:`.triton`.
-
-    Raises:
-        ImportError: If Triton is missing or too old; the message says which.
-    """
+    """Import :mod:`.triton`; raise ``ImportError`` if Triton is missing or too old."""
     needed = '.'.join(map(str, TRITON_VERSION))
     if find_spec('triton') is None:
         raise ImportError(f'Triton {needed} or newer is not installed')
@@ -77,9 +68,6 @@ def kernels() -> ModuleType:
 
 def unsupported_reason(bank: Tensor) -> str | None:
     """Return why the Triton kernels cannot read a bank, as a clause; None if they can.
-
-    Args:
-        bank (Tensor): Shape ``(N, D)``.
 
     Example:
         >>> unsupported_reason(torch.ones(1, 2, dtype=torch.float64))
@@ -112,17 +100,10 @@ def gpu_kernels(bank: Tensor) -> ModuleType | None:
 
 @functools.cache
 def passed(device: torch.device, dtype: torch.dtype) -> bool:
-    """Run the self-test once for a device and a type of bank; warn if it fails.
+    """Return whether the kernels pass on a device for a type of bank; warn if they fail.
 
-    Runs outside autocast, whatever the caller's mode, since the result is cached. On a CPU, where
-    the kernels are interpreted for tests, it is skipped.
-
-    Args:
-        device (torch.device): Where the kernels would run.
-        dtype (torch.dtype): Of the bank that they would read.
-
-    Returns:
-        bool: Whether they give what PyTorch gives.
+    Runs once, outside autocast whatever the caller's mode, since the result is cached. On a CPU,
+    where the kernels are interpreted for tests, it is skipped.
     """
     if device.type == 'cpu':
         return True
@@ -142,11 +123,7 @@ def passed(device: torch.device, dtype: torch.dtype) -> bool:
 
 @torch.no_grad()
 def run_case(case: Case, device: torch.device, dtype: torch.dtype) -> None:
-    """Search with thresholds of which some mislead, and read rows, each against PyTorch.
-
-    Raises:
-        AssertionError: If a result differs.
-    """
+    """Search with thresholds of which some mislead, and read rows; raise if a result differs."""
     from . import triton_gather
 
     with disable_autocast(device):

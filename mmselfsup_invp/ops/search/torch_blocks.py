@@ -17,12 +17,9 @@ CACHED_COLUMNS = 2**10
 
 
 def search(request: Request) -> Neighbours | None:
-    """Search on the CPU in one pass with a threshold, in any order.
+    """Search on the CPU in one pass; ``topk`` ranks only what passes a threshold, in any order.
 
-    ``topk`` ranks only what passes the thresholds.
-
-    Returns:
-        Neighbours | None: None where that is not worthwhile, or where a sample was misleading.
+    None where that is not worthwhile, or where a sample was misleading.
     """
     plan = plan_cpu(request) if request.bank.device.type == 'cpu' else None
     queries, limit = len(request.query), min(CACHED_ELEMENTS, request.max_elements)
