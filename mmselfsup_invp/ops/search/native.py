@@ -108,17 +108,15 @@ def search(request: Request) -> Neighbours | None:
     first = 0
     for block in upcast(request.bank):
         block = block if block.stride(1) == 1 else block.contiguous()
-        library().filter_rows(
-            ctypes.byref(arguments), block.data_ptr(), len(block), block.stride(0), first
-        )
+        place = block.data_ptr(), len(block), block.stride(0), first
+        library().filter_rows(ctypes.byref(arguments), *place)
         first += len(block)
     if candidates.count.min() < request.m or candidates.count.max() > plan.width:
         fallback_counter(request.bank.device).add_(len(request.query))
         return None
     select_highest(candidates, torch.full_like(candidates.count, request.m))
-    return Neighbours(
-        candidates.value[:, : request.m].contiguous(), candidates.index[:, : request.m].long()
-    )
+    similarity, index = (part[:, : request.m] for part in candidates[:2])
+    return Neighbours(similarity.contiguous(), index.long())
 
 
 def _sample_threshold(request: Request, plan: Plan) -> Tensor:
@@ -146,11 +144,9 @@ def filter_arguments(
     added = groups * queries - num
     query = F.pad(request.query.float(), (0, 0, 0, added)).view(groups, queries, dim)
     query_label, bank_label = request.labels or (None, None)
-    candidates = Candidates(
-        torch.empty((num, width)),
-        torch.empty((num, width), dtype=torch.int32),
-        torch.zeros(num, dtype=torch.int64),
-    )
+    value = torch.empty((num, width))
+    index, count = torch.empty_like(value, dtype=torch.int32), torch.zeros(num, dtype=torch.int64)
+    candidates = Candidates(value, index, count)
     tensors = (
         query.mT.contiguous(), F.pad(threshold, (0, added), value=torch.inf),
         *map(_integers, (request.exclude, query_label, bank_label)), *candidates,
@@ -190,8 +186,8 @@ def select_highest(candidates: Candidates, m: Tensor) -> None:
     ``m`` is int64 of shape ``(B,)``, at most the count. Those moved keep their order.
     """
     rows, width = candidates.value.shape
-    addresses = map(_address, (m.contiguous(), *candidates))
-    library().select_highest(_threads(rows), rows, width, *addresses)
+    m = m.contiguous()
+    library().select_highest(_threads(rows), rows, width, *map(_address, (m, *candidates)))
 
 
 def sort_descending(found: Neighbours) -> Neighbours:
@@ -201,6 +197,6 @@ def sort_descending(found: Neighbours) -> Neighbours:
     threads = _threads(rows)
     scratch = torch.empty((threads, 2, width), dtype=torch.int64)
     ordered = Neighbours(torch.empty_like(similarity), torch.empty_like(index))
-    addresses = map(_address, (similarity, index, scratch, *ordered))
-    library().sort_descending(threads, rows, width, *addresses)
+    tensors = similarity, index, scratch, *ordered
+    library().sort_descending(threads, rows, width, *map(_address, tensors))
     return ordered

@@ -67,12 +67,7 @@ def kernels() -> ModuleType:
 
 
 def unsupported_reason(bank: Tensor) -> str | None:
-    """Return why the Triton kernels cannot read a bank, as a clause; None if they can.
-
-    Example:
-        >>> unsupported_reason(torch.ones(1, 2, dtype=torch.float64))
-        'the bank is torch.float64, its kernels read float32, float16 and bfloat16'
-    """
+    """Return why the Triton kernels cannot read a bank, as a clause; None if they can."""
     if bank.dtype not in DTYPES:
         return f'the bank is {bank.dtype}, its kernels read float32, float16 and bfloat16'
     if bank.device.type not in ('cpu', 'cuda'):
@@ -89,8 +84,7 @@ def unsupported_reason(bank: Tensor) -> str | None:
 
 
 def gpu_kernels(bank: Tensor) -> ModuleType | None:
-    """Return the kernels that read rows of a bank on a GPU, :mod:`.triton_gather`; None to use
-    PyTorch, on the CPU or where they are unsupported or failed the self-test."""
+    """Return :mod:`.triton_gather` where it can read a bank on a GPU and passed the self-test."""
     if not bank.is_cuda or unsupported_reason(bank) or not passed(bank.device, bank.dtype):
         return None
     from . import triton_gather
@@ -161,13 +155,9 @@ def make_request(case: Case, device: torch.device, dtype: torch.dtype) -> Reques
     bank = bank.to(dtype)
     own = torch.arange(case.queries, device=device)
     label = torch.arange(case.rows, device=device) % 7
-    return Request(
-        bank[: case.queries] if case.stored else query,
-        bank,
-        case.m,
-        exclude=own if case.stored or case.labels else None,
-        labels=(own % 7, label) if case.labels else None,
-    )
+    exclude = own if case.stored or case.labels else None
+    query = bank[: case.queries] if case.stored else query
+    return Request(query, bank, case.m, exclude, (own % 7, label) if case.labels else None)
 
 
 def _compare(what: str, found: Tensor, expected: Tensor) -> None:

@@ -114,8 +114,7 @@ def fallback_counter(device: torch.device) -> Tensor:
 def fallbacks() -> int:
     """Return how many queries had a misleading sample and were searched again since the reset.
 
-    The second search is exact and slow. Many fallbacks mean that most rows of the bank are nearly
-    equal. Synchronises with the devices.
+    Many mean that most rows of the bank are nearly equal. Synchronises with the devices.
 
     Example:
         >>> from mmselfsup_invp.ops import top_m

@@ -80,6 +80,7 @@ def search_blocks(request: Request) -> Neighbours:
             nearest = _highest(scores, part.m)
             nearest.index.add_(start)
             best = nearest if best is None else _merge(best, nearest, part.m)
+            del scores  # The next block takes its memory.
         found.append(best)
     return concatenate(found)
 
@@ -97,9 +98,8 @@ def _merge(one: Neighbours, other: Neighbours, m: int) -> Neighbours:
 def _block_shape(request: Request) -> tuple[int, int]:
     """Choose how many queries meet how many bank rows at a time.
 
-    Whole rows of similarities are best (nothing to merge). Where even :data:`ROW_GROUP` of them
-    exceed the limit, the bank is split as well, but into blocks no narrower than ``m``, below
-    which merging would cost more than it saves.
+    Whole rows need no merging. Where :data:`ROW_GROUP` of them exceed the limit, the bank is split
+    as well, but into blocks no narrower than ``m``, below which merging takes most of the time.
     """
     length, limit = len(request.bank), request.max_elements
     rows = max(limit // length // ROW_GROUP, 1) * ROW_GROUP

@@ -5,9 +5,8 @@ threshold for each query and writes what passes; ``topk`` ranks that small part 
 host never synchronises: queries whose threshold was misleading are flagged on the device, and a
 second search by all programs ends at once unless there are some.
 
-Needs Triton, which PyTorch for CUDA installs; :func:`.self_test.kernels` imports this module where
-it can be used. With ``TRITON_INTERPRET=1`` in the environment before Triton is imported the kernels
-run on the CPU, slowly: the tests do that where there is no GPU.
+:func:`.self_test.kernels` imports this module if Triton is installed. ``TRITON_INTERPRET=1`` in the
+environment runs the kernels on the CPU, slowly: the tests do that where there is no GPU.
 """
 
 from typing import Any
@@ -182,13 +181,6 @@ def split_queries(query: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor | N
 
     Returns high and low parts side by side, ``(B, 2 * D)``, and the factor of each query, float32,
     ``(B,)``; where the type is that of the queries or float32, the queries themselves and None.
-
-    Example:
-        >>> parts, scale = split_queries(torch.tensor([[30000.0, 10000.0]]), torch.float16)
-        >>> scale
-        tensor([30000.])
-        >>> parts.float().view(2, 2).sum(dim=0) * scale
-        tensor([30000.0000, 10000.0010])
     """
     if dtype in (torch.float32, query.dtype):
         return query.to(dtype).contiguous(), None
