@@ -36,12 +36,7 @@ DEVICE_ELEMENTS = 2**24
 
 
 class Backend(NamedTuple):
-    """A way to search.
-
-    Attributes:
-        module (str): The module of this package whose ``search`` takes a :class:`Request`.
-        unsupported_reason (Callable): Returns why it cannot serve a request; None if it can.
-    """
+    """The module that searches, and a function that says why it cannot serve a request, or None."""
 
     module: str
     unsupported_reason: Callable[[Request], str | None]

@@ -12,12 +12,7 @@ GPU_NEIGHBOURS = 2048
 
 
 def unsupported_reason(request: Request) -> str | None:
-    """Return why faiss cannot serve a request, as a clause; None if it can.
-
-    Example:
-        >>> unsupported_reason(Request(torch.ones(1, 2), torch.ones(1, 2, device='meta'), m=1))
-        'the bank is on meta, it searches on the CPU and on CUDA devices'
-    """
+    """Return why faiss cannot serve a request, as a clause; None if it can."""
     bank = request.bank
     if request.labels is not None:
         return 'it cannot hide rows by their labels'
@@ -44,11 +39,7 @@ def _width(request: Request) -> int:
 
 
 def search(request: Request) -> Neighbours | None:
-    """Search the whole bank in float32, in any order.
-
-    Returns:
-        Neighbours | None: None where rows are missing because of NaN.
-    """
+    """Search the whole bank in float32, in any order; None where NaN makes rows missing."""
     import faiss
 
     query, bank = (part.detach().float().contiguous() for part in (request.query, request.bank))

@@ -39,17 +39,11 @@ class Arguments(ctypes.Structure):
 
 
 class Candidates(NamedTuple):
-    """The rows that pass the thresholds; the first ``count`` entries of each query are filled.
+    """The rows that pass the thresholds; the first ``count`` entries of each query are filled."""
 
-    Attributes:
-        value (Tensor): float32, shape ``(B, width)``, similarities.
-        index (Tensor): int32, shape ``(B, width)``, rows of the bank.
-        count (Tensor): int64, shape ``(B,)``; above ``width`` where some were dropped.
-    """
-
-    value: Tensor
-    index: Tensor
-    count: Tensor
+    value: Tensor  # float32, (B, width), similarities.
+    index: Tensor  # int32, (B, width), rows of the bank.
+    count: Tensor  # int64, (B,), above the width where some were dropped.
 
 
 def cpu_capability() -> str:
@@ -104,9 +98,7 @@ def unsupported_reason(request: Request) -> str | None:
 def search(request: Request) -> Neighbours | None:
     """Search in one pass with a threshold, in any order.
 
-    Returns:
-        Neighbours | None: None where that is not worthwhile, or where a sample was misleading or
-        holds NaN, which ``topk`` ranks first.
+    None where that is not worthwhile, or where a sample was misleading or holds NaN.
     """
     plan = plan_cpu(request)
     if plan is None:
@@ -116,17 +108,15 @@ def search(request: Request) -> Neighbours | None:
     first = 0
     for block in upcast(request.bank):
         block = block if block.stride(1) == 1 else block.contiguous()
-        library().filter_rows(
-            ctypes.byref(arguments), block.data_ptr(), len(block), block.stride(0), first
-        )
+        place = block.data_ptr(), len(block), block.stride(0), first
+        library().filter_rows(ctypes.byref(arguments), *place)
         first += len(block)
     if candidates.count.min() < request.m or candidates.count.max() > plan.width:
         fallback_counter(request.bank.device).add_(len(request.query))
         return None
     select_highest(candidates, torch.full_like(candidates.count, request.m))
-    return Neighbours(
-        candidates.value[:, : request.m].contiguous(), candidates.index[:, : request.m].long()
-    )
+    similarity, index = (part[:, : request.m] for part in candidates[:2])
+    return Neighbours(similarity.contiguous(), index.long())
 
 
 def _sample_threshold(request: Request, plan: Plan) -> Tensor:
@@ -142,15 +132,10 @@ def _sample_threshold(request: Request, plan: Plan) -> Tensor:
 def filter_arguments(
     request: Request, threshold: Tensor, width: int
 ) -> tuple[Arguments, Candidates]:
-    """Prepare a pass over the bank that keeps the rows whose product reaches a threshold.
+    """Return what ``filter_rows`` takes, and the candidates that it fills.
 
-    Args:
-        request (Request): The search.
-        threshold (Tensor): float32, shape ``(B,)``. Nothing reaches NaN.
-        width (int): How many rows to keep for each query.
-
-    Returns:
-        tuple[Arguments, Candidates]: What ``filter_rows`` takes, and what it fills.
+    It keeps at most ``width`` rows of each query, whose product reaches the threshold, float32,
+    ``(B,)``; nothing reaches NaN.
     """
     num, dim = request.query.shape
     vectors = _vectors(num)
@@ -159,11 +144,9 @@ def filter_arguments(
     added = groups * queries - num
     query = F.pad(request.query.float(), (0, 0, 0, added)).view(groups, queries, dim)
     query_label, bank_label = request.labels or (None, None)
-    candidates = Candidates(
-        torch.empty((num, width)),
-        torch.empty((num, width), dtype=torch.int32),
-        torch.zeros(num, dtype=torch.int64),
-    )
+    value = torch.empty((num, width))
+    index, count = torch.empty_like(value, dtype=torch.int32), torch.zeros(num, dtype=torch.int64)
+    candidates = Candidates(value, index, count)
     tensors = (
         query.mT.contiguous(), F.pad(threshold, (0, added), value=torch.inf),
         *map(_integers, (request.exclude, query_label, bank_label)), *candidates,
@@ -198,15 +181,13 @@ def _threads(rows: int) -> int:
 
 
 def select_highest(candidates: Candidates, m: Tensor) -> None:
-    """Move the highest similarities of each query to the front, with their rows, in place.
+    """Move the ``m`` highest similarities of each query to the front, with their rows, in place.
 
-    Args:
-        candidates (Candidates): At least ``m`` entries of each query are filled.
-        m (Tensor): int64, shape ``(B,)``, how many to move; they keep their order.
+    ``m`` is int64 of shape ``(B,)``, at most the count. Those moved keep their order.
     """
     rows, width = candidates.value.shape
-    addresses = map(_address, (m.contiguous(), *candidates))
-    library().select_highest(_threads(rows), rows, width, *addresses)
+    m = m.contiguous()
+    library().select_highest(_threads(rows), rows, width, *map(_address, (m, *candidates)))
 
 
 def sort_descending(found: Neighbours) -> Neighbours:
@@ -216,6 +197,6 @@ def sort_descending(found: Neighbours) -> Neighbours:
     threads = _threads(rows)
     scratch = torch.empty((threads, 2, width), dtype=torch.int64)
     ordered = Neighbours(torch.empty_like(similarity), torch.empty_like(index))
-    addresses = map(_address, (similarity, index, scratch, *ordered))
-    library().sort_descending(threads, rows, width, *addresses)
+    tensors = similarity, index, scratch, *ordered
+    library().sort_descending(threads, rows, width, *map(_address, tensors))
     return ordered

@@ -29,17 +29,9 @@ def least_similar_last(found: Neighbours) -> Neighbours:
 
 
 def nearest_first(similarity: Tensor, index: Tensor, num: Tensor) -> Neighbours:
-    """Put the ``num`` most similar rows of each query first, in any order.
+    """Put the ``num`` most similar rows of each query first, in any order; the rest is undefined.
 
-    The entries behind them are undefined. On the CPU this takes a selection instead of a sort.
-
-    Args:
-        similarity (Tensor): float32, shape ``(B, m)``, without NaN.
-        index (Tensor): int64, shape ``(B, m)``, rows of the bank.
-        num (Tensor): int64, shape ``(B,)``, at most m.
-
-    Returns:
-        Neighbours: Similarity and index, of the same shapes.
+    The similarities must not be NaN; ``num`` is int64 of shape ``(B,)``.
     """
     if not _in_c(similarity):
         return sort_descending(Neighbours(similarity, index))

@@ -19,21 +19,9 @@ def disable_autocast(device: torch.device) -> AbstractContextManager:
 
 
 def similarities(query: Tensor, bank: Tensor, rows: Tensor | None = None) -> Tensor:
-    """Compute the inner products with all or some rows of the bank.
+    """Compute the inner products with all or some rows of the bank, ``(B, N)`` or ``(B, R)``.
 
     In float32 also under autocast, which does not change calls with ``out=``.
-
-    Args:
-        query (Tensor): Float, shape ``(B, D)``.
-        bank (Tensor): Float, shape ``(N, D)``; 16-bit rows are upcast block by block.
-        rows (Tensor, optional): int64, shape ``(R,)``. Defaults to None, all rows.
-
-    Returns:
-        Tensor: float32, shape ``(B, R)`` or ``(B, N)``.
-
-    Example:
-        >>> similarities(torch.tensor([[0.6, 0.8]]), torch.eye(2).half())
-        tensor([[0.6000, 0.8000]])
     """
     query = query.float()
     out = query.new_empty((len(query), len(bank) if rows is None else len(rows)))

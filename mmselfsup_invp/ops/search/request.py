@@ -9,12 +9,7 @@ from torch import Tensor
 
 
 class Neighbours(NamedTuple):
-    """The rows of the bank that were found for each query, with their similarities.
-
-    Attributes:
-        similarity (Tensor): float32, shape ``(B, m)``, inner products.
-        index (Tensor): int64, shape ``(B, m)``, rows of the bank.
-    """
+    """Rows of the bank, int64, and their similarities with each query, float32, both ``(B, m)``."""
 
     similarity: Tensor
     index: Tensor
@@ -22,17 +17,7 @@ class Neighbours(NamedTuple):
 
 @dataclass(frozen=True)
 class Request:
-    """One search, as every backend receives it; the fields are those of :func:`~.top_m`.
-
-    Attributes:
-        query (Tensor): Float, shape ``(B, D)``.
-        bank (Tensor): Float, shape ``(N, D)``.
-        m (int): Rows to find for each query.
-        exclude (Tensor, optional): int64, shape ``(B,)``, a row that each query must not find.
-        labels (tuple[Tensor, Tensor], optional): Labels of the queries, ``(B,)``, and of the rows
-            of the bank, ``(N,)``; a query must not find rows of its own label.
-        max_elements (int): Similarities held at a time.
-    """
+    """One search, as every backend receives it; the fields are those of :func:`~.top_m`."""
 
     query: Tensor
     bank: Tensor
@@ -53,12 +38,7 @@ class Request:
             )
 
     def mask(self, scores: Tensor, columns: slice) -> None:
-        """Overwrite the scores of hidden rows by -inf, in place.
-
-        Args:
-            scores (Tensor): float32, shape ``(B, columns)``.
-            columns (slice): The rows of the bank that the scores belong to.
-        """
+        """Overwrite the scores of hidden rows by -inf; ``columns`` are their rows of the bank."""
         if self.exclude is not None:
             # A row outside the block hides nothing.
             column = self.exclude[:, None] - columns.start

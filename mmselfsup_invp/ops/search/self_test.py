@@ -28,19 +28,14 @@ DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 
 class Case(NamedTuple):
-    """One search: how many queries, rows of the bank, dimensions and rows to find.
-
-    Attributes:
-        stored (bool): The queries are rows of the bank as it stores them, and each excludes itself.
-        labels (bool): Rows are hidden by their labels as well.
-    """
+    """One search: how many queries, rows of the bank, dimensions and rows to find."""
 
     queries: int
     rows: int
     dim: int
     m: int
-    stored: bool = False
-    labels: bool = False
+    stored: bool = False  # The queries are rows of the bank, and each excludes itself.
+    labels: bool = False  # Rows are hidden by their labels as well.
 
 
 # The programs that training runs: of the objective, of the graph and of the inter branch. They end
@@ -58,11 +53,7 @@ MARGIN, BUFFER = 0.01, 3
 
 @functools.cache
 def kernels() -> ModuleType:
-    """Import :mod:`.triton`.
-
-    Raises:
-        ImportError: If Triton is missing or too old; the message says which.
-    """
+    """Import :mod:`.triton`; raise ``ImportError`` if Triton is missing or too old."""
     needed = '.'.join(map(str, TRITON_VERSION))
     if find_spec('triton') is None:
         raise ImportError(f'Triton {needed} or newer is not installed')
@@ -76,15 +67,7 @@ def kernels() -> ModuleType:
 
 
 def unsupported_reason(bank: Tensor) -> str | None:
-    """Return why the Triton kernels cannot read a bank, as a clause; None if they can.
-
-    Args:
-        bank (Tensor): Shape ``(N, D)``.
-
-    Example:
-        >>> unsupported_reason(torch.ones(1, 2, dtype=torch.float64))
-        'the bank is torch.float64, its kernels read float32, float16 and bfloat16'
-    """
+    """Return why the Triton kernels cannot read a bank, as a clause; None if they can."""
     if bank.dtype not in DTYPES:
         return f'the bank is {bank.dtype}, its kernels read float32, float16 and bfloat16'
     if bank.device.type not in ('cpu', 'cuda'):
@@ -101,8 +84,7 @@ def unsupported_reason(bank: Tensor) -> str | None:
 
 
 def gpu_kernels(bank: Tensor) -> ModuleType | None:
-    """Return the kernels that read rows of a bank on a GPU, :mod:`.triton_gather`; None to use
-    PyTorch, on the CPU or where they are unsupported or failed the self-test."""
+    """Return :mod:`.triton_gather` where it can read a bank on a GPU and passed the self-test."""
     if not bank.is_cuda or unsupported_reason(bank) or not passed(bank.device, bank.dtype):
         return None
     from . import triton_gather
@@ -112,17 +94,10 @@ def gpu_kernels(bank: Tensor) -> ModuleType | None:
 
 @functools.cache
 def passed(device: torch.device, dtype: torch.dtype) -> bool:
-    """Run the self-test once for a device and a type of bank; warn if it fails.
+    """Return whether the kernels pass on a device for a type of bank; warn if they fail.
 
-    Runs outside autocast, whatever the caller's mode, since the result is cached. On a CPU, where
-    the kernels are interpreted for tests, it is skipped.
-
-    Args:
-        device (torch.device): Where the kernels would run.
-        dtype (torch.dtype): Of the bank that they would read.
-
-    Returns:
-        bool: Whether they give what PyTorch gives.
+    Runs once, outside autocast whatever the caller's mode, since the result is cached. On a CPU,
+    where the kernels are interpreted for tests, it is skipped.
     """
     if device.type == 'cpu':
         return True
@@ -142,11 +117,7 @@ def passed(device: torch.device, dtype: torch.dtype) -> bool:
 
 @torch.no_grad()
 def run_case(case: Case, device: torch.device, dtype: torch.dtype) -> None:
-    """Search with thresholds of which some mislead, and read rows, each against PyTorch.
-
-    Raises:
-        AssertionError: If a result differs.
-    """
+    """Search with thresholds of which some mislead, and read rows; raise if a result differs."""
     from . import triton_gather
 
     with disable_autocast(device):
@@ -184,13 +155,9 @@ def make_request(case: Case, device: torch.device, dtype: torch.dtype) -> Reques
     bank = bank.to(dtype)
     own = torch.arange(case.queries, device=device)
     label = torch.arange(case.rows, device=device) % 7
-    return Request(
-        bank[: case.queries] if case.stored else query,
-        bank,
-        case.m,
-        exclude=own if case.stored or case.labels else None,
-        labels=(own % 7, label) if case.labels else None,
-    )
+    exclude = own if case.stored or case.labels else None
+    query = bank[: case.queries] if case.stored else query
+    return Request(query, bank, case.m, exclude, (own % 7, label) if case.labels else None)
 
 
 def _compare(what: str, found: Tensor, expected: Tensor) -> None:

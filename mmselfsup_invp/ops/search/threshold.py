@@ -38,17 +38,11 @@ _fallbacks: dict[torch.device, Tensor] = {}
 
 
 class Plan(NamedTuple):
-    """How the thresholds are estimated.
+    """How the thresholds are estimated."""
 
-    Attributes:
-        stride (int): Rows of the bank for each row in the sample.
-        rank (int): The rank in the sample whose score becomes the threshold.
-        width (int): Rows that may pass for a query: the size of its buffer.
-    """
-
-    stride: int
-    rank: int
-    width: int
+    stride: int  # Rows of the bank for each row in the sample.
+    rank: int  # The rank in the sample whose score becomes the threshold.
+    width: int  # Rows that may pass for a query: the size of its buffer.
 
 
 def plan_cpu(request: Request) -> Plan | None:
@@ -59,10 +53,7 @@ def plan_cpu(request: Request) -> Plan | None:
 
 
 def plan_gpu(request: Request) -> Plan | None:
-    """Plan the thresholds of a GPU search; None where the bank is too small to gain from one.
-
-    Many times ``m`` rows may pass as long as these are few.
-    """
+    """Plan the thresholds of a GPU search; None where the bank is too small to gain from one."""
     plan = _plan(request, GPU_DEVIATIONS)
     return plan if len(request.query) and len(request.bank) >= 4 * plan.width else None
 
@@ -123,8 +114,7 @@ def fallback_counter(device: torch.device) -> Tensor:
 def fallbacks() -> int:
     """Return how many queries had a misleading sample and were searched again since the reset.
 
-    The second search is exact and slow. Many fallbacks mean that most rows of the bank are nearly
-    equal. Synchronises with the devices.
+    Many mean that most rows of the bank are nearly equal. Synchronises with the devices.
 
     Example:
         >>> from mmselfsup_invp.ops import top_m

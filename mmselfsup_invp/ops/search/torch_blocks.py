@@ -17,12 +17,9 @@ CACHED_COLUMNS = 2**10
 
 
 def search(request: Request) -> Neighbours | None:
-    """Search on the CPU in one pass with a threshold, in any order.
+    """Search on the CPU in one pass; ``topk`` ranks only what passes a threshold, in any order.
 
-    ``topk`` ranks only what passes the thresholds.
-
-    Returns:
-        Neighbours | None: None where that is not worthwhile, or where a sample was misleading.
+    None where that is not worthwhile, or where a sample was misleading.
     """
     plan = plan_cpu(request) if request.bank.device.type == 'cpu' else None
     queries, limit = len(request.query), min(CACHED_ELEMENTS, request.max_elements)
@@ -83,6 +80,7 @@ def search_blocks(request: Request) -> Neighbours:
             nearest = _highest(scores, part.m)
             nearest.index.add_(start)
             best = nearest if best is None else _merge(best, nearest, part.m)
+            del scores  # The next block takes its memory.
         found.append(best)
     return concatenate(found)
 
@@ -100,9 +98,8 @@ def _merge(one: Neighbours, other: Neighbours, m: int) -> Neighbours:
 def _block_shape(request: Request) -> tuple[int, int]:
     """Choose how many queries meet how many bank rows at a time.
 
-    Whole rows of similarities are best (nothing to merge). Where even :data:`ROW_GROUP` of them
-    exceed the limit, the bank is split as well, but into blocks no narrower than ``m``, below
-    which merging would cost more than it saves.
+    Whole rows need no merging. Where :data:`ROW_GROUP` of them exceed the limit, the bank is split
+    as well, but into blocks no narrower than ``m``, below which merging takes most of the time.
     """
     length, limit = len(request.bank), request.max_elements
     rows = max(limit // length // ROW_GROUP, 1) * ROW_GROUP

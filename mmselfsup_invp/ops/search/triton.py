@@ -5,9 +5,8 @@ threshold for each query and writes what passes; ``topk`` ranks that small part 
 host never synchronises: queries whose threshold was misleading are flagged on the device, and a
 second search by all programs ends at once unless there are some.
 
-Needs Triton, which PyTorch for CUDA installs; :func:`.self_test.kernels` imports this module where
-it can be used. With ``TRITON_INTERPRET=1`` in the environment before Triton is imported the kernels
-run on the CPU, slowly: the tests do that where there is no GPU.
+:func:`.self_test.kernels` imports this module if Triton is installed. ``TRITON_INTERPRET=1`` in the
+environment runs the kernels on the CPU, slowly: the tests do that where there is no GPU.
 """
 
 from typing import Any
@@ -19,14 +18,7 @@ from torch import Tensor
 
 from .request import Neighbours, Request, concatenate
 from .threshold import gpu_queries, plan_gpu, sample_threshold
-from .triton_common import (
-    INTERPRETED,
-    contiguous_rows,
-    dim_block,
-    hidden_rows,
-    load_rows,
-    load_unit,
-)
+from .triton_common import INTERPRETED, contiguous_rows, dim_options, hidden_rows, load_rows
 from .triton_select import search_misled
 
 # Rows in a tile of the filter pass: the bits of the number that holds which of them passed.
@@ -132,15 +124,9 @@ def _filter_kernel(
 def search(request: Request, threshold: Tensor | None = None, width: int = 0) -> Neighbours | None:
     """Search in one pass with a threshold, in any order; the host does not synchronise.
 
-    Args:
-        request (Request): The search.
-        threshold (Tensor, optional): float32, shape ``(B,)``, similarities that somewhat more than
-            ``m`` rows reach. The result is exact for any; a misleading one takes longer. Defaults
-            to None, estimate them from a sample.
-        width (int): With ``threshold``: how many rows may pass for a query, at least ``m``.
-
-    Returns:
-        Neighbours | None: None where the bank is too small for a sample.
+    The thresholds, float32, ``(B,)``, and how many rows may pass them, are estimated from a sample
+    unless given. The result is exact for any; misleading ones take longer. None where the bank is
+    too small for a sample.
     """
     if threshold is None:
         queries = gpu_queries(request)
@@ -162,17 +148,10 @@ def search(request: Request, threshold: Tensor | None = None, width: int = 0) ->
 def filter_arguments(
     request: Request, threshold: Tensor, width: int
 ) -> tuple[tuple[int], dict[str, Any]]:
-    """Prepare a pass over the bank that keeps the rows whose product reaches a threshold.
+    """Return the grid and the arguments of the kernel that keeps what reaches the threshold.
 
-    Args:
-        request (Request): The search.
-        threshold (Tensor): float32, shape ``(B,)``. NaN reaches it, and all rows reach NaN.
-        width (int): How many rows to keep for each query.
-
-    Returns:
-        tuple[tuple[int], dict[str, Any]]: The grid of ``_filter_kernel`` and its arguments. It
-        fills ``value``, float32, -inf where empty, and ``index``, int32, both ``(B, width)``, in
-        any order; ``count``, int32, ``(B,)``, is how many rows passed, also above ``width``.
+    NaN reaches any threshold. The kernel fills ``value``, float32, -inf where empty, and ``index``,
+    int32, both ``(B, width)``, in any order; ``count``, int32, ``(B,)``, is how many rows passed.
     """
     bank = contiguous_rows(request.bank)
     query, scale = split_queries(request.query, bank.dtype)
@@ -186,9 +165,8 @@ def filter_arguments(
         queries=len(query), rows=rows, dim=dim, query_stride=query.stride(0),
         bank_stride=bank.stride(0), width=width,
         PRECISION=FLOAT32_PRODUCTS, UPCAST=INTERPRETED and bank.dtype == torch.bfloat16,
-        PARTS=query.size(1) // dim,
-        BLOCK_Q=block, BLOCK_N=ROW_BLOCK, BLOCK_D=dim_block(bank, ROW_BYTES // size),
-        UNIT=load_unit(bank),
+        PARTS=query.size(1) // dim, BLOCK_Q=block, BLOCK_N=ROW_BLOCK,
+        **dim_options(bank, ROW_BYTES // size),
         num_warps=FILTER_WARPS, num_stages=FILTER_STAGES,
     )  # fmt: skip
     return (triton.cdiv(len(query), block) * triton.cdiv(rows, ROW_BLOCK),), arguments
@@ -201,21 +179,8 @@ def split_queries(query: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor | N
     part is off by at most 2**-22 (float16) or 2**-16 (bfloat16) of the largest entry. Dividing by
     that entry keeps all numbers within the range of float16.
 
-    Args:
-        query (Tensor): Float, shape ``(B, D)``.
-        dtype (torch.dtype): Of the bank: float32, float16 or bfloat16.
-
-    Returns:
-        tuple[Tensor, Tensor | None]: High and low parts side by side, ``(B, 2 * D)``, and the
-        factor of each query, float32, ``(B,)``. Where the type is that of the queries or float32,
-        the queries themselves and None.
-
-    Example:
-        >>> parts, scale = split_queries(torch.tensor([[30000.0, 10000.0]]), torch.float16)
-        >>> scale
-        tensor([30000.])
-        >>> parts.float().view(2, 2).sum(dim=0) * scale
-        tensor([30000.0000, 10000.0010])
+    Returns high and low parts side by side, ``(B, 2 * D)``, and the factor of each query, float32,
+    ``(B,)``; where the type is that of the queries or float32, the queries themselves and None.
     """
     if dtype in (torch.float32, query.dtype):
         return query.to(dtype).contiguous(), None

@@ -32,18 +32,15 @@ def contiguous_rows(bank: Tensor) -> Tensor:
     return bank if bank.stride(1) == 1 else bank.contiguous()
 
 
-def load_unit(bank: Tensor) -> int:
-    """Return the largest power of two up to 16 that divides the dimensions and the row stride."""
-    return math.gcd(bank.size(1), bank.stride(0), 16)
+def dim_options(bank: Tensor, most: int) -> dict[str, int]:
+    """Return how many dimensions a kernel reads at a time, and the unit of its loads.
 
-
-def dim_block(bank: Tensor, most: int) -> int:
-    """Return the dimensions at a time: a power of two, as Triton needs, and 16 for products.
-
-    Fewer where each number is loaded by itself: their addresses would exceed the registers.
+    Both are powers of two; the products need 16 dimensions. Where the unit is 1, each number has an
+    address of its own, and more dimensions at a time would exceed the registers.
     """
-    most = most if load_unit(bank) > 1 else max(most // 4, 16)
-    return min(most, max(triton.next_power_of_2(bank.size(1)), 16))
+    unit = math.gcd(bank.size(1), bank.stride(0), 16)
+    most = most if unit > 1 else max(most // 4, 16)
+    return dict(BLOCK_D=min(most, max(triton.next_power_of_2(bank.size(1)), 16)), UNIT=unit)
 
 
 def hidden_rows(request: Request) -> dict[str, Tensor | None]:

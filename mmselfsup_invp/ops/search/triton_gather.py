@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from .triton_common import contiguous_rows, dim_block, load_rows, load_unit
+from .triton_common import contiguous_rows, dim_options, load_rows
 
 # Rows read at a time, rows that one program sums, and dimensions that a program holds.
 BLOCK_ROWS, SUM_ROWS, BLOCK_DIM = 32, 512, 256
@@ -56,16 +56,7 @@ def _sums_kernel(
 
 
 def gathered_products(query: Tensor, bank: Tensor, index: Tensor) -> Tensor:
-    """Compute ``query[b] . bank[index[b, j]]`` in float32.
-
-    Args:
-        query (Tensor): Float, shape ``(B, D)``.
-        bank (Tensor): float32, float16 or bfloat16, shape ``(N, D)``.
-        index (Tensor): int64, shape ``(B, M)``.
-
-    Returns:
-        Tensor: float32, shape ``(B, M)``.
-    """
+    """Compute ``query[b] . bank[index[b, j]]``, ``(B, M)`` float32; ``index`` is int64."""
     product = torch.empty(index.shape, dtype=torch.float32, device=bank.device)
     parts = triton.cdiv(index.size(1), BLOCK_ROWS)
     query, bank = query.float().contiguous(), contiguous_rows(bank)
@@ -74,37 +65,29 @@ def gathered_products(query: Tensor, bank: Tensor, index: Tensor) -> Tensor:
             _products_kernel[(len(index) * parts,)](
                 query, bank, index.contiguous(), product,
                 index.size(1), bank.size(1), parts, query.stride(0), bank.stride(0),
-                BLOCK_M=BLOCK_ROWS, BLOCK_D=dim_block(bank, BLOCK_DIM), UNIT=load_unit(bank),
+                BLOCK_M=BLOCK_ROWS, **dim_options(bank, BLOCK_DIM),
             )  # fmt: skip
     return product
 
 
 def weighted_rows(weight: Tensor, bank: Tensor, index: Tensor) -> Tensor:
-    """Compute ``sum_j weight[b, j] * bank[index[b, j]]`` in float32, the same in every run.
+    """Compute ``sum_j weight[b, j] * bank[index[b, j]]``, ``(B, D)`` float32; deterministic.
 
     Several programs share the rows of a query; their sums are then added.
-
-    Args:
-        weight (Tensor): Float, shape ``(B, M)``.
-        bank (Tensor): Float, shape ``(N, D)``.
-        index (Tensor): int64, shape ``(B, M)``.
-
-    Returns:
-        Tensor: float32, shape ``(B, D)``.
     """
     (queries, chosen), dim = index.shape, bank.size(1)
     parts = max(triton.cdiv(chosen, SUM_ROWS), 1)
     partial = torch.empty((queries, parts, dim), dtype=torch.float32, device=bank.device)
     bank = contiguous_rows(bank)
-    block = dim_block(bank, BLOCK_DIM)
+    options = dim_options(bank, BLOCK_DIM)
     # A grid must not be empty.
     if queries:
         with torch.cuda.device_of(bank):
-            _sums_kernel[(queries * parts, triton.cdiv(dim, block))](
+            _sums_kernel[(queries * parts, triton.cdiv(dim, options['BLOCK_D']))](
                 weight.float().contiguous(), bank, index.contiguous(), partial,
                 chosen, dim, parts, bank.stride(0),
                 ROWS=min(SUM_ROWS, triton.next_power_of_2(max(chosen, BLOCK_ROWS))),
-                BLOCK_M=BLOCK_ROWS, BLOCK_D=block, UNIT=load_unit(bank),
+                BLOCK_M=BLOCK_ROWS, **options,
             )  # fmt: skip
     return partial.sum(dim=1)
 

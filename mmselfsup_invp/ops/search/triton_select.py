@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .request import Neighbours, Request
 from .threshold import fallback_counter
-from .triton_common import contiguous_rows, dim_block, hidden_rows, load_rows, load_unit
+from .triton_common import contiguous_rows, dim_options, hidden_rows, load_rows
 
 # Rows and dimensions read at a time, rows between two updates of the shared counts, and the most
 # programs.
@@ -127,14 +127,10 @@ def _select_kernel(
 def search_misled(
     request: Request, threshold: Tensor, count: Tensor, width: int, found: Neighbours
 ) -> None:
-    """Search again for the queries whose threshold was misleading, and count them, in place.
+    """Search again for the queries whose threshold was misleading, and count them.
 
-    Args:
-        request (Request): The search.
-        threshold (Tensor): float32, shape ``(B,)``.
-        count (Tensor): int32, shape ``(B,)``, how many rows passed.
-        width (int): How many of them could be kept.
-        found (Neighbours): The result, overwritten for these queries.
+    ``count``, int32, ``(B,)``, is how many rows reached the threshold, float32, ``(B,)``, of which
+    ``width`` could be kept. The result ``found`` is overwritten for these queries.
     """
     bank, query = contiguous_rows(request.bank), request.query.float().contiguous()
     queries, (rows, dim) = len(query), bank.shape
@@ -150,6 +146,5 @@ def search_misled(
                 query, bank, **hidden_rows(request), flagged=flagged, states=states,
                 similarity=found.similarity, index=found.index, step=step, rows=rows, dim=dim,
                 query_stride=query.stride(0), bank_stride=bank.stride(0), m=request.m,
-                CHUNK=CHUNK, BLOCK_N=BLOCK_ROWS, BLOCK_D=dim_block(bank, BLOCK_DIM),
-                UNIT=load_unit(bank), num_warps=WARPS,
+                CHUNK=CHUNK, BLOCK_N=BLOCK_ROWS, **dim_options(bank, BLOCK_DIM), num_warps=WARPS,
             )  # fmt: skip

@@ -18,7 +18,7 @@ from triton.compiler import ASTSource
 from mmselfsup_invp.ops.search import triton as search
 from mmselfsup_invp.ops.search import triton_gather as gather
 from mmselfsup_invp.ops.search import triton_select as select
-from mmselfsup_invp.ops.search.triton_common import dim_block, load_unit
+from mmselfsup_invp.ops.search.triton_common import dim_options
 
 TYPES = dict(
     threshold='*fp32', value='*fp32', count='*i32', exclude='*i64', bank_label='*i64',
@@ -40,22 +40,22 @@ class Program(NamedTuple):
 
 
 def programs(bank: torch.Tensor) -> Iterator[Program]:
-    size, unit = bank.element_size(), dict(UNIT=load_unit(bank))
+    size = bank.element_size()
     low = dict(query='*fp16', scale='*fp32', bank='*fp16') if size == 2 else dict(bank='*fp32')
     for block in (search.QUERY_BYTES // size, 16):
         constants = dict(
-            unit, PRECISION=search.FLOAT32_PRODUCTS, UPCAST=False, PARTS=4 // size, BLOCK_Q=block,
-            BLOCK_N=search.ROW_BLOCK, BLOCK_D=dim_block(bank, search.ROW_BYTES // size),
+            PRECISION=search.FLOAT32_PRODUCTS, UPCAST=False, PARTS=4 // size, BLOCK_Q=block,
+            BLOCK_N=search.ROW_BLOCK, **dim_options(bank, search.ROW_BYTES // size),
         )  # fmt: skip
         types = low | dict(index='*i32')
         options = search.FILTER_WARPS, search.FILTER_STAGES
         yield Program(search._filter_kernel, constants, types, *options)
     types = dict(bank=low['bank'])
     yield Program(select._flag_kernel, dict(BLOCK_M=select.BLOCK_ROWS), types)
-    block = dim_block(bank, select.BLOCK_DIM)
-    constants = dict(unit, CHUNK=select.CHUNK, BLOCK_N=select.BLOCK_ROWS, BLOCK_D=block)
+    constants = dict(CHUNK=select.CHUNK, BLOCK_N=select.BLOCK_ROWS)
+    constants |= dim_options(bank, select.BLOCK_DIM)
     yield Program(select._select_kernel, constants, types, select.WARPS)
-    constants = dict(unit, BLOCK_M=gather.BLOCK_ROWS, BLOCK_D=dim_block(bank, gather.BLOCK_DIM))
+    constants = dict(BLOCK_M=gather.BLOCK_ROWS, **dim_options(bank, gather.BLOCK_DIM))
     yield Program(gather._sums_kernel, dict(constants, ROWS=gather.SUM_ROWS), types)
     yield Program(gather._products_kernel, constants, types)
 

@@ -15,7 +15,7 @@ from mmselfsup_invp.ops.search import triton, triton_gather
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     """Problems that the interpreter solves in a second."""
-    cases = [case._replace(queries=9, rows=401, m=30, dim=20) for case in self_test.CASES]
+    cases = [case._replace(queries=5, rows=201, m=15, dim=20) for case in self_test.CASES]
     monkeypatch.setattr(self_test, 'CASES', cases)
     self_test.passed.cache_clear()
     yield
