@@ -1,6 +1,7 @@
 """Evaluate a checkpoint by the protocols of the papers.
 
 python tools/benchmark.py --list
+python tools/benchmark.py --list voc07
 python tools/benchmark.py work_dirs/invp/epoch_800.pth --protocol imagenet-linear
 python tools/benchmark.py work_dirs/invp/epoch_800.pth --protocol voc07-svm voc07-lowshot
 python tools/benchmark.py work_dirs/invp/epoch_800.pth --protocol my_benchmark.py --random-init
@@ -11,8 +12,8 @@ torchrun --nproc_per_node=8 tools/benchmark.py work_dirs/invp/epoch_800.pth \\
     --protocol voc0712-detection --launcher pytorch
 
 Results are written to the folder benchmarks beside the checkpoint: a JSON file for each protocol,
-and the table results.md. Finished protocols are not repeated, interrupted ones are resumed. If the
-checkpoint, the config or the data have changed since, --force is required.
+and the table results.md. Finished protocols are not repeated, interrupted ones are resumed. Another
+checkpoint, config or data set of the same name gets a result of its own.
 """
 
 from pathlib import Path
@@ -26,7 +27,13 @@ def main():
     parser.add_argument(
         '--protocol', nargs='+', default=[], help='names from --list, or paths of configs'
     )
-    parser.add_argument('--list', action='store_true', help='show the protocols')
+    parser.add_argument(
+        '--list',
+        nargs='?',
+        const='',
+        metavar='PREFIX',
+        help='show the names of all protocols, or describe those that begin with PREFIX',
+    )
     parser.add_argument('--data', help='folder of the data set (default: that of the config)')
     parser.add_argument(
         '--random-init', action='store_true', help='evaluate the network with random weights'
@@ -54,7 +61,7 @@ def main():
         help='override settings of the protocol: key=value, key="[a,b]", key.inner=value',
     )
     args = parser.parse_args()
-    if not args.list and not (args.checkpoint and args.protocol):
+    if args.list is None and not (args.checkpoint and args.protocol):
         parser.error('give a checkpoint and --protocol, or --list')
 
     require_packages(args)
@@ -63,10 +70,10 @@ def main():
     from mmselfsup_invp.cli.errors import plain_errors
 
     with plain_errors(args.debug):
-        if args.list:
-            show_list()
-        else:
+        if args.list is None:
             run_protocols(args)
+        else:
+            show_list(args.list)
 
 
 if __name__ == '__main__':

@@ -13,16 +13,16 @@ from .metrics import LayerwiseMetric, MultiHeadEvaluator, VOCMeanAveragePrecisio
 from .positives import neighbours_by_hop, rank_positives
 from .retrieval import Retrieval, retrieve
 from .runs import Curve, TrainingRun, read_run
-from .similarity import similarity_distribution, similarity_figures
+from .similarity import similarity_distribution, similarity_metrics
 from .tsne import tsne
 
 __all__ = [
     'Curve',
     'GraphHealth',
+    'LayerwiseMetric',
     'MultiHeadEvaluator',
     'PretrainedBackbone',
     'Retrieval',
-    'LayerwiseMetric',
     'TrainingRun',
     'VOCMeanAveragePrecision',
     'average_precision',
@@ -42,8 +42,8 @@ __all__ = [
     'read_run',
     'retrieve',
     'run_config',
-    'similarity_distribution',
-    'similarity_figures',
-    'tsne',
     'run_detection',
+    'similarity_distribution',
+    'similarity_metrics',
+    'tsne',
 ]
