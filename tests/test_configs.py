@@ -394,6 +394,7 @@ CHECKS: dict[str, Callable[[Trained], None]] = {
 }
 
 
+@pytest.mark.slow
 @every_config
 def test_it_trains(name, project, tmp_path, monkeypatch):
     monkeypatch.chdir(project)
@@ -410,6 +411,7 @@ def test_it_trains(name, project, tmp_path, monkeypatch):
     assert ('knn' in config.default_hooks) == any(key.startswith('knn/') for key in figures)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', DIGITS)
 def test_it_trains_where_it_is_inherited(name, project, tmp_path, monkeypatch):
     """The scope of an inherited config must lead to the components."""
