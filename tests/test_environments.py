@@ -13,11 +13,22 @@ from packaging.requirements import Requirement
 from mmselfsup_invp.compat import installed_version
 
 ROOT = Path(__file__).resolve().parent.parent
-USE_OPS = """
-import torch, mmselfsup_invp
+USE_CORE = """
+import sys, torch, mmselfsup_invp
 from mmselfsup_invp import ops
-bank = torch.eye(4)
-assert ops.top_m(bank, bank, 3)[0].shape == (4, 3)
+from mmselfsup_invp.memory import Clusters, FeatureBank, KNNGraph
+
+rows = torch.eye(4)
+nearest = ops.top_m(rows, rows, 3)
+loss = ops.instance_loss(rows, rows, torch.arange(4), nearest, ops.HardSampling(0.5))
+assert loss.isfinite().all()
+bank, graph = FeatureBank(feat_dim=4, length=12), KNNGraph(num_neighbours=2, length=12)
+bank.update(torch.arange(3), rows[:3])
+graph.rebuild(bank.bank)
+clusters = Clusters(num_clusters=3, feat_dim=4, length=12)
+clusters.cluster(bank.bank)
+assert clusters.clustered and (graph.neighbours >= 0).all()
+assert not {'mmengine', 'mmcv', 'mmdet', 'scipy', 'sklearn', 'faiss'} & set(sys.modules)
 """
 USE_MODELS = """
 import mmselfsup_invp
@@ -90,7 +101,7 @@ def run(folder: Path, code: str) -> subprocess.CompletedProcess:
 
 @pytest.mark.parametrize('name', ['torch', 'mmengine', 'mmdet'])
 def test_ops_and_memory_need_torch_alone(environments, name):
-    done = run(environments[name], USE_OPS)
+    done = run(environments[name], USE_CORE)
     assert done.returncode == 0, done.stderr
     assert not done.stdout and 'mmselfsup_invp' not in done.stderr
 
