@@ -81,6 +81,10 @@ class TestStatistics:
         torch.testing.assert_close(means, expected.float())
         assert torch.equal(means[7], old[7]), 'an empty cluster keeps its centroid'
 
+    def test_the_mean_of_one_feature_is_itself(self):
+        feature = unit_rows(3, 4, seed=23)
+        assert torch.equal(cluster_means(feature, torch.arange(3), torch.zeros(3, 4)), feature)
+
     @pytest.mark.parametrize(
         ('size', 'entropy'), [([5, 5, 5], 1.0), ([9, 0, 0], 0.0), ([4, 4, 0], 0.630930), ([7], 1.0)]
     )
@@ -92,6 +96,7 @@ class TestStatistics:
 
     def test_small_is_20_where_imagenet_has_128(self):
         assert small_size(1_281_167, 10_000) == 20
+        assert small_size(128 * 10_000, 10) == 20_000
         assert (small_size(128, 10), small_size(1000, 10), small_size(10, 10)) == (2, 16, 1)
 
 
@@ -164,10 +169,10 @@ class TestKMeans:
         torch.testing.assert_close(centroids, torch.tensor(expected), rtol=0, atol=0)
 
     def test_a_cluster_empty_at_the_end_takes_the_farthest_feature(self):
-        label = torch.tensor([0, 0, 1, 2, 2])
-        distance = torch.tensor([0.1, 0.5, 0.9, 0.3, 0.2])  # The farthest is alone.
+        label = torch.tensor([0, 0, 0, 1, 2, 2])
+        distance = torch.tensor([0.1, 0.5, 0.4, 0.9, 0.3, 0.2])  # The farthest is alone.
         clustering._fill_empty(label, distance, 5)
-        assert label.tolist() == [0, 3, 1, 4, 2]
+        assert label.tolist() == [0, 3, 4, 1, 2, 2]
 
     @pytest.mark.skipif('sklearn' not in BACKENDS, reason='needs scikit-learn')
     def test_backends_are_equally_good(self):
