@@ -4,9 +4,9 @@
     python tests/campaigns/mutation.py --all ops/losses.py  # every mutant of one module
 
 A mutant differs from the package by one comparison, operator, constant, boolean or keyword. It is
-killed if a test fails under it: the examples of the module, the tests named after it or, where there
-are none, those of its package. The work is done in a temporary copy; the tree itself never changes.
-Survivors are printed: each one is either a missing test or an equivalent program.
+killed if one of its tests fails: the examples of the module, and the test files of its package that
+name one of its functions or classes. The work is done in a temporary copy; the tree itself never
+changes. Survivors are printed: each one is either a missing test or an equivalent program.
 """
 
 import argparse
@@ -14,6 +14,7 @@ import ast
 import copy
 import os
 import random
+import re
 import shutil
 import signal
 import sys
@@ -106,15 +107,15 @@ def replace(parent: ast.AST, field: str, index: int | None, node: ast.AST) -> No
 
 
 def tests_of(path: Path, root: Path) -> list[list[str]]:
-    """Arguments of pytest: the examples of the module, and the tests named after it."""
-    module = path.relative_to(root / PACKAGE)
-    folder = root / 'tests' / module.parent
-    while not folder.is_dir():
-        folder = folder.parent
-    if module.parts[0] == 'engine':
-        folder = root / 'tests/engine'
-    own = sorted(map(str, folder.glob(f'**/test_{module.stem.strip("_")}*.py')))
-    doctest = ['--doctest-modules', str(path)] if '>>>' in path.read_text() else []
+    """Arguments of pytest: the examples of the module, and the test files that name its parts."""
+    folder = root / 'tests' / path.relative_to(root / PACKAGE).parts[0]
+    source = path.read_text()
+    parts = re.findall(r'^(?:def|class) (\w+)', source, re.MULTILINE)
+    named = re.compile(rf'\b({"|".join([path.stem, *parts])})\b')
+    own = [
+        str(file) for file in sorted(folder.rglob('test_*.py')) if named.search(file.read_text())
+    ]
+    doctest = ['--doctest-modules', str(path)] if '>>>' in source else []
     return [args for args in (doctest, own or [str(folder)]) if args]
 
 
