@@ -1,11 +1,11 @@
-"""Draw the rooms of the package and the imports between them.
+"""Draw the parts of the package and the imports between them.
 
     python docs/architecture.py           # writes docs/en/architecture.svg
-    python docs/architecture.py --check   # fails if the figure is out of date or an import rises
+    python docs/architecture.py --check   # fails if the figure is out of date
 
-The figure is made from the import statements. A room is a module or package below
-``mmselfsup_invp``. It stands one row above the highest room that it imports. Of the imports, those
-are drawn that do not follow from others; ``IMPORTS`` of the check are all of them.
+A box is a module or package below ``mmselfsup_invp``; the parts of ``models`` have boxes of their
+own. A box is one row above the highest that it imports. Arrows are imports; one that follows from
+others is left out. Imports in a circle are an error.
 """
 
 import argparse
@@ -18,23 +18,19 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / 'mmselfsup_invp'
 FIGURE = ROOT / 'docs/en/architecture.svg'
 
-# Packages whose parts are rooms of their own.
-OPEN = ('models', 'ops')
-# Modules of `ops` that are one room together: the operations.
-OPERATIONS = 'ops'
+# Packages whose parts have boxes of their own.
+DIVIDED = ('models',)
+# Without functions of their own.
+OMITTED = ('utils', 'version')
 
 Graph = dict[str, set[str]]
 
-WIDTH, HEIGHT, GAP_X, GAP_Y, MARGIN = 150, 34, 24, 58, 20
+WIDTH, HEIGHT, GAP_X, GAP_Y, MARGIN = 166, 34, 20, 56, 16
 
 
-def room_of(module: tuple[str, ...]) -> str:
-    """The room of a module, given by its path below the package."""
-    if module[0] not in OPEN or len(module) == 1:
-        return module[0]
-    if module[0] == OPERATIONS and not (PACKAGE / Path(*module[:2])).is_dir():
-        return OPERATIONS
-    return '.'.join(module[:2])
+def box_of(module: tuple[str, ...]) -> str:
+    """The box of a module, given by its path below the package."""
+    return '.'.join(module[:2] if module[0] in DIVIDED else module[:1])
 
 
 def module_of(path: Path) -> tuple[str, ...]:
@@ -61,43 +57,47 @@ def exists(module: tuple[str, ...]) -> bool:
 
 
 def imports() -> Graph:
-    """The rooms that each room imports; registration in ``__init__`` files of packages is not it."""
+    """The boxes that each box imports.
+
+    The ``__init__`` files of the packages, which only register and export, are not counted.
+    """
     graph: Graph = {}
     for path in sorted(PACKAGE.rglob('*.py')):
         module = module_of(path)
-        if '.mim' in path.parts or not module or (path.stem == '__init__' and len(module) == 1):
+        if '.mim' in path.parts or (path.stem == '__init__' and len(module) < 2):
             continue
-        room = room_of(module)
-        targets = {room_of(target) for target in imported(path) if target}
-        graph.setdefault(room, set()).update(targets - {room})
-    for room in set().union(*graph.values()) - set(graph):
-        graph[room] = set()
+        box = box_of(module)
+        targets = {box_of(target) for target in imported(path) if target}
+        if box not in OMITTED:
+            graph.setdefault(box, set()).update(targets - {box, *OMITTED})
+    for box in set().union(*graph.values()) - set(graph):
+        graph[box] = set()
     return graph
 
 
 def rows(graph: Graph) -> dict[str, int]:
-    """The row of each room, 0 for those that import none.
+    """The row of each box, 0 for those that import none.
 
     Raises:
-        ValueError: If rooms import each other in a circle.
+        ValueError: If boxes import each other in a circle.
     """
     row: dict[str, int] = {}
 
-    def place(room: str, path: tuple[str, ...]) -> int:
-        if room in path:
-            raise ValueError(f'Imports form a circle: {" -> ".join([*path, room])}')
-        if room not in row:
-            row[room] = max((place(one, (*path, room)) + 1 for one in graph[room]), default=0)
-        return row[room]
+    def place(box: str, path: tuple[str, ...]) -> int:
+        if box in path:
+            raise ValueError(f'Imports form a circle: {" -> ".join([*path, box])}')
+        if box not in row:
+            row[box] = max((place(one, (*path, box)) + 1 for one in graph[box]), default=0)
+        return row[box]
 
-    for room in graph:
-        place(room, ())
+    for box in graph:
+        place(box, ())
     return row
 
 
-def reached(graph: Graph, room: str) -> set[str]:
-    found = set(graph[room])
-    for one in graph[room]:
+def reached(graph: Graph, box: str) -> set[str]:
+    found = set(graph[box])
+    for one in graph[box]:
         found |= reached(graph, one)
     return found
 
@@ -105,27 +105,25 @@ def reached(graph: Graph, room: str) -> set[str]:
 def essential(graph: Graph) -> Graph:
     """The imports that do not follow from others: the transitive reduction."""
     return {
-        room: {one for one in near if all(one not in reached(graph, other) for other in near)}
-        for room, near in graph.items()
+        box: {one for one in near if all(one not in reached(graph, other) for other in near)}
+        for box, near in graph.items()
     }
 
 
 def positions(graph: Graph) -> dict[str, tuple[float, float]]:
-    """Centre of each room: rows from bottom to top, each ordered by what its rooms import."""
+    """Centre of each box: rows from bottom to top, each ordered by what its boxes import."""
     row = rows(graph)
-    levels = [
-        sorted(room for room in graph if row[room] == n) for n in range(max(row.values()) + 1)
-    ]
+    levels = [sorted(box for box in graph if row[box] == n) for n in range(max(row.values()) + 1)]
     widest = max(map(len, levels))
     full = 2 * MARGIN + widest * WIDTH + (widest - 1) * GAP_X
     centre: dict[str, tuple[float, float]] = {}
     for number, level in enumerate(levels):
         below = {one: [centre[each][0] for each in graph[one]] or [0] for one in level}
-        level.sort(key=lambda room, below=below: (sum(below[room]) / len(below[room]), room))
+        level.sort(key=lambda box, below=below: (sum(below[box]) / len(below[box]), box))
         span = full / len(level)
         y = MARGIN + HEIGHT / 2 + (len(levels) - 1 - number) * (HEIGHT + GAP_Y)
-        for place, room in enumerate(level):
-            centre[room] = (span * (place + 0.5), y)
+        for place, box in enumerate(level):
+            centre[box] = (span * (place + 0.5), y)
     return centre
 
 
@@ -142,15 +140,15 @@ def draw(graph: Graph) -> str:
         'markerHeight="7" orient="auto"><path d="M0 0L8 4L0 8z" fill="#888"/></marker></defs>',
         f'<rect width="{width:.0f}" height="{height:.0f}" fill="#fff"/>',
     ]
-    for room, near in sorted(essential(graph).items()):
+    for box, near in sorted(essential(graph).items()):
         for one in sorted(near):
-            lines.append(arrow(centre[room], centre[one]))
-    for room, (x, y) in sorted(centre.items()):
-        lines.append(box(room, x, y))
+            lines.append(draw_arrow(centre[box], centre[one]))
+    for box, (x, y) in sorted(centre.items()):
+        lines.append(draw_box(box, x, y))
     return '\n'.join([*lines, '</svg>', ''])
 
 
-def arrow(start: tuple[float, float], end: tuple[float, float]) -> str:
+def draw_arrow(start: tuple[float, float], end: tuple[float, float]) -> str:
     (x0, y0), (x1, y1) = start, end
     y0, y1 = y0 + HEIGHT / 2, y1 - HEIGHT / 2
     bend = min(GAP_Y, (y1 - y0) / 2)
@@ -158,12 +156,12 @@ def arrow(start: tuple[float, float], end: tuple[float, float]) -> str:
     return f'<path d="{path}" fill="none" stroke="#888" marker-end="url(#tip)"/>'
 
 
-def box(room: str, x: float, y: float) -> str:
-    colour = '#fde9c9' if room.startswith(('ops', 'memory')) else '#dbe9f6'
+def draw_box(box: str, x: float, y: float) -> str:
+    colour = '#fde9c9' if box.startswith(('ops', 'memory')) else '#dbe9f6'
     return (
         f'<rect x="{x - WIDTH / 2:.0f}" y="{y - HEIGHT / 2:.0f}" width="{WIDTH}" '
         f'height="{HEIGHT}" rx="5" fill="{colour}" stroke="#555"/>'
-        f'<text x="{x:.0f}" y="{y + 5:.0f}" text-anchor="middle">{room}</text>'
+        f'<text x="{x:.0f}" y="{y + 5:.0f}" text-anchor="middle">{box}</text>'
     )
 
 
