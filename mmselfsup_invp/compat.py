@@ -1,73 +1,97 @@
-"""All that checks or mends the host toolbox, in one place.
+"""Version checks and patches of the host: MMSelfSup 1.0 with MMEngine, mmcv and MMClassification.
 
-The faults are those of released packages; each mend names where it is known upstream, is applied
-once on import, may be applied again without harm, and does nothing where it is not needed.
+Importing this module needs the standard library alone. Each patch names its upstream reference,
+changes nothing where the host does not need it, and can be applied repeatedly.
 """
 
 from collections.abc import Callable, Iterable
-from functools import wraps
+from functools import cache, wraps
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pickle import UnpicklingError
 
-from packaging.version import Version
-
-# Package: (lowest, first that is too new, the one that is tested).
+# Package: (lowest version, first version that is too new, tested version).
 SUPPORTED: dict[str, tuple[str, str, str]] = {
     'torch': ('2.0', '2.12', '2.11.0'),
     'mmengine': ('0.10.0', '1.0.0', '0.10.7'),
     'mmcv': ('2.0.0', '2.1.0', '2.0.1'),
     'mmcls': ('1.0.0rc6', '1.1.0', '1.0.0rc6'),
     'mmselfsup': ('1.0.0', '1.1.0', '1.0.0'),
+    # mmcv 2.0.1 raises OverflowError in adjust_hue (mmcv/image/photometric.py).
+    'numpy': ('1.22', '2', '1.26.4'),
+    # MMEngine imports pkg_resources (mmengine/utils/package_utils.py), removed in setuptools 81.
+    'setuptools': ('58', '81', '80.8.0'),
 }
-# Names under which the same import package is also distributed.
-ALTERNATIVES = {'mmcv': ('mmcv-lite',)}
+# Distributions that also provide a package; the one without compiled operations is installed.
+ALTERNATIVES = {'mmcv': 'mmcv-lite'}
+# Parts of this package that import the host.
+NEED_HOST = ('cli', 'datasets', 'engine', 'evaluation', 'export', 'models', 'visualization')
 
 
 class UnsupportedHost(ImportError):
-    """The installed packages cannot carry the plugin."""
+    """A package of the host is missing, or its version is not supported."""
 
 
-def prepare() -> None:
-    """Check the host, then mend it. Called on ``import mmselfsup_invp``.
-
-    Raises:
-        UnsupportedHost: If a package is missing or its version is not supported.
-    """
-    check_versions()
-    drop_missing_registry_locations()
-    allow_checkpoint_types()
-    announce_configs()
-    name_empty_data_sets()
-    name_faulty_lists()
+# ---- versions ------------------------------------------------------------------------------------
 
 
-def check_versions(installed: Callable[[str], str | None] | None = None) -> None:
-    """Refuse a host outside :data:`SUPPORTED`, in one sentence.
+def require_host() -> None:
+    """Raise :class:`UnsupportedHost` if the components cannot work with the installed packages."""
+    if error := host_error():
+        raise UnsupportedHost(error)
+
+
+@cache
+def host_error() -> str | None:
+    """What :func:`check_versions` finds in this environment; determined once."""
+    return check_versions(installed_version)
+
+
+def check_versions(installed: Callable[[str], str | None]) -> str | None:
+    """Compare versions with :data:`SUPPORTED`.
 
     Args:
-        installed (Callable, optional): Gives a package's version or None. Defaults to None,
-            what is installed here.
+        installed (Callable): Returns the version of a package, or None if it is not installed.
 
-    Raises:
-        UnsupportedHost: Says what was found, what is supported and the command that mends it.
+    Returns:
+        str | None: A message that names every unsupported package, what is supported and the
+        command that installs it; None if all versions are supported.
     """
-    find = installed or _installed
-    for package, (low, beyond, tested) in SUPPORTED.items():
-        found = find(package)
-        # The public part: a local label ("2.11.0+cu130") says nothing about compatibility.
-        if found and Version(low) <= Version(Version(found).public) < Version(beyond):
-            continue
-        state = 'is not installed' if found is None else f'{found} is not supported'
-        raise UnsupportedHost(
-            f'{package} {state}; mmselfsup_invp works with {package} >={low},<{beyond}: '
-            f'pip install "{package}=={tested}"'
-        )
+    found = {package: installed(package) for package in SUPPORTED}
+    wrong = [package for package, number in found.items() if not _is_supported(package, number)]
+    if not wrong:
+        return None
+    lines, command = [], []
+    for package in wrong:
+        low, end, tested = SUPPORTED[package]
+        state = f'{found[package]} is installed' if found[package] else 'it is not installed'
+        lines.append(f'    {package} >={low},<{end}, but {state}')
+        name = package if found[package] else ALTERNATIVES.get(package, package)
+        command.append(f'"{name}=={tested}"')
+    return '\n'.join(
+        [
+            'Its components for MMSelfSup need',
+            *lines,
+            f'Install the tested versions:  pip install {" ".join(command)}',
+            'mmselfsup_invp.ops and mmselfsup_invp.memory work without them.',
+        ]
+    )
 
 
-def _installed(package: str) -> str | None:
-    for name in (package, *ALTERNATIVES.get(package, ())):
+def _is_supported(package: str, number: str | None) -> bool:
+    if number is None:
+        return False
+    from packaging.version import Version  # Not a requirement of PyTorch.
+
+    low, end, _ = SUPPORTED[package]
+    # Local labels such as "+cu130" do not affect compatibility.
+    return Version(low) <= Version(Version(number).public) < Version(end)
+
+
+def installed_version(package: str) -> str | None:
+    """Version of an installed package, under either of its names; None if it is missing."""
+    for name in (package, ALTERNATIVES.get(package, package)):
         try:
             return version(name)
         except PackageNotFoundError:
@@ -75,16 +99,28 @@ def _installed(package: str) -> str | None:
     return None
 
 
-def drop_missing_registry_locations() -> None:
-    """Let the registries of MMSelfSup 1.0.0 forget locations that do not exist.
+# ---- patches -------------------------------------------------------------------------------------
 
-    The released wheel names ``mmselfsup.engine.runner``, which was never there, so that every
-    ``Runner.train()`` fails (open-mmlab/mmselfsup issue 745, mended after the release by 746).
+
+def apply_patches() -> None:
+    """Apply all patches; ``import mmselfsup_invp`` does so for a supported host."""
+    drop_missing_registry_locations()
+    allow_checkpoint_globals()
+    register_config_prefix()
+    report_empty_datasets()
+    report_unreadable_lists()
+
+
+def drop_missing_registry_locations() -> None:
+    """Remove locations that do not exist from MMSelfSup's registries.
+
+    MMSelfSup 1.0.0 on PyPI names ``mmselfsup.engine.runner``, which does not exist, so that every
+    ``Runner.train()`` fails (open-mmlab/mmselfsup issue 745, fixed after the release by PR 746).
     """
     registry = import_module('mmselfsup.registry')
     for name in registry.__all__:
-        node = getattr(registry, name)
-        node._locations[:] = [place for place in node._locations if _exists(place)]
+        locations = getattr(registry, name)._locations
+        locations[:] = [module for module in locations if _exists(module)]
 
 
 def _exists(module: str) -> bool:
@@ -94,34 +130,35 @@ def _exists(module: str) -> bool:
         return False
 
 
-def allow_checkpoint_types() -> None:
-    """Name the types in MMEngine's checkpoints that torch's safe loading must accept.
+def allow_checkpoint_globals() -> None:
+    """Allow the types of MMEngine's checkpoints in ``torch.load(..., weights_only=True)``.
 
-    From torch 2.6 on ``torch.load`` refuses types it does not know (open-mmlab/mmengine PR 1650):
-    a run's ``HistoryBuffer`` and the NumPy arrays in it. Safe loading itself stays on.
+    From version 2.6 on this is torch's default and refuses ``HistoryBuffer`` and the NumPy types in
+    it, so that no run can be resumed (open-mmlab/mmengine PR 1650). Safe loading stays on.
     """
     import torch
+    from packaging.version import Version
 
     if Version(torch.__version__) >= Version('2.6'):
-        torch.serialization.add_safe_globals(list(_checkpoint_types()))
+        torch.serialization.add_safe_globals(list(_checkpoint_globals()))
 
 
-def _checkpoint_types() -> Iterable[object]:
+def _checkpoint_globals() -> Iterable[object]:
     import numpy as np
     from mmengine.logging import HistoryBuffer
 
-    # A history's pickle names its statistics, which are methods, by getattr.
+    # A pickled HistoryBuffer refers to its statistics, which are methods, by getattr.
     yield _history_statistic, 'builtins.getattr'
-    multiarray = import_module('numpy._core.multiarray' if _numpy2() else 'numpy.core.multiarray')
     yield from (HistoryBuffer, np.ndarray, np.dtype)
-    yield multiarray._reconstruct
-    # What a scalar inside the history unpickles through.
-    yield multiarray.scalar
+    # Arrays and scalars are unpickled through these functions, in NumPy 1 and NumPy 2.
+    core = 'numpy.core' if np.__version__.startswith('1.') else 'numpy._core'
+    multiarray = import_module(f'{core}.multiarray')
+    yield from (multiarray._reconstruct, multiarray.scalar)
     yield from {type(np.dtype(code)) for code in ('f4', 'f8', 'i4', 'i8', '?')}
 
 
 def _history_statistic(owner: object, name: str) -> Callable:
-    """Stand in for ``getattr`` in checkpoints, where it would open a door to everything."""
+    """Replace ``getattr`` in checkpoints, which would give access to arbitrary objects."""
     from mmengine.logging import HistoryBuffer
 
     if owner is not HistoryBuffer or name not in ('min', 'max', 'current', 'mean'):
@@ -129,52 +166,51 @@ def _history_statistic(owner: object, name: str) -> Callable:
     return getattr(owner, name)
 
 
-def _numpy2() -> bool:
-    import numpy as np
+def register_config_prefix() -> None:
+    """Make ``mmselfsup_invp::`` a prefix of configs that MMEngine can inherit from and look up.
 
-    return Version(np.__version__) >= Version('2.0')
-
-
-def announce_configs() -> None:
-    """Make ``mmselfsup_invp::invp/...`` a name that MMEngine's configs may inherit from."""
+    MMEngine 0.10 knows only the prefixes in ``mmengine.config.utils.MODULE2PACKAGE``, which has no
+    interface to add one.
+    """
     from mmengine.config import utils
 
     utils.MODULE2PACKAGE.setdefault('mmselfsup_invp', 'mmselfsup_invp')
 
 
-def name_empty_data_sets() -> None:
-    """Let an empty data set say so, and where it looked.
+def report_empty_datasets() -> None:
+    """Raise an error that names the data set and its folders when it has no image.
 
-    MMEngine's end in "need at least one array to concatenate" (open-mmlab/mmsegmentation issue
-    3576), long before a hook could count the images.
+    MMEngine's ``BaseDataset`` fails with "need at least one array to concatenate"
+    (open-mmlab/mmsegmentation issue 3576).
     """
     from mmengine.dataset import BaseDataset
 
-    BaseDataset._serialize_data = _mended(BaseDataset._serialize_data, _serialise_some)
+    BaseDataset._serialize_data = _patched(BaseDataset._serialize_data, _serialize_non_empty)
 
 
-def _serialise_some(serialise: Callable, dataset: object) -> tuple:
+def _serialize_non_empty(serialize: Callable, dataset: object) -> tuple:
     from .datasets.info import no_image
 
     if not dataset.data_list:
         raise no_image(dataset)
-    return serialise(dataset)
+    return serialize(dataset)
 
 
-def name_faulty_lists() -> None:
-    """Let the data sets of image lists name a list that they cannot read.
+def report_unreadable_lists() -> None:
+    """Raise an error that names the annotation file when it cannot be parsed.
 
-    MMSelfSup's ``ImageList`` ends in "list index out of range" at an empty list or a blank line,
-    MMClassification's ``CustomDataset`` in "not enough values to unpack" (neither reported).
+    A blank line or a missing label makes MMSelfSup's ``ImageList`` (datasets/image_list.py) fail
+    with "list index out of range" and MMClassification's ``CustomDataset`` (datasets/custom.py)
+    with "not enough values to unpack". Neither is reported upstream; both projects are archived.
     """
     from mmcls.datasets import CustomDataset
     from mmselfsup.datasets import ImageList
 
     for dataset in (CustomDataset, ImageList):
-        dataset.load_data_list = _mended(dataset.load_data_list, _load_named)
+        dataset.load_data_list = _patched(dataset.load_data_list, _load_list)
 
 
-def _load_named(load: Callable, dataset: object) -> list[dict]:
+def _load_list(load: Callable, dataset: object) -> list[dict]:
     from mmengine.fileio import list_from_file
 
     try:
@@ -183,16 +219,16 @@ def _load_named(load: Callable, dataset: object) -> list[dict]:
         if not dataset.ann_file:
             raise
         if not any(map(str.strip, list_from_file(dataset.ann_file))):
-            return []  # Which is named where the images are counted.
+            return []  # Reported by _serialize_non_empty.
         raise ValueError(
-            f'{type(dataset).__name__} cannot read the list {dataset.ann_file} ({error}). Look for '
-            'a blank line, a missing label or a blank in a name; images without labels, with any '
-            "names, are read by type='ImageFiles'."
+            f'{type(dataset).__name__} cannot read the list {dataset.ann_file} ({error}). Check it '
+            'for blank lines, missing labels and file names with blanks. Images without labels, '
+            "with any file names, are read by type='ImageFiles'."
         ) from error
 
 
-def _mended(method: Callable, mend: Callable) -> Callable:
-    """Wrap a method once: ``mend`` is given the method and its object."""
+def _patched(method: Callable, replacement: Callable) -> Callable:
+    """Wrap a method once; ``replacement`` receives the original method and the object."""
     if hasattr(method, '__wrapped__'):
         return method
-    return wraps(method)(lambda self: mend(method, self))
+    return wraps(method)(lambda self: replacement(method, self))

@@ -89,7 +89,7 @@ def options_of(name: str) -> dict[str, inspect.Parameter]:
         *('InterCLR', 'BankMarginHead', 'QueueMarginHead', 'OnlineClusterBranch'),
         *('MarginNCELoss', 'OnlineClusterHook', 'ODCReweightHook'),
         *('SeLa', 'AlexNetBN', 'FullyConnectedNeck', 'SelfLabelHead', 'SelfLabelMemory'),
-        *('SelfLabelHook', 'BackboneFormatHook', 'AugmentingDataPreprocessor', 'TapProbe'),
+        *('SelfLabelHook', 'BackboneFormatHook', 'AugmentingDataPreprocessor', 'LayerwiseProbe'),
     ],
 )
 def test_every_option_is_listed_with_its_default(name):

@@ -1,4 +1,4 @@
-"""How the command lines end when something is wrong: in one message, which comes last."""
+"""Errors of configs, data and files as one message instead of a traceback."""
 
 import inspect
 import logging
@@ -6,141 +6,156 @@ import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import FrameType
 
+from mmengine import registry
+from mmengine.config import Config
 from mmengine.logging import MMLogger
-from mmengine.runner import BaseLoop
+from mmengine.registry import Registry
+from mmengine.runner import loops
 
+from ..config import dicts_in, suggest
 from ..datasets.transforms import UnreadableImage
 from ..engine.hooks.common import NonFiniteFeatures
-from .arguments import alike
 
-# What a message says well enough, wherever it is raised.
-FAULTS = (OSError, ValueError, ImportError, SyntaxError, UnreadableImage, NonFiniteFeatures)
-# The same only before the first epoch, where it is the config that does not fit.
-FAULTS_OF_CONFIGS = (TypeError, KeyError, AssertionError)
-FAILED, STOPPED = 1, 130
-NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+# Errors whose message is sufficient wherever they are raised.
+USER_ERRORS = (OSError, ValueError, ImportError, SyntaxError, UnreadableImage, NonFiniteFeatures)
+# The same while the run is built from the config; within a loop they are errors of the program.
+CONFIG_ERRORS = (TypeError, KeyError, AssertionError)
+FAILED, INTERRUPTED = 1, 130
 
 
 @contextmanager
 def plain_errors(debug: bool = False) -> Iterator[None]:
-    """End the process with one message where what is wrong is not the program.
+    """End the process with one message for errors of the user.
 
-    Its traceback goes into the log of the run, if there is one. Other errors, which may be faults
-    of the program, pass through as they are.
+    The traceback is appended to the log file of the run, if there is one. Errors of the program are
+    raised unchanged.
 
     Args:
-        debug (bool): Whether all errors pass through. Defaults to False.
+        debug (bool): Whether all errors are raised unchanged. Defaults to False.
     """
     try:
         yield
     except KeyboardInterrupt as stop:
         if debug:
             raise
-        _end(str(stop) or 'Stopped.', STOPPED)
-    except (*FAULTS, *FAULTS_OF_CONFIGS) as error:
-        if debug or not _tells_enough(error):
+        _exit(str(stop) or 'Interrupted.', INTERRUPTED)
+    except (*USER_ERRORS, *CONFIG_ERRORS) as error:
+        if debug or not _is_user_error(error):
             raise
         log = _log_traceback()
         where = f'Traceback: {log}' if log else '--debug shows the traceback.'
-        _end(f'error: {message_of(error)}\n{where}', FAILED)
+        _exit(f'error: {message_of(error)}\n{where}', FAILED)
 
 
-def _end(text: str, code: int) -> None:
-    sys.stdout.flush()
-    print(f'\n{text}', file=sys.stderr, flush=True)
+def _exit(text: str, code: int) -> None:
+    with suppress(OSError):  # The output may go to a full disk.
+        sys.stdout.flush()
+        print(f'\n{text}', file=sys.stderr, flush=True)
     raise SystemExit(code)
 
 
-def was_stopped(error: BaseException | None) -> bool:
-    """Whether somebody stopped the process, whatever failed on the way out."""
-    return error is not None and (
-        isinstance(error, KeyboardInterrupt) or was_stopped(error.__context__)
-    )
-
-
-def message_of(error: Exception) -> str:
-    """What an error says, without quotes, and without the traceback of a loader's worker."""
-    unknown = _unknown_option(error) if isinstance(error, TypeError) else None
-    if unknown:
-        return unknown
-    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
-    text = text.strip()
-    if 'Original Traceback' in text:
-        text = text.splitlines()[-1]
-    return text or type(error).__name__
-
-
-def _frames(error: Exception) -> list[FrameType]:
-    return [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-
-
-def _tells_enough(error: Exception) -> bool:
-    """Whether its message says what is wrong with the config, the data or the command."""
-    return isinstance(error, FAULTS) or (bool(error.args) and not _in_training(error))
-
-
-def _in_training(error: Exception) -> bool:
-    """Whether it was raised while a loop ran."""
-    return any(
-        frame.f_code.co_name == 'run' and isinstance(frame.f_locals.get('self'), BaseLoop)
-        for frame in _frames(error)
-    )
-
-
-def _unknown_option(error: TypeError) -> str | None:
-    """A message about a wrong key of a component, with those that are right."""
-    found = re.search(r"(\w+)(?:\.__init__)?\(\) got an unexpected keyword .*'(\w+)'", str(error))
-    if found is None:
-        return None
-    component = _component(found[1], _frames(error))
-    if component is None:
-        return None
-    valid = list(dict.fromkeys(_options(component)))
-    return (
-        f'{component.__name__} has no option {found[2]!r}.{alike(found[2], valid)} Its options: '
-        f'{", ".join(valid)}.'
-    )
-
-
-def _component(name: str, frames: list[FrameType]) -> Callable | None:
-    """What was built from a config when ``name``, it or a parent of it, was given a wrong key."""
-    built = [
-        one.f_locals.get('obj_cls') for one in frames if one.f_code.co_name == 'build_from_cfg'
-    ]
-    component = built[-1] if built else None
-    if component is not None and name in [one.__name__ for one in _family(component)]:
-        return component
-    return frames[-1].f_globals.get(name)
-
-
-def _family(component: Callable) -> tuple[Callable, ...]:
-    """A class and its parents, or the function alone."""
-    return inspect.getmro(component) if inspect.isclass(component) else (component,)
-
-
-def _options(component: Callable) -> Iterator[str]:
-    """What a component can be given, through ``**kwargs`` too."""
-    functions = [
-        vars(one).get('__init__') if inspect.isclass(one) else one for one in _family(component)
-    ]
-    for function in filter(None, functions):
-        parameters = inspect.signature(function).parameters.values()
-        named = [one for one in parameters if one.kind in NAMED and one.name != 'self']
-        yield from (one.name for one in named)
-        if not any(one.kind == one.VAR_KEYWORD for one in parameters):
-            return
+def _is_user_error(error: Exception) -> bool:
+    if isinstance(error, USER_ERRORS):
+        return True
+    calls = traceback.extract_tb(error.__traceback__)
+    in_loop = any((call.filename, call.name) == (loops.__file__, 'run') for call in calls)
+    return bool(error.args) and not in_loop
 
 
 def _log_traceback() -> Path | None:
-    """Append the traceback to the file that the run logs to, if there is one."""
+    """Append the traceback to the log file of the run and return its path."""
     for handler in MMLogger.get_current_instance().handlers:
         if isinstance(handler, logging.FileHandler):
-            path = Path(handler.baseFilename)
-            with path.open('a') as log:
-                log.write(traceback.format_exc())
-            return path
+            with suppress(OSError):  # The disk may be full.
+                path = Path(handler.baseFilename)
+                with path.open('a') as log:
+                    log.write(traceback.format_exc())
+                return path
     return None
+
+
+def message_of(error: Exception) -> str:
+    """The text of an error, without the traceback of a data loader's worker.
+
+    Example:
+        >>> message_of(KeyError('InvP is not registered'))
+        'InvP is not registered'
+    """
+    # str() of a KeyError quotes its argument.
+    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    if 'Original Traceback' in text:
+        text = text.strip().splitlines()[-1]
+    return text.strip() or type(error).__name__
+
+
+def was_interrupted(error: BaseException | None) -> bool:
+    """Whether an error is a KeyboardInterrupt or was raised while one was handled."""
+    return error is not None and (
+        isinstance(error, KeyboardInterrupt) or was_interrupted(error.__context__)
+    )
+
+
+@contextmanager
+def explain_unknown_options(cfg: Config) -> Iterator[None]:
+    """Raise ``ValueError`` with the valid options when a component rejects one of the config.
+
+    Args:
+        cfg (Config): The config from which the components are built.
+    """
+    try:
+        yield
+    except TypeError as error:
+        found = re.search(r"got an unexpected keyword argument '(\w+)'", str(error))
+        message = found and _unknown_option(cfg, found[1])
+        if not message:
+            raise
+        raise ValueError(message) from error
+
+
+def _unknown_option(cfg: Config, option: str) -> str | None:
+    for part in dicts_in(cfg._cfg_dict):
+        if option not in part or 'type' not in part:
+            continue
+        component = _component(part['type'])
+        valid = options_of(component) if component else [option]
+        if option not in valid:
+            return (
+                f'{component.__name__} has no option {option!r}.{suggest(option, valid)} Its '
+                f'options: {", ".join(valid)}.'
+            )
+    return None
+
+
+def _component(name: str | Callable) -> Callable | None:
+    """The component that a config names, in MMSelfSup or in the scope of its name."""
+    if callable(name):
+        return name
+    scope, _, name = name.rpartition('.')
+    for root in vars(registry).values():
+        if isinstance(root, Registry):
+            child = root.children.get(scope or 'mmselfsup', root)
+            if found := child.module_dict.get(name) or root.module_dict.get(name):
+                return found
+    return None
+
+
+def options_of(component: Callable) -> list[str]:
+    """Names that a component accepts as keywords, including those of its base classes.
+
+    A base class counts if ``__init__`` of the class before it takes ``**kwargs``.
+    """
+    named: dict[str, None] = {}
+    for one in inspect.getmro(component) if inspect.isclass(component) else (component,):
+        function = vars(one).get('__init__') if inspect.isclass(one) else one
+        if function is None:
+            continue
+        parameters = inspect.signature(function).parameters.values()
+        kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+        named |= dict.fromkeys(each.name for each in parameters if each.kind in kinds)
+        if all(each.kind != each.VAR_KEYWORD for each in parameters):
+            break
+    named.pop('self', None)
+    return list(named)

@@ -1,4 +1,8 @@
-from .algorithms import InterCLR, InvP, MomentumInterCLR, MomentumInvP, SeLa, TapProbe
+from ..compat import require_host
+
+require_host()
+
+from .algorithms import InterCLR, InvP, LayerwiseProbe, MomentumInterCLR, MomentumInvP, SeLa
 from .backbones import AlexNetBN
 from .branches import OnlineClusterBranch
 from .heads import BankMarginHead, InvPHead, QueueMarginHead, SelfLabelHead
@@ -37,5 +41,5 @@ __all__ = [
     'SeLa',
     'SelfLabelHead',
     'SelfLabelMemory',
-    'TapProbe',
+    'LayerwiseProbe',
 ]

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from .. import ops
+from ..config import require_registered
 from ..datasets import image_labels
 from ..datasets.transforms.loading import UnreadableImage
 from ..engine.hooks.knn_eval_hook import backbone_features
@@ -112,6 +113,7 @@ class Source:
         cfg = deepcopy(self.run.config)
         if cfg.get('data_preprocessor'):
             cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)
+        require_registered(cfg.model)
         with self._scope():
             model = MODELS.build(cfg.model)
         memories = tuple(f'{name}.' for name, _ in _memories(model))
@@ -253,6 +255,7 @@ class Source:
             collate_fn=training.get('collate_fn', dict(type='default_collate')),
             dataset=dataset,
         )
+        require_registered(config)
         try:
             with self._scope():
                 loader = Runner.build_dataloader(config, seed=self.options.seed)

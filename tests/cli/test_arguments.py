@@ -5,7 +5,8 @@ from argparse import ArgumentParser
 import pytest
 from mmengine.config import Config
 
-from mmselfsup_invp.cli.arguments import add_run_arguments, merge_options, read_config
+from mmselfsup_invp.cli.arguments import add_run_arguments
+from mmselfsup_invp.config import merge_options, read_config
 
 
 @pytest.fixture

@@ -81,7 +81,7 @@ class TestFigures:
         assert health_of(graph, two).mean_norm == pytest.approx(math.sqrt(0.5))
 
     def test_all_are_logged_but_the_degree(self):
-        assert list(health_of(TRIANGLES).figures()) == [
+        assert list(health_of(TRIANGLES).metrics()) == [
             'unfilled',
             'largest_in_degree',
             'mean_norm',

@@ -142,7 +142,7 @@ class PropagationMemoryHook(MemoryHook):
     def _log_health(self, runner: Runner, model: BaseModel) -> None:
         memory = model.memory
         health = graph_health(memory.bank, memory.neighbours)
-        figures = health.figures()
+        figures = health.metrics()
         changed, written = memory.edge_changes.tolist()
         memory.edge_changes.zero_()
         if written:

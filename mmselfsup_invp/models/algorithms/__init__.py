@@ -2,10 +2,10 @@ from ...structures import sample_ids
 from .embedding_model import EmbeddingModel
 from .interclr import InterCLR
 from .invp import InvP
+from .layerwise_probe import LayerwiseProbe
 from .momentum_interclr import MomentumInterCLR
 from .momentum_invp import MomentumInvP
 from .sela import SeLa
-from .tap_probe import TapProbe
 
 __all__ = [
     'EmbeddingModel',
@@ -14,6 +14,6 @@ __all__ = [
     'MomentumInterCLR',
     'MomentumInvP',
     'SeLa',
-    'TapProbe',
+    'LayerwiseProbe',
     'sample_ids',
 ]

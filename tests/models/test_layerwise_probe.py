@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from mmcls.structures import ClsDataSample
 from mmselfsup.registry import MODELS
 
-from mmselfsup_invp.models import TapProbe
+from mmselfsup_invp.models import LayerwiseProbe
 
 from ..toy import model_config
 
@@ -14,7 +14,7 @@ BACKBONE = model_config()['backbone']
 def probe(**changes):
     torch.manual_seed(0)
     options = dict(backbone=BACKBONE, num_classes=3, pool_sizes=(2, 2, 1))
-    return TapProbe(**{**options, **changes})
+    return LayerwiseProbe(**{**options, **changes})
 
 
 def samples(*labels, difficult=()):
@@ -27,11 +27,11 @@ def samples(*labels, difficult=()):
 IMAGES = torch.randn(4, 3, 16, 16, generator=torch.Generator().manual_seed(1))
 
 
-def test_a_resnet_50_has_17_taps():
+def test_a_resnet_50_has_17_layers():
     backbone = dict(type='mmselfsup.ResNet', depth=50)
     model = probe(backbone=backbone, pool_sizes=(1,) * 5)
-    assert model.taps[:2] == ['stem', 'layer1.0'] and model.taps[-1] == 'layer4.2'
-    assert len(model.taps) == 17 and model(torch.randn(1, 3, 64, 64)).shape == (1, 17, 3)
+    assert model.layers[:2] == ['stem', 'layer1.0'] and model.layers[-1] == 'layer4.2'
+    assert len(model.layers) == 17 and model(torch.randn(1, 3, 64, 64)).shape == (1, 17, 3)
     widths = [head[-1].in_features for head in model.heads]
     assert widths == [64] + [256] * 3 + [512] * 4 + [1024] * 6 + [2048] * 3
 
@@ -44,7 +44,7 @@ def test_the_official_pools_give_the_official_widths():
 
 def test_the_convolutions_of_alexnet_are_probed():
     model = probe(backbone=dict(type='AlexNetBN'), pool_sizes=(10, 6, 5, 5, 6), norm='plain')
-    assert model.taps == ['conv1', 'conv2', 'conv3', 'conv4', 'conv5']
+    assert model.layers == ['conv1', 'conv2', 'conv3', 'conv4', 'conv5']
     widths = [head[-1].in_features for head in model.heads]
     assert widths == [9600, 9216, 9600, 9600, 9216]
     assert all(head[2].weight is None for head in model.heads)
@@ -68,10 +68,10 @@ def test_logits_are_those_of_each_block_alone(pool):
             features.append(x := block(x))
     pooling = dict(mean=F.adaptive_avg_pool2d, max=F.adaptive_max_pool2d)[pool]
     model.train()
-    for tap, (feature, head) in enumerate(zip(features, model.heads, strict=True)):
-        pooled = pooling(feature, 2 if tap < 3 else 1).flatten(1)
+    for layer, (feature, head) in enumerate(zip(features, model.heads, strict=True)):
+        pooled = pooling(feature, 2 if layer < 3 else 1).flatten(1)
         scaled = pooled / (1 + head[2].eps) ** 0.5 * head[2].weight + head[2].bias
-        torch.testing.assert_close(model(IMAGES)[:, tap], head[3](scaled))
+        torch.testing.assert_close(model(IMAGES)[:, layer], head[3](scaled))
 
 
 def test_features_as_they_are():
@@ -100,11 +100,11 @@ def test_only_the_heads_learn():
     assert not model.backbone.training
 
 
-def test_the_loss_is_the_sum_over_taps():
+def test_the_loss_is_the_sum_over_layers():
     model = probe()
     loss = model(IMAGES, samples(0, 1, 2, 0), mode='loss')['loss']
     logits = model(IMAGES)
-    each = [F.cross_entropy(logits[:, tap], torch.tensor([0, 1, 2, 0])) for tap in range(5)]
+    each = [F.cross_entropy(logits[:, layer], torch.tensor([0, 1, 2, 0])) for layer in range(5)]
     torch.testing.assert_close(loss, sum(each))
 
 
@@ -116,10 +116,10 @@ def test_many_labels_leave_the_difficult_out():
     torch.testing.assert_close(loss, each.sum())
 
 
-def test_predictions_hold_the_scores_of_all_taps():
+def test_predictions_hold_the_scores_of_all_layers():
     model = probe()
     predicted = model(IMAGES, samples(0, 1, 2, 0), mode='predict')
-    scores = torch.stack([sample.tap_scores for sample in predicted])
+    scores = torch.stack([sample.layer_scores for sample in predicted])
     torch.testing.assert_close(scores, model(IMAGES))
 
 
@@ -142,4 +142,4 @@ def test_options_that_are_not_valid_are_refused(change, message):
 
 
 def test_it_is_registered():
-    assert MODELS.get('TapProbe') is TapProbe
+    assert MODELS.get('LayerwiseProbe') is LayerwiseProbe

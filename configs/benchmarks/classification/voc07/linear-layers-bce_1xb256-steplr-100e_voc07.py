@@ -1,7 +1,7 @@
 # Linear classifiers with binary cross entropies in place of SVMs, by the official code of InvP,
-# which reports the sixteenth tap and does not normalise features. Its 1900
+# which reports the sixteenth layer and does not normalise features. Its 1900
 # iterations, halved every 760, are 100 and 40 epochs of batches of 256.
-_base_ = ['../_base_/taps.py', '../_base_/voc07.py', '../_base_/runtime.py']
+_base_ = ['../_base_/layers.py', '../_base_/voc07.py', '../_base_/runtime.py']
 
 model = dict(num_classes=20, labels='multi', pool_sizes=(12, 6, 4, 3, 2), norm='none')
 train_pipeline = [
@@ -19,9 +19,9 @@ val_evaluator = dict(score='map')
 
 benchmark = dict(
     name='voc07-linear',
-    title='VOC 2007 classification, linear classifiers with binary cross entropies on 17 taps',
+    title='VOC 2007 classification, linear classifiers with binary cross entropies on 17 layers',
     kind='training',
-    metric='taps/best',
+    metric='layers/best',
     data='voc2007',
     published={'InvP ResNet-50 800 epochs': 84.2, 'InvP ResNet-50-MLP 800 epochs': 84.7},
 )

@@ -1,7 +1,7 @@
 # Linear classifiers on the stem and every block of a frozen ResNet, all at once, by the official
 # code of InvP: 120 epochs, batch 256, no weight decay.
 model = dict(
-    type='TapProbe',
+    type='LayerwiseProbe',
     backbone=dict(type='mmselfsup.ResNet', depth=50),
     num_classes=1000,
     pool_sizes=(12, 6, 4, 3, 1),
@@ -16,6 +16,6 @@ optim_wrapper = dict(
 param_scheduler = [dict(type='MultiStepLR', milestones=[50, 80, 100], gamma=0.1, by_epoch=True)]
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=120, val_interval=1)
 val_cfg = dict()
-val_evaluator = dict(type='TapMetric', score='top1')
+val_evaluator = dict(type='LayerwiseMetric', score='top1')
 
 benchmark = dict(network='Res')

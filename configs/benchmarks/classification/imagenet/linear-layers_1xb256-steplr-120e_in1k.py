@@ -1,10 +1,10 @@
-_base_ = ['../_base_/taps.py', '../_base_/imagenet.py', '../_base_/runtime.py']
+_base_ = ['../_base_/layers.py', '../_base_/imagenet.py', '../_base_/runtime.py']
 
 benchmark = dict(
     name='imagenet-linear',
-    title='ImageNet, linear classifiers on 17 taps, pooled as in the official code of InvP',
+    title='ImageNet, linear classifiers on 17 layers, pooled as in the official code of InvP',
     kind='training',
-    metric='taps/best',
+    metric='layers/best',
     data='imagenet',
     published={
         'InvP ResNet-50 800 epochs': 67.7,

@@ -17,23 +17,30 @@ NORMS = {
     'plain': lambda width: nn.BatchNorm1d(width, affine=False),
     'none': lambda width: nn.Identity(),
 }
-LOSSES = {
-    'single': F.cross_entropy,
-    # Summed over the classes.
-    'multi': lambda logits, target: _masked_bce(logits, target).sum() / len(logits),
-}
 
 
-def taps_of(backbone: nn.Module) -> dict[str, nn.Module]:
-    """The modules whose outputs are probed.
+def masked_bce(logits: Tensor, target: Tensor) -> Tensor:
+    """Binary cross entropy of logits ``(B, C)``, summed over the classes, averaged over the batch.
+
+    ``target``, of the same shape, is 1, 0, or -1 for entries that do not count.
+    """
+    loss = F.binary_cross_entropy_with_logits(logits, target.clamp(min=0).float(), reduction='none')
+    return loss.masked_fill(target < 0, 0).sum() / len(logits)
+
+
+LOSSES = {'single': F.cross_entropy, 'multi': masked_bce}
+
+
+def probed_layers(backbone: nn.Module) -> dict[str, nn.Module]:
+    """The modules whose outputs are probed, in the order of the forward pass.
 
     Args:
         backbone (nn.Module): A ResNet of MMClassification or MMSelfSup, or ``AlexNetBN``.
 
     Returns:
-        dict[str, nn.Module]: Of a ResNet its stem (after max pooling, where there is one) and each
+        dict[str, nn.Module]: Of a ResNet its stem (after max pooling, if it has one) and each
         residual block: ``'stem'``, ``'layer1.0'``, and so on, 17 for a ResNet-50. Of AlexNet its
-        convolutions, ``'conv1'`` to ``'conv5'``. What stands before the dot is the stage.
+        convolutions, ``'conv1'`` to ``'conv5'``. The part before the dot is the stage.
 
     Raises:
         ValueError: If the backbone is neither.
@@ -55,35 +62,25 @@ def taps_of(backbone: nn.Module) -> dict[str, nn.Module]:
     return {'stem': stem, **blocks}
 
 
-def _masked_bce(logits: Tensor, target: Tensor) -> Tensor:
-    """Binary cross entropy; 0 where the target is -1."""
-    loss = F.binary_cross_entropy_with_logits(logits, target.clamp(min=0).float(), reduction='none')
-    return loss.masked_fill(target < 0, 0)
-
-
-class TapHead(nn.Sequential):
+class ProbeHead(nn.Sequential):
     """Pooling, normalisation of each feature, and a linear classifier."""
 
     def __init__(self, channels: int, size: int, pool: str, norm: str, num_classes: int) -> None:
         width = channels * size * size
-        super().__init__(
-            POOLS[pool](size),
-            nn.Flatten(),
-            NORMS[norm](width),
-            nn.Linear(width, num_classes),
-        )
-        nn.init.normal_(self[-1].weight, std=0.01)
-        nn.init.zeros_(self[-1].bias)
+        classifier = nn.Linear(width, num_classes)
+        super().__init__(POOLS[pool](size), nn.Flatten(), NORMS[norm](width), classifier)
+        nn.init.normal_(classifier.weight, std=0.01)
+        nn.init.zeros_(classifier.bias)
 
 
 @MODELS.register_module()
-class TapProbe(BaseModel):
-    """Linear classifiers on a frozen network: on a ResNet's stem and each of its residual blocks.
+class LayerwiseProbe(BaseModel):
+    """Linear classifiers on the layers of a frozen network.
 
     The protocol of InvP (`arXiv:2010.11694 <https://arxiv.org/abs/2010.11694>`_, section 4.1, and
-    its official code), in which the best of the 17 taps of a ResNet-50 counts. All classifiers
-    train at once, each on its own loss; the loss is their sum. On ``AlexNetBN`` the taps are the
-    five convolutions, as SeLa probes them.
+    its official code): one classifier for the stem and for each residual block; the best of the 17
+    layers of a ResNet-50 is reported. All classifiers train at once, each on its own loss; the loss
+    of the model is their sum. On ``AlexNetBN`` the layers are the five convolutions (SeLa).
 
     Args:
         backbone (dict): Config of the network, with ``init_cfg`` for its weights.
@@ -92,12 +89,12 @@ class TapProbe(BaseModel):
             or each convolution, are pooled. Defaults to (12, 6, 4, 3, 1) (the code; it comments on
             2 for the last). ``(1, 1, 1, 1, 1)`` is the global pooling of the paper's text.
         pool (str): ``'mean'`` or ``'max'``. Defaults to ``'mean'``.
-        norm (str): ``'affine'``: the normalisation keeps its initial statistics and only scales
-            and shifts, as in the code, whose training loop leaves it in evaluation mode;
+        norm (str): ``'affine'``: batch normalisation that keeps its initial statistics and only
+            scales and shifts, as in the code, whose training loop leaves it in evaluation mode;
             ``'train'``: usual batch normalisation; ``'plain'``: the same without scale and shift;
-            ``'none'``: the pooled features as they are. Defaults to ``'affine'``.
+            ``'none'``: no normalisation. Defaults to ``'affine'``.
         labels (str): ``'single'``: one class an image, cross entropy; ``'multi'``: any number,
-            binary cross entropy, summed over the classes, -1 left out. Defaults to ``'single'``.
+            :func:`masked_bce`. Defaults to ``'single'``.
         data_preprocessor (dict, optional): As for MMClassification's classifiers.
         init_cfg (dict, optional): Not used.
 
@@ -105,7 +102,7 @@ class TapProbe(BaseModel):
         ValueError: If an option is not valid, or the backbone cannot be probed.
 
     Attributes:
-        taps (list[str]): Names of the taps, in order.
+        layers (list[str]): Names of the probed layers, in order.
     """
 
     def __init__(
@@ -131,11 +128,11 @@ class TapProbe(BaseModel):
         self.backbone = MODELS.build(backbone)
         self.backbone.requires_grad_(False)
         self.outputs: dict[str, Tensor] = {}
-        taps = taps_of(self.backbone)
-        self.taps = list(taps)
-        for name, module in taps.items():
+        layers = probed_layers(self.backbone)
+        self.layers = list(layers)
+        for name, module in layers.items():
             module.register_forward_hook(self._keep(name))
-        stages = list(dict.fromkeys(name.partition('.')[0] for name in taps))
+        stages = list(dict.fromkeys(name.partition('.')[0] for name in layers))
         if len(pool_sizes) != len(stages):
             raise ValueError(
                 f'pool_sizes = {tuple(pool_sizes)} must have {len(stages)} entries, one for each '
@@ -151,20 +148,20 @@ class TapProbe(BaseModel):
 
         return keep
 
-    def _build_heads(self, sizes: dict[str, int], pool: str) -> Iterator[TapHead]:
+    def _build_heads(self, sizes: dict[str, int], pool: str) -> Iterator[ProbeHead]:
         self.backbone.eval()
         for name, feature in self._features(torch.zeros(1, 3, 64, 64)).items():
             size = sizes[name.partition('.')[0]]
-            yield TapHead(feature.size(1), size, pool, self.norm, self.num_classes)
+            yield ProbeHead(feature.size(1), size, pool, self.norm, self.num_classes)
 
     @torch.no_grad()
     def _features(self, image: Tensor) -> dict[str, Tensor]:
         self.backbone(image)
-        features = {name: self.outputs[name] for name in self.taps}
+        features = {name: self.outputs[name] for name in self.layers}
         self.outputs.clear()
         return features
 
-    def train(self, mode: bool = True) -> 'TapProbe':
+    def train(self, mode: bool = True) -> 'LayerwiseProbe':
         """Set the mode of the heads; the backbone is always in evaluation mode."""
         super().train(mode)
         self.backbone.eval()
@@ -176,16 +173,16 @@ class TapProbe(BaseModel):
     def forward(
         self, inputs: Tensor, data_samples: list | None = None, mode: str = 'tensor'
     ) -> Tensor | dict[str, Tensor] | list:
-        """Classify images by every tap.
+        """Classify images by every layer.
 
         Args:
             inputs (Tensor): Float, shape ``(B, 3, H, W)``.
             data_samples (list[ClsDataSample], optional): With ``gt_label``.
-            mode (str): ``'tensor'``, ``'loss'`` or ``'predict'``.
+            mode (str): ``'tensor'``, ``'loss'`` or ``'predict'``. Defaults to ``'tensor'``.
 
         Returns:
-            Tensor | dict | list: Logits ``(B, T, C)``; the sum of the losses as ``loss``; or the
-            samples with ``tap_scores``, float, ``(T, C)``.
+            Tensor | dict | list: Logits of the L layers, ``(B, L, C)``; the sum of the losses as
+            ``loss``; or the samples with ``layer_scores``, float, ``(L, C)``.
         """
         features = self._features(inputs).values()
         logits = torch.stack([head(x) for head, x in zip(self.heads, features, strict=True)], 1)
@@ -193,20 +190,17 @@ class TapProbe(BaseModel):
             return logits
         if mode == 'predict':
             for sample, scores in zip(data_samples, logits, strict=True):
-                sample.set_field(scores, 'tap_scores')
+                sample.set_field(scores, 'layer_scores')
             return data_samples
         target = self._targets(data_samples)
         loss = LOSSES[self.labels]
         return dict(loss=sum(loss(each.float(), target) for each in logits.unbind(1)))
 
     def _targets(self, data_samples: list) -> Tensor:
+        labels = [sample.gt_label.label for sample in data_samples]
         if self.labels == 'single':
-            return torch.cat([sample.gt_label.label for sample in data_samples])
+            return torch.cat(labels)
+        difficult = [sample.get('gt_label_difficult') for sample in data_samples]
         return torch.stack(
-            [
-                label_vector(
-                    sample.gt_label.label, sample.get('gt_label_difficult'), self.num_classes
-                )
-                for sample in data_samples
-            ]
+            [label_vector(*each, self.num_classes) for each in zip(labels, difficult, strict=True)]
         )

@@ -1,4 +1,4 @@
-_base_ = ['../_base_/taps.py', '../_base_/digits.py', '../_base_/runtime.py']
+_base_ = ['../_base_/layers.py', '../_base_/digits.py', '../_base_/runtime.py']
 
 model = dict(num_classes=10, pool_sizes=(4, 4, 4, 2, 1), norm='train')
 optim_wrapper = dict(optimizer=dict(lr=0.1))
@@ -9,6 +9,6 @@ benchmark = dict(
     name='digits-linear',
     title='handwritten digits, linear classifiers on the stem and every block',
     kind='training',
-    metric='taps/best',
+    metric='layers/best',
     data='digits',
 )

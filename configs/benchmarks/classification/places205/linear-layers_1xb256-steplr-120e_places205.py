@@ -1,6 +1,6 @@
 # The official code has 1000 outputs here as well; 205 are enough.
 #   python tools/prepare_data.py places205
-_base_ = ['../_base_/taps.py', '../_base_/views_224.py', '../_base_/runtime.py']
+_base_ = ['../_base_/layers.py', '../_base_/views_224.py', '../_base_/runtime.py']
 
 data_root = 'data/places205/'
 
@@ -14,9 +14,9 @@ val_dataloader = dict(dataset=dict(ann_file='meta/val.txt', **images))
 
 benchmark = dict(
     name='places205-linear',
-    title='Places205, linear classifiers on 17 taps, pooled as in the official code of InvP',
+    title='Places205, linear classifiers on 17 layers, pooled as in the official code of InvP',
     kind='training',
-    metric='taps/best',
+    metric='layers/best',
     data='places205',
     published={
         'InvP ResNet-50 800 epochs': 52.6,
