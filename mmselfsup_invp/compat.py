@@ -25,6 +25,8 @@ SUPPORTED: dict[str, tuple[str, str, str]] = {
 }
 # Distributions that also provide a package; the one without compiled operations is installed.
 ALTERNATIVES = {'mmcv': 'mmcv-lite'}
+# Hooks that MMEngine registers by default.
+OWN_HOOKS = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint')
 # Parts of this package that import the host.
 NEED_HOST = ('cli', 'datasets', 'engine', 'evaluation', 'export', 'models', 'visualization')
 
@@ -109,6 +111,7 @@ def apply_patches() -> None:
     register_config_prefix()
     report_empty_datasets()
     report_unreadable_lists()
+    allow_disabled_hooks()
 
 
 def drop_missing_registry_locations() -> None:
@@ -225,6 +228,28 @@ def _load_list(load: Callable, dataset: object) -> list[dict]:
             'for blank lines, missing labels and file names with blanks. Images without labels, '
             "with any file names, are read by type='ImageFiles'."
         ) from error
+
+
+def allow_disabled_hooks() -> None:
+    """Let ``default_hooks.NAME = None`` disable any hook of a config.
+
+    MMEngine documents None for that purpose, but ``Runner.register_default_hooks`` (0.10.7) accepts
+    it for its own six hooks only and fails with a bare ``AssertionError`` for others.
+    """
+    from mmengine.runner import Runner
+
+    register = Runner.register_default_hooks
+    if hasattr(register, '__wrapped__'):
+        return
+
+    @wraps(register)
+    def register_enabled(self: Runner, hooks: dict | None = None) -> None:
+        given = (hooks or {}).items()
+        register(
+            self, {name: hook for name, hook in given if hook is not None or name in OWN_HOOKS}
+        )
+
+    Runner.register_default_hooks = register_enabled
 
 
 def _patched(method: Callable, replacement: Callable) -> Callable:

@@ -17,7 +17,7 @@ from mmengine.runner import loops
 
 from ..config import dicts_in, suggest
 from ..datasets.transforms import UnreadableImage
-from ..engine.hooks.common import NonFiniteFeatures
+from ..memory import NonFiniteFeatures
 
 # Errors whose message is sufficient wherever they are raised.
 USER_ERRORS = (OSError, ValueError, ImportError, SyntaxError, UnreadableImage, NonFiniteFeatures)

@@ -12,7 +12,6 @@ from ..ops import propagate
 # Runs beyond these limits are unlikely to succeed; each warning names an option to change.
 MAX_UNFILLED = 0.05
 MAX_HUB_RATIO = 50
-MAX_MEAN_NORM = 0.9
 
 
 @dataclass
@@ -53,11 +52,6 @@ class GraphHealth:
             found.append(
                 f'one row is a neighbour of {self.largest_in_degree} others (a hub). Lower hops '
                 'or num_neighbours, or raise ramp_epochs.'
-            )
-        if self.mean_norm > MAX_MEAN_NORM:
-            found.append(
-                f'the features have collapsed (mean norm {self.mean_norm:.2f}). Lower the '
-                'learning rate or lambda_inv, or raise num_background.'
             )
         return found
 

@@ -108,7 +108,6 @@ class TestWarnings:
         [
             (dict(unfilled=0.06), '6% of the rows .* unfilled.*sampler'),
             (dict(largest_in_degree=201), 'neighbour of 201 others.*num_neighbours.*ramp_epochs'),
-            (dict(mean_norm=0.95), 'collapsed .mean norm 0.95.*learning rate.*num_background'),
         ],
     )
     def test_name_the_fault_and_the_knob(self, fault, message):

@@ -116,7 +116,7 @@ class TestCommit:
     def test_labels_may_stay(self):
         memory = clustered(momentum=0.0)
         labels = memory.labels.clone()
-        commit(memory, [0, 1], -memory.bank[:2], relabel=False)
+        commit(memory, [0, 1], -memory.bank[:2], refresh=False)
         assert torch.equal(memory.labels, labels)
         assert memory.label_changes.tolist() == [0, 0]
 

@@ -152,7 +152,7 @@ class TestUpdate:
     def test_the_graph_can_be_left_alone(self):
         memory = memory_of()
         before = memory.bank.clone()
-        commit(memory, [2], toy.rows(1, 4), torch.tensor([[1, 3, 4]]), link=False)
+        commit(memory, [2], toy.rows(1, 4), torch.tensor([[1, 3, 4]]), refresh=False)
         assert (memory.neighbours == -1).all()
         assert not torch.equal(memory.bank[2], before[2])
 

@@ -7,17 +7,21 @@ from .propagation_memory import PropagationMemory
 from .propagation_queue import PropagationQueue
 from .ring_memory import RingMemory
 from .self_label_memory import SelfLabelMemory
-from .sized_memory import SizedMemory
+from .sized_memory import SizedMemory, memories_of
+
+Memory = SizedMemory
 
 __all__ = [
     'ClusterMemory',
     'FeatureMemory',
     'GraphMemory',
     'KeyQueue',
+    'Memory',
     'ODCClusterMemory',
     'PropagationMemory',
     'PropagationQueue',
     'RingMemory',
     'SelfLabelMemory',
     'SizedMemory',
+    'memories_of',
 ]

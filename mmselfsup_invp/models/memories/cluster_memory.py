@@ -163,18 +163,18 @@ class ClusterMemory(FeatureMemory):
         self.staged = (sample, feature.detach())
 
     @torch.no_grad()
-    def commit(self, relabel: bool = True) -> None:
+    def commit(self, refresh: bool = True) -> None:
         """Write the staged batch, of every rank, into the bank and give it new labels.
 
         Args:
-            relabel (bool): Whether the labels change too. Defaults to True.
+            refresh (bool): Whether the labels change too. Defaults to True.
         """
         if self.staged is None:
             return
         sample, feature = gather_ranks(*self.staged)
         self.staged = None
         self._average(sample, feature[first_of_equal(sample)], self.momentum)
-        if relabel:
+        if refresh:
             labels = self._assign(self.bank[sample])
             self._count_changes(self.labels[sample], labels)
             self.labels[sample] = labels
@@ -231,3 +231,9 @@ class ClusterMemory(FeatureMemory):
     def _count_changes(self, old: Tensor, new: Tensor) -> None:
         self.label_changes[0] += (old != new).sum()
         self.label_changes[1] += len(new)
+
+    def label_change_ratio(self) -> float | None:
+        """Share of the labels that changed since the last call."""
+        changed, written = self.label_changes.tolist()
+        self.label_changes.zero_()
+        return changed / written if written else None

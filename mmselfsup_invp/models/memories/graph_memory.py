@@ -122,3 +122,9 @@ class GraphMemory(FeatureMemory):
         kept = (new[:, :, None] == old[:, None, :]).any(dim=2)
         self.edge_changes[0] += (~kept & filled[:, None]).sum()
         self.edge_changes[1] += filled.sum() * new.size(1)
+
+    def edge_churn(self) -> float | None:
+        """Share of the edges that changed since the last call."""
+        changed, written = self.edge_changes.tolist()
+        self.edge_changes.zero_()
+        return changed / written if written else None

@@ -38,7 +38,7 @@ class KeyQueue(RingMemory):
         self.staged = (sample, key.detach())
 
     @torch.no_grad()
-    def commit(self) -> None:
+    def commit(self, refresh: bool = True) -> None:
         """Queue the staged keys of every rank in place of the oldest."""
         if self.staged is not None:
             sample, key = gather_ranks(*self.staged)

@@ -76,13 +76,13 @@ class PropagationMemory(GraphMemory):
         self.staged = (sample, feature.detach(), neighbours)
 
     @torch.no_grad()
-    def commit(self, link: bool = True) -> None:
+    def commit(self, refresh: bool = True) -> None:
         """Write the staged batch, of every rank, into the bank and the graph.
 
         Rows that :meth:`insert` wrote in this step keep its keys; only their neighbours change.
 
         Args:
-            link (bool): Whether the rows of the graph are refreshed too. Defaults to True.
+            refresh (bool): Whether the rows of the graph are refreshed too. Defaults to True.
         """
         if self.staged is None:
             return
@@ -92,7 +92,7 @@ class PropagationMemory(GraphMemory):
         take = self.keep_finite if self.keyed else self.write
         finite = take(sample, feature[first])
         self.keyed = False
-        if link:
+        if refresh:
             kept = torch.where(finite[:, None], neighbours[first], self.neighbours[sample])
             self.link(sample, kept)
 

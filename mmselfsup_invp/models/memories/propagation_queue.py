@@ -71,7 +71,7 @@ class PropagationQueue(RingMemory, GraphMemory):
         finite = self.keep_finite(self.samples, features)
         self.link(slots, found.masked_fill(~finite[:, None], UNFILLED))
 
-    def commit(self, link: bool = True) -> None:
+    def commit(self, refresh: bool = True) -> None:
         """Nothing is left to do after the step."""
 
     def end_epoch(self) -> None:

@@ -1,10 +1,9 @@
 import torch
 from mmengine import dist
 from mmengine.model import BaseModule
-from torch import Tensor
+from torch import Tensor, nn
 
-# How many ids of samples with NaN features are remembered for the error message.
-NUM_FAULTS = 8
+from ...memory import NonFiniteMonitor
 
 
 class SizedMemory(BaseModule):
@@ -25,10 +24,20 @@ class SizedMemory(BaseModule):
 
     def __init__(self, init_cfg: dict | None = None) -> None:
         super().__init__(init_cfg)
-        # Watched between two looks of the hook; not part of the state of a run.
-        self.register_buffer('faults', torch.full((NUM_FAULTS,), -1), persistent=False)
-        self.register_buffer('fault_iteration', torch.tensor(-1), persistent=False)
-        self.iteration = 0  # Told by the hook, for the messages.
+        self.monitor = NonFiniteMonitor()
+
+    faults = property(lambda self: self.monitor.sample)
+    fault_iteration = property(lambda self: self.monitor.found_at)
+    iteration = property(
+        lambda self: self.monitor.iteration,
+        lambda self, value: setattr(self.monitor, 'iteration', value),
+    )
+
+    def commit(self, refresh: bool = True) -> None:
+        """Nothing is staged."""
+
+    def end_epoch(self) -> None:
+        """Nothing changes with the epoch."""
 
     def __len__(self) -> int:
         return len(getattr(self, self.row_buffers[0]))
@@ -57,16 +66,7 @@ class SizedMemory(BaseModule):
         Nothing is raised here, for a look at the values would make the device wait in every
         step: such rows are left out, and the hook reads :attr:`faults` now and then.
         """
-        finite = feature.isfinite().all(dim=1)
-        first = finite.to(torch.uint8).argsort(stable=True)[:NUM_FAULTS]
-        found = torch.full_like(self.faults, -1)
-        found[: len(first)] = torch.where(finite[first], -1, sample[first])
-        unseen = self.faults[0] < 0
-        self.fault_iteration.copy_(
-            torch.where(unseen & ~finite.all(), self.iteration, self.fault_iteration)
-        )
-        self.faults.copy_(torch.where(unseen, found, self.faults))
-        return finite
+        return self.monitor(sample, feature)
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args, **kwargs) -> None:
         """Take the size of a checkpoint while empty; refuse another size afterwards."""
@@ -102,3 +102,8 @@ def first_of_equal(sample: Tensor) -> Tensor:
     them leaves no doubt about which one a scatter keeps, on any device.
     """
     return (sample[:, None] == sample[None, :]).to(torch.uint8).argmax(dim=1)
+
+
+def memories_of(model: nn.Module) -> list[SizedMemory]:
+    """Every memory inside a model."""
+    return [part for part in model.modules() if isinstance(part, SizedMemory)]

@@ -1,0 +1,3 @@
+from .nonfinite import NonFiniteFeatures, NonFiniteMonitor
+
+__all__ = ['NonFiniteFeatures', 'NonFiniteMonitor']
