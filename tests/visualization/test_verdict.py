@@ -4,11 +4,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 from mmengine.config import ConfigDict
+from torch import nn
 
-from mmselfsup_invp.evaluation import Curve
-from mmselfsup_invp.ops import instance_loss
+from mmselfsup_invp.evaluation import Curve, read_run
 from mmselfsup_invp.visualization.blocks import Unavailable
 from mmselfsup_invp.visualization.verdict import assess, chance_level
+
+from .. import toy
 
 
 def run(method='InvP', losses=(5.0, 4.0), rows=1000, logged=None, **head):
@@ -43,12 +45,25 @@ def test_chance_level_of_the_instance_loss(loss, terms):
     assert chance_level(run(loss=loss)) == ('loss_ins', pytest.approx(math.log(terms)))
 
 
-def test_the_instance_loss_of_equal_features_is_its_chance_level():
-    bank = torch.nn.functional.normalize(torch.ones(50, 8))
-    background = torch.arange(1, 21)[None]
-    loss = instance_loss(bank[:1], bank, torch.tensor([0]), background, temperature=0.07)
-    _, level = chance_level(run(rows=50, loss=dict(num_background=20)))
-    assert loss.item() == pytest.approx(level, rel=1e-5)
+def test_a_network_with_constant_features_has_the_chance_level(images, tmp_path):
+    runner = toy.build_runner(
+        images,
+        tmp_path,
+        2,
+        model=dict(memory=dict(momentum=0.0)),
+        optim_wrapper=dict(optimizer=dict(lr=0.0)),
+        default_hooks=dict(checkpoint=dict(type='CheckpointHook', interval=1)),
+    )
+    *_, last = (part for part in runner.model.neck.modules() if isinstance(part, nn.Linear))
+    nn.init.zeros_(last.weight)
+    nn.init.ones_(last.bias)
+    runner.model.init_weights = lambda: None
+    runner.train()
+    found = read_run(tmp_path)
+    name, level = chance_level(found)
+    assert level == pytest.approx(math.log(11))  # num_background = 10.
+    assert found.curves[name].value[-1] == pytest.approx(level, abs=1e-4)
+    assert assess(found).startswith('Collapsed: ')
 
 
 def test_other_chance_levels():
