@@ -52,6 +52,7 @@ def test_a_network_with_constant_features_has_the_chance_level(images, tmp_path)
         2,
         model=dict(memory=dict(momentum=0.0)),
         optim_wrapper=dict(optimizer=dict(lr=0.0)),
+        log_processor=dict(window_size=1),  # No smoothing.
         default_hooks=dict(checkpoint=dict(type='CheckpointHook', interval=1)),
     )
     *_, last = (part for part in runner.model.neck.modules() if isinstance(part, nn.Linear))
