@@ -32,7 +32,7 @@ STYLE = {
 }
 # In inches of 96 CSS pixels. Text of the large ones stays readable when a page of 390 pixels scales
 # them down; two small ones fit side by side.
-LARGE, SMALL, SQUARE = (5.6, 3.4), (3.5, 2.4), (5.6, 5.6)
+LARGE, SMALL, SQUARE = (4.8, 3.2), (3.5, 2.4), (4.8, 4.8)
 MAX_POINTS = 400  # Points of a curve; neighbouring points of longer ones are averaged.
 MAX_GROUPS = 20  # Groups of points that colours and markers distinguish.
 BINS = 40

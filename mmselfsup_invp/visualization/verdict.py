@@ -11,9 +11,10 @@ from ..evaluation import Curve, TrainingRun
 from .blocks import Block, Paragraph, Unavailable
 from .run_data import RunData
 
-# Share of the chance level above which a loss is on a plateau. On 1,000 photographs, InvP with an
-# MLP neck ended at 0.99 of it, with a linear neck, which learned, at 0.78.
-PLATEAU = 0.95
+# Loss relative to its chance level on a plateau. On 1,000 photographs, InvP with an MLP neck ended
+# at 0.99, with a linear neck, which learned, at 0.78. In early epochs the bank lags behind the
+# network, and the loss is far above its chance level.
+PLATEAU = (0.95, 1.05)
 # Defaults of HardSamplingLoss and SelfLabelHead.
 NUM_BACKGROUND, NUM_CLASSES = 4096, 3000
 
@@ -27,7 +28,7 @@ def assess(run: TrainingRun) -> str:
     """Judge a run by the similarity of its features and by its loss.
 
     A run has collapsed if the mean cosine similarity between different images is above 0.95, as in
-    the warnings during training. It is on a plateau if its loss is above 95 % of its chance level,
+    the warnings during training. It is on a plateau if its loss is within 5 % of its chance level,
     the value for features that do not distinguish images.
 
     Raises:
@@ -57,9 +58,12 @@ def assess(run: TrainingRun) -> str:
         f'level {level:.2f} (first epoch: {first:.2f}). At the chance level the features do not '
         'distinguish the images'
     )
-    if last > PLATEAU * level:
+    low, high = (share * level for share in PLATEAU)
+    if last < low:
+        return f'Learning: {compared}.'
+    if last <= high:
         return f'Plateau: {compared}.{_advice(run)}'
-    return f'Learning: {compared}.'
+    return f'Above chance level: {compared}. Train for more epochs.{_advice(run)}'
 
 
 def chance_level(run: TrainingRun) -> tuple[str, float] | None:

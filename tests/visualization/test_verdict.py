@@ -78,6 +78,7 @@ def test_other_chance_levels():
     [
         (dict(losses=(5.3, 4.12)), ['Learning: ', 'loss_ins is 4.12', '78% of', 'level 5.30']),
         (dict(losses=(5.32, 5.24)), ['Plateau: ', '99% of', 'Try, in this order: a linear neck']),
+        (dict(losses=(14.84, 8.3)), ['Above chance level: ', '157% of', 'more epochs. Try']),
         (dict(logged={'features/similarity': 0.97}), ['Collapsed: ', '0.97', 'a linear neck']),
         (dict(logged={'graph/mean_norm': 0.98}), ['Collapsed: ', 'similarity 0.96']),
         (dict(logged={'graph/mean_norm': 0.97}), ['Learning: ']),
