@@ -1,11 +1,11 @@
-"""Time the self-labelling solver against the official formulation, and weigh both.
+"""Measure time and memory of the self-labelling solver against the official formulation.
 
 Example:
     python benchmarks/sinkhorn.py --num 50000 --classes 300 --device cpu
 
 Ours works on float32 log-probabilities in blocks; the official one on powers of probabilities, all
-of them at once in float64 (told again in our own words). First it is checked that both give the
-same labels. A step is one solution of so many passes, from the log-probabilities to the labels.
+of them at once in float64 (re-implemented here). The benchmark first checks that both give the same
+labels. A step is one solution of so many passes, from the log-probabilities to the labels.
 """
 
 import argparse

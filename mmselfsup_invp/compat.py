@@ -84,8 +84,10 @@ def check_versions(installed: Callable[[str], str | None]) -> str | None:
 def _is_supported(package: str, number: str | None) -> bool:
     if number is None:
         return False
-    from packaging.version import Version  # Not a requirement of PyTorch.
-
+    try:
+        from packaging.version import Version
+    except ImportError:  # PyTorch does not require it, the host does: others are missing too.
+        return True
     low, end, _ = SUPPORTED[package]
     # Local labels such as "+cu130" do not affect compatibility.
     return Version(low) <= Version(Version(number).public) < Version(end)

@@ -103,6 +103,7 @@ def job_of(name: str, checkpoint: Path, out: Path) -> Job:
     return Job(benchmark, config, read_backbone(checkpoint), out)
 
 
+@pytest.mark.slow
 @every_benchmark
 def test_it_runs_on_the_layout_of_its_data_set(name, project, checkpoints, tmp_path, monkeypatch):
     monkeypatch.chdir(project)

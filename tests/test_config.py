@@ -1,11 +1,17 @@
-"""Configs as text: read as data, never executed."""
+"""Configs: reading and changing them, and parsing their text as data."""
 
 from pathlib import Path
 
 import pytest
 from mmengine.config import Config
 
-from mmselfsup_invp.config import MAX_CHARACTERS, parse_config, require_registered
+from mmselfsup_invp.config import (
+    MAX_CHARACTERS,
+    merge_options,
+    parse_config,
+    read_config,
+    require_registered,
+)
 
 CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
 # Those of detection need mmdet to be read.
@@ -97,3 +103,85 @@ def test_types_that_would_be_imported_are_refused(component):
     require_registered(dict(type='mmcls.ResNet', norm_cfg=dict(type='BN')))
     with pytest.raises(ValueError, match='not a registered component|an unknown scope'):
         require_registered(component)
+
+
+@pytest.fixture
+def cfg():
+    return Config(
+        dict(
+            model=dict(type='InvP'),
+            data_root='data/',
+            default_hooks=dict(memory=dict(type='PropagationMemoryHook', ramp_epochs=30)),
+        )
+    )
+
+
+class TestMergeOptions:
+    @pytest.mark.parametrize(
+        ('key', 'value'),
+        [
+            ('default_hooks.memory.ramp_epochs', 0),
+            ('model.head', None),
+            ('data_root', 'elsewhere/'),
+            # Keys of the runner that are not in the config.
+            ('load_from', 'epoch_1.pth'),
+            ('val_cfg', None),
+            ('randomness.deterministic', True),
+            ('env_cfg.cudnn_benchmark', True),
+            ('compile', True),
+            ('custom_imports.imports', ['mine']),
+        ],
+    )
+    def test_known_settings_are_changed(self, cfg, key, value):
+        merge_options(cfg, {key: value})
+        found = cfg
+        for part in key.split('.'):
+            found = found[part]
+        assert found == value
+
+    def test_no_options_change_nothing(self, cfg):
+        merge_options(cfg, None)
+        assert cfg.data_root == 'data/'
+
+    @pytest.mark.parametrize(
+        ('key', 'message'),
+        [
+            (
+                'default_hook.memory.ramp_epochs',
+                "has no 'default_hook'. Did you mean default_hooks.* Its names: data_root, ",
+            ),
+            ('modle.head.hops', "has no 'modle'. Did you mean model"),
+            ('zzz', r"has no 'zzz'\. Its names: data_root, default_hooks, model\."),
+            (
+                'default_hooks.memroy.ramp_epochs',
+                'default_hooks.memroy: the config has no hook of that name. Did you mean memory',
+            ),
+            ('default_hooks.knn.k', r'Its hooks: memory\. To add one, give default_hooks.knn.type'),
+        ],
+    )
+    def test_unknown_settings_are_refused(self, cfg, key, message):
+        with pytest.raises(ValueError, match=message):
+            merge_options(cfg, {key: 1})
+
+    def test_a_hook_with_its_type_is_added(self, cfg):
+        merge_options(cfg, {'default_hooks.knn.k': 5, 'default_hooks.knn.type': 'KNNEvalHook'})
+        assert cfg.default_hooks.knn == dict(type='KNNEvalHook', k=5)
+
+
+class TestReadConfig:
+    def test_reads_a_path_and_a_name_in_a_package(self, tmp_path):
+        (tmp_path / 'mine.py').write_text('number = 1\n')
+        assert read_config(tmp_path / 'mine.py').number == 1
+        assert read_config('mmselfsup::selfsup/_base_/default_runtime.py').default_scope
+
+    def test_a_missing_config_names_similar_ones(self, tmp_path):
+        (tmp_path / 'mine.py').touch()
+        with pytest.raises(FileNotFoundError, match='no config .*mime.py. Did you mean mine.py'):
+            read_config(tmp_path / 'mime.py')
+        with pytest.raises(FileNotFoundError, match='Nor is there that folder'):
+            read_config(tmp_path / 'nowhere' / 'mine.py')
+
+    def test_a_missing_package_is_named(self, monkeypatch):
+        monkeypatch.setattr('mmengine.hub.hub.install_package', None)
+        with pytest.raises(ValueError, match="the package 'mmselfsub' is not installed"):
+            read_config('mmselfsub::selfsup/mine.py')

@@ -35,3 +35,4 @@ default_hooks = dict(
 )
 
 randomness = dict(seed=2)
+auto_scale_lr = dict(base_batch_size=128)

@@ -120,7 +120,7 @@ def _unknown_option(cfg: Config, option: str) -> str | None:
         if option not in part or 'type' not in part:
             continue
         component = _component(part['type'])
-        valid = options_of(component) if component else [option]
+        valid = options_of(component) if component else {option}
         if option not in valid:
             return (
                 f'{component.__name__} has no option {option!r}.{suggest(option, valid)} Its '
@@ -130,32 +130,33 @@ def _unknown_option(cfg: Config, option: str) -> str | None:
 
 
 def _component(name: str | Callable) -> Callable | None:
-    """The component that a config names, in MMSelfSup or in the scope of its name."""
+    """The component that a config names, with or without a scope."""
     if callable(name):
         return name
-    scope, _, name = name.rpartition('.')
     for root in vars(registry).values():
         if isinstance(root, Registry):
-            child = root.children.get(scope or 'mmselfsup', root)
-            if found := child.module_dict.get(name) or root.module_dict.get(name):
-                return found
+            with suppress(RuntimeError):  # No object has this name.
+                if found := root.children.get('mmselfsup', root).get(name):
+                    return found
     return None
 
 
-def options_of(component: Callable) -> list[str]:
-    """Names that a component accepts as keywords, including those of its base classes.
+def options_of(component: Callable) -> dict[str, inspect.Parameter]:
+    """Keywords that a component accepts, by name, including those of its base classes.
 
     A base class counts if ``__init__`` of the class before it takes ``**kwargs``.
     """
-    named: dict[str, None] = {}
+    named: dict[str, inspect.Parameter] = {}
     for one in inspect.getmro(component) if inspect.isclass(component) else (component,):
         function = vars(one).get('__init__') if inspect.isclass(one) else one
         if function is None:
             continue
         parameters = inspect.signature(function).parameters.values()
         kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-        named |= dict.fromkeys(each.name for each in parameters if each.kind in kinds)
+        for each in parameters:
+            if each.kind in kinds:
+                named.setdefault(each.name, each)
         if all(each.kind != each.VAR_KEYWORD for each in parameters):
             break
     named.pop('self', None)
-    return list(named)
+    return named

@@ -19,10 +19,10 @@ from .tsne import tsne
 __all__ = [
     'Curve',
     'GraphHealth',
+    'LayerwiseMetric',
     'MultiHeadEvaluator',
     'PretrainedBackbone',
     'Retrieval',
-    'LayerwiseMetric',
     'TrainingRun',
     'VOCMeanAveragePrecision',
     'average_precision',
@@ -42,8 +42,8 @@ __all__ = [
     'read_run',
     'retrieve',
     'run_config',
+    'run_detection',
     'similarity_distribution',
     'similarity_metrics',
     'tsne',
-    'run_detection',
 ]

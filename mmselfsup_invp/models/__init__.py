@@ -29,6 +29,7 @@ __all__ = [
     'InvP',
     'InvPHead',
     'KeyQueue',
+    'LayerwiseProbe',
     'MarginNCELoss',
     'MomentumInterCLR',
     'MomentumInvP',
@@ -41,5 +42,4 @@ __all__ = [
     'SeLa',
     'SelfLabelHead',
     'SelfLabelMemory',
-    'LayerwiseProbe',
 ]

@@ -1,76 +1,53 @@
-"""The mathematics of the package: plain functions on tensors.
+"""The operations of the package: plain functions on tensors.
 
-Everything here needs PyTorch and nothing else. Letters in the shapes: ``N`` images in the data
-set (rows of the bank), ``B`` queries in a batch, ``D`` dimensions of the embedding, ``k``
-neighbours a row of the graph, ``L`` positives found by walking it, ``M`` nearest rows taken as
-background, ``C`` clusters, ``K`` negatives drawn from other clusters.
+They need PyTorch and nothing else. Symbols in the shapes: ``N`` images of the data set (rows of
+the bank), ``B`` queries of a batch, ``D`` dimensions of the embedding, ``k`` neighbours per row of
+the graph, ``L`` positives found by propagation, ``M`` nearest rows used as background, ``C``
+clusters, ``K`` negatives drawn from other clusters (classes in self-labelling).
 """
 
-from .checks import require_features, require_range
-from .clustering import (
-    assign,
-    cluster_health,
-    cluster_means,
-    cluster_sizes,
-    kmeans,
-    repair_small,
-    scores,
-    small_size,
-)
+from .clustering import assign, cluster_means, cluster_sizes, kmeans
 from .graph import exclude_anchor, knn_graph, propagate
-from .losses import instance_loss, margin_logit, margin_nce, propagation_loss
+from .invp import invp_step
+from .losses import HardSampling, instance_loss, propagation_loss
+from .margins import margin_nce
 from .negatives import (
     NO_NEGATIVE,
-    draw_negatives,
     sample_negatives,
     sample_positive,
     sample_uniform_negatives,
 )
+from .positives import Positives
 from .ramps import ramp_weight
-from .sampling import contains, select_positives
-from .search import top_m
-from .self_label import (
-    initial_labels,
-    relabel_iterations,
-    relabel_times,
-    self_label_loss,
-)
-from .similarity import bank_similarity, full_logsumexp, masked_logsumexp
-from .sinkhorn import SinkhornInfo, sinkhorn_labels
+from .repair import repair_small
+from .search import Neighbours, top_m
+from .self_label import self_label_loss
+from .similarity import bank_similarity, full_logsumexp
+from .sinkhorn import sinkhorn_labels
 
 __all__ = [
     'NO_NEGATIVE',
-    'SinkhornInfo',
+    'HardSampling',
+    'Neighbours',
+    'Positives',
     'assign',
     'bank_similarity',
-    'cluster_health',
     'cluster_means',
     'cluster_sizes',
-    'contains',
-    'draw_negatives',
     'exclude_anchor',
     'full_logsumexp',
-    'initial_labels',
     'instance_loss',
+    'invp_step',
     'kmeans',
     'knn_graph',
-    'margin_logit',
     'margin_nce',
-    'masked_logsumexp',
     'propagate',
     'propagation_loss',
     'ramp_weight',
-    'relabel_iterations',
-    'relabel_times',
     'repair_small',
-    'require_features',
-    'require_range',
     'sample_negatives',
-    'sample_uniform_negatives',
     'sample_positive',
-    'scores',
-    'select_positives',
-    'small_size',
+    'sample_uniform_negatives',
     'self_label_loss',
     'sinkhorn_labels',
     'top_m',

@@ -8,6 +8,7 @@ from mmselfsup_invp import ops
 from mmselfsup_invp.engine.hooks.odc_reweight_hook import cluster_weights
 from mmselfsup_invp.evaluation import cluster_agreement
 from mmselfsup_invp.models import ClusterMemory
+from mmselfsup_invp.ops.clustering import cluster_health
 
 from .. import toy
 from .methods import changes
@@ -183,7 +184,7 @@ class TestHealth:
         memory = train(images, tmp_path, *steps.watches).model.branch.memory
         metrics = scalars(tmp_path, 'clusters')
         sizes = ops.cluster_sizes(memory.labels, 4)
-        for name, value in ops.cluster_health(sizes).items():
+        for name, value in cluster_health(sizes).items():
             assert metrics[2][f'clusters/{name}'] == pytest.approx(value)
         for epoch in (1, 2):
             changed = sum(

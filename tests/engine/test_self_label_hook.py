@@ -10,7 +10,8 @@ from mmselfsup_invp.engine import SelfLabelHook
 from mmselfsup_invp.engine.hooks import self_labelling
 from mmselfsup_invp.evaluation import cluster_agreement
 from mmselfsup_invp.memory import NonFiniteFeatures
-from mmselfsup_invp.ops import relabel_iterations, relabel_times, sinkhorn_labels
+from mmselfsup_invp.ops import sinkhorn_labels
+from mmselfsup_invp.ops.self_label import relabel_iterations, relabel_times
 
 from .. import toy
 from .recording import Watch, log_text, scalars
@@ -186,10 +187,8 @@ class TestEvents:
         assert loader.dataset is not runner.train_dataloader.dataset
 
     def test_a_missing_list_is_an_error_before_training(self, images, tmp_path):
-        labels = Labels()
-        hook = dict(
-            relabel_mode='eval', relabel_dataloader=toy.loader(images, ann_file='meta/none.txt')
-        )
+        labels, loader = Labels(), toy.loader(images, ann_file='meta/none.txt')
+        hook = dict(relabel_mode='eval', relabel_dataloader=loader)
         with pytest.raises(FileNotFoundError, match='meta/none.txt'):
             train(images, tmp_path, *labels.hooks, hook=hook)
         assert not labels.seen
@@ -284,9 +283,8 @@ class TestErrors:
         def spoil(runner, **_):
             runner.model.backbone.conv1.weight.data[0, 0, 0, 0] = torch.nan
 
-        watch = Watch('before_train_epoch', spoil)
         with pytest.raises(ValueError, match='hold NaN or Inf.*diverged'):
-            train(images, tmp_path, watch)
+            train(images, tmp_path, Watch('before_train_epoch', spoil))
 
     def test_features_of_a_step_are_checked_before_an_event(self, images, tmp_path):
         """An event precedes the third iteration; the first regular check comes after it."""
@@ -297,7 +295,6 @@ class TestErrors:
             if runner.iter == 1:
                 runner.model.backbone.conv1.weight.data.fill_(torch.nan)
 
-        watch = Watch('before_train_iter', spoil)
         with pytest.raises(NonFiniteFeatures, match='NaN or Inf in iteration 2, first for the'):
-            train(images, tmp_path, watch)
+            train(images, tmp_path, Watch('before_train_iter', spoil))
         assert steps == [0, 1]

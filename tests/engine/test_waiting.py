@@ -23,7 +23,7 @@ from torch._subclasses.fake_tensor import (
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmselfsup_invp.models import InvPHead
-from mmselfsup_invp.ops import devices
+from mmselfsup_invp.ops.search import self_test
 from mmselfsup_invp.structures import SampleBatch
 
 from .. import toy
@@ -165,7 +165,7 @@ def test_every_step_synchronises_with_the_hook_of_mmengine(images, tmp_path, wai
 @pytest.fixture
 def no_kernels(monkeypatch):
     """Disable the Triton kernels, which cannot be compiled without a GPU."""
-    monkeypatch.setattr(devices, 'fused_obstacle', lambda bank: 'there is no GPU')
+    monkeypatch.setattr(self_test, 'unsupported_reason', lambda bank: 'there is no GPU')
 
 
 def fake_step(name, **memory):
@@ -181,7 +181,7 @@ def fake_step(name, **memory):
     else:
         model = toy.build_model(toy.model_config(name, memory=memory))
     if hasattr(model, 'key_encoder'):
-        model.key_encoder._follows = True  # All steps but the first.
+        model.key_encoder._initialised = True  # All steps but the first.
     samples = SampleBatch(toy.samples(*range(6)))
     with FakeTensorMode() as mode:
         for module in model.modules():

@@ -64,12 +64,13 @@ def test_ignored_images_do_not_count():
     assert average_precision(score, target) == average_precision(score, target, '11points') == 1
 
 
-def test_classes_without_a_positive_do_not_count():
+@pytest.mark.parametrize('rule', ['area', '11points'])
+def test_classes_without_a_positive_do_not_count(rule):
     score = np.random.default_rng(0).random((8, 3))
     target = np.zeros((8, 3), dtype=int)
     target[score[:, 1].argmax(), 1] = 1
-    assert np.isnan(average_precision(score[:, 0], target[:, 0]))
-    assert mean_average_precision(score, target) == 100
+    assert np.isnan(average_precision(score[:, 0], target[:, 0], rule))
+    assert mean_average_precision(score, target, rule) == 100
 
 
 @pytest.mark.parametrize('rule', ['area', '11points'])

@@ -27,6 +27,8 @@ from mmselfsup_invp.evaluation.protocols import (
 
 from .. import detectors
 
+pytestmark = pytest.mark.detection
+
 # A detector without a shared head, made small.
 FPN = 'mmdet::pascal_voc/faster-rcnn_r50_fpn_1x_voc0712.py'
 R18 = {'model.backbone.depth': 18, 'model.neck.in_channels': [64, 128, 256, 512]}

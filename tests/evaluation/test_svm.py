@@ -4,7 +4,7 @@ from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from sklearn.svm import LinearSVC
 
 from mmselfsup_invp.evaluation.average_precision import average_precision
-from mmselfsup_invp.evaluation.svm import COSTS, LinearSVMs, few_shot_target, unit_features
+from mmselfsup_invp.evaluation.svm import COSTS, SHOTS, LinearSVMs, few_shot_target, unit_features
 
 ONE_JOB = dict(jobs=1, max_iter=500)
 
@@ -28,8 +28,17 @@ def score(model, feature, own):
     return average_precision(model.decision_function(feature), own)
 
 
-def test_the_costs_are_those_of_the_protocol():
-    assert len(COSTS) == 19 and set(COSTS) >= {1, 10, 100, 2**-4, 2**-19}
+def test_the_costs_and_shots_are_those_of_the_protocol():
+    assert COSTS[:4] == (1, 10, 100, 2**-4) and COSTS[-1] == 2**-19 and len(COSTS) == 19
+    assert SHOTS == (1, 2, 4, 8, 16, 32, 64, 96)
+
+
+@pytest.mark.parametrize(
+    'option', [dict(costs=[]), dict(costs=[0.0]), dict(folds=0), dict(rule='')]
+)
+def test_options_out_of_range_are_refused(option):
+    with pytest.raises(ValueError, match=f'^{next(iter(option))} = '):
+        LinearSVMs(**option)
 
 
 @pytest.mark.parametrize('jobs', [1, 2])
@@ -133,5 +142,8 @@ class TestFewShots:
 
     @pytest.mark.parametrize('shots', [0, 6])
     def test_too_many_shots_are_refused(self, shots):
+        """Where the smallest class has five positives."""
+        target = np.repeat([[1, 0], [0, 1]], [5, 7], axis=0)
+        assert ((few_shot_target(target, 5, seed=0) == 1).sum(axis=0) == 5).all()
         with pytest.raises(ValueError, match=f'shots = {shots} must be 1 to 5'):
-            few_shot_target(np.repeat([[1, 0], [0, 1]], 5, axis=0), shots, seed=0)
+            few_shot_target(target, shots, seed=0)

@@ -124,6 +124,7 @@ class TestTimm:
         assert found == {name: expected[name] for name in expected if not name.startswith('fc.')}
 
 
+@pytest.mark.detection
 class TestMMDetection:
     def build(self, usage: str) -> nn.Module:
         """The backbone of the printed config, with its weights."""
@@ -137,7 +138,6 @@ class TestMMDetection:
         return backbone
 
     def test_its_network_gives_the_same_features(self, trained, tmp_path):
-        pytest.importorskip('mmdet')
         path, backbone = trained
         export = export_backbone(path, 'mmdet', tmp_path / 'r.pth')
         with torch.no_grad():
@@ -159,7 +159,6 @@ class TestMMDetection:
         ids=lambda changes: '-'.join(changes),
     )  # fmt: skip
     def test_it_takes_other_networks_too(self, tmp_path, changes):
-        pytest.importorskip('mmdet')
         path, backbone = save_checkpoint(tmp_path / 'e.pth', **{'depth': 18, **changes})
         export = export_backbone(path, 'mmdet')
         with torch.no_grad():
@@ -170,7 +169,6 @@ class TestMMDetection:
                 export_backbone(path, other)
 
     def test_its_scope_does_not_change_what_is_built(self, small, tmp_path):
-        pytest.importorskip('mmdet')
         with DefaultScope.overwrite_default_scope('mmdet'):
             assert export_backbone(small, 'mmdet', tmp_path / 'r.pth').verified.difference < 1e-4
 
@@ -300,22 +298,27 @@ class TestMMSelfSup:
         )
         assert done.stdout.split()[-2:] == ['7', '120']
 
+    @pytest.mark.detection
     def test_mmdet_reads_it_with_the_prefix(self, trained, tmp_path):
-        detection = pytest.importorskip('mmdet.models')
+        from mmdet.models import ResNet
+
         path, backbone = trained
         file = export_backbone(path, 'mmselfsup', tmp_path / 'r.pth').path
         init_cfg = dict(type='Pretrained', checkpoint=str(file), prefix='backbone.')
-        model = detection.ResNet(depth=backbone.depth, init_cfg=init_cfg)
+        model = ResNet(depth=backbone.depth, init_cfg=init_cfg)
         model.init_weights()
         model.eval()
         torch.testing.assert_close(last_map(model), last_map(backbone))
 
 
+ANY_TARGET = [
+    pytest.param(name, marks=pytest.mark.detection) if name == 'mmdet' else name for name in TARGETS
+]
+
+
 class TestFiles:
-    @pytest.mark.parametrize('to', [*TARGETS])
+    @pytest.mark.parametrize('to', ANY_TARGET)
     def test_lie_beside_the_checkpoint_and_are_not_replaced(self, small, to):
-        if to == 'mmdet':
-            pytest.importorskip('mmdet')
         path = export_backbone(small, to, force=True).path
         assert path == small.with_name(f'epoch_7_{to}{TARGETS[to].suffix}')
         before = path.stat().st_mtime_ns

@@ -1,4 +1,4 @@
-"""Augmentation of whole batches with kornia: the views, and their reproducibility."""
+"""Views of a whole batch by kornia: what they are, and that a resumed run goes on with them."""
 
 import sys
 
@@ -46,24 +46,24 @@ def preprocessor(transforms, **options):
 
 
 class TestViews:
-    def test_without_transforms_the_images_are_normalised(self, kornia):
+    def test_without_transforms_are_the_images(self, kornia):
         (view,), samples = preprocessor([])(batch(), True)
         assert view.dtype == torch.float32
         torch.testing.assert_close(view, normalised(batch()['inputs'][0][:, [2, 1, 0]].float()))
         assert samples.ids.tolist() == list(range(6))
 
-    def test_only_training_batches_are_augmented(self, kornia):
+    def test_are_random_only_in_training(self, kornia):
         model = preprocessor(VIEWS)
         (same,), _ = model(batch(), False)
         torch.testing.assert_close(same, normalised(batch()['inputs'][0][:, [2, 1, 0]].float()))
         (view,), _ = model(batch(), True)
         assert not torch.equal(view, same)
 
-    def test_crops_change_the_size(self, kornia):
+    def test_are_of_another_size_where_cropped(self, kornia):
         (view,), _ = preprocessor(VIEWS)(batch(size=24), True)
         assert view.shape == (6, 3, 16, 16) and view.isfinite().all()
 
-    def test_they_follow_the_random_state_and_differ_by_image_and_view(self, kornia):
+    def test_follow_the_random_state_and_differ_by_image_and_view(self, kornia):
         model = preprocessor(VIEWS, num_views=2)
         data = batch()
         data['inputs'] = [data['inputs'][0][:1].expand(6, -1, -1, -1).clone()]
@@ -77,8 +77,8 @@ class TestViews:
         torch.manual_seed(4)
         assert not torch.equal(model(data, True)[0][0], first)
 
-    def test_colour_transforms_equal_those_of_torchvision(self, kornia):
-        """With fixed factors, and up to the rounding of torchvision, which operates on bytes."""
+    def test_colours_are_those_of_torchvision(self, kornia):
+        """Up to the rounding of torchvision's path, which holds bytes; the factors are fixed."""
         image = batch()['inputs'][0][:, [2, 1, 0]]
         for name, factor in (('brightness', 1.3), ('contrast', 0.7), ('saturation', 1.4)):
             jitter = dict(type='ColorJitter', p=1.0, **{name: (factor, factor)})
@@ -90,7 +90,7 @@ class TestViews:
         )
         assert (grey - tv.rgb_to_grayscale(image, 3).float()).abs().max() <= 1.5
 
-    def test_they_stay_float32_under_autocast(self, kornia):
+    def test_stay_float32_under_autocast(self, kornia):
         model = preprocessor(VIEWS)
         torch.manual_seed(3)
         (expected,), _ = model(batch(), True)
@@ -99,13 +99,13 @@ class TestViews:
             (view,), _ = model(batch(), True)
         assert torch.equal(view, expected)
 
-    def test_several_views_of_the_loader_are_refused(self, kornia):
+    def test_by_the_loader_are_refused(self, kornia):
         data = batch()
         data['inputs'] *= 2
         with pytest.raises(ValueError, match='provides 2 views of an image'):
             preprocessor([])(data, True)
 
-    def test_they_have_no_state(self, kornia):
+    def test_have_no_state(self, kornia):
         assert set(preprocessor(VIEWS).state_dict()) == set(preprocessor([]).state_dict())
 
 
@@ -114,7 +114,7 @@ class TestOptions:
         with pytest.raises(ValueError, match="has no 'Nothing'.*such as 'RandomResizedCrop'"):
             preprocessor([dict(type='Nothing')])
 
-    def test_num_views_must_be_positive(self):
+    def test_no_views_are_refused(self):
         with pytest.raises(ValueError, match='num_views = 0 must be at least 1'):
             preprocessor([], num_views=0)
 

@@ -190,7 +190,7 @@ class TestNumbers:
     def test_what_is_not_finite_is_refused(self, value):
         log_prob = log_prob_of(6, 2)
         log_prob[4, 1] = value
-        with pytest.raises(ValueError, match='hold NaN or Inf.*learning rate.*log_softmax'):
+        with pytest.raises(ValueError, match='contain NaN or Inf.*learning rate.*log_softmax'):
             sinkhorn_labels(log_prob)
 
     def test_the_number_of_passes_is_capped(self):

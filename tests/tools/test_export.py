@@ -94,9 +94,9 @@ def test_a_real_run_with_a_cifar_stem(export, error, images, tmp_path):
     assert 'largest difference 0\n' in export(run, '--to', 'mmselfsup')
 
 
+@pytest.mark.detection
 def test_a_real_run_is_exported(export, images, tmp_path):
     """From the file that MMEngine's runner writes to the features of MMDetection's network."""
-    pytest.importorskip('mmdet')
     backbone = dict(type='ResNet', depth=18, base_channels=8, stem_channels=8)
     model = dict(backbone=backbone, neck=dict(in_channels=64))
     hooks = dict(checkpoint=dict(type='CheckpointHook', interval=1))

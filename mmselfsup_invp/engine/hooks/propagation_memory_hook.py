@@ -127,14 +127,14 @@ class PropagationMemoryHook(MemoryHook):
 
 def limited_settings(model: BaseModel, memory: PropagationMemory | PropagationQueue) -> list[str]:
     """Describe the options of InvP that exceed what the data set or the graph can provide."""
-    head, loss, rows = model.head, model.head.loss, len(memory.bank)
+    head, sampling, rows = model.head, model.head.loss.sampling, len(memory.bank)
     reachable = sum(memory.num_neighbours**hop for hop in range(1, head.hops + 1))
     positives = min(reachable if head.positive == 'propagate' else head.knn_k, rows - 1)
     others = f'other rows of a bank of {rows}'
     limits = [
-        ('num_background', loss.num_background if loss.hard_neg else 0, rows - 1, others),
+        ('num_background', sampling.num_background or 0, rows - 1, others),
         ('knn_k', head.knn_k if head.positive == 'knn' else 0, rows - 1, others),
-        ('num_hard', loss.num_hard, positives, 'positives an image can have'),
+        ('num_hard', sampling.num_hard, positives, 'positives an image can have'),
     ]
     return [
         f'{name} = {value} is lowered to {limit}, the {what}.'

@@ -11,10 +11,10 @@ from torch.utils.data import DataLoader
 
 from ...evaluation import collect_features
 from ...models.memories import SelfLabelMemory
-from ...ops import SinkhornInfo, relabel_iterations, relabel_times, sinkhorn_labels
+from ...ops import sinkhorn_labels
 from ...ops.checks import require_choice, require_range
-from ...ops.self_label import SPACINGS
-from ...ops.sinkhorn import CRITERIA
+from ...ops.self_label import SPACINGS, relabel_iterations, relabel_times
+from ...ops.sinkhorn import CRITERIA, SinkhornInfo
 from .common import build_loader, log_metrics, preserved_random_state, unwrap
 from .epoch_seed_hook import seed_process, seed_views
 from .memory_hook import MemoryHook

@@ -7,10 +7,9 @@ from torch import Tensor
 
 from ...evaluation import cluster_agreement
 from ...models.algorithms import SeLa
-from ...ops import SinkhornInfo
 from ...ops.clustering import cluster_health
 from ...ops.search import default_elements
-from ...ops.sinkhorn import LogProb
+from ...ops.sinkhorn import LogProb, SinkhornInfo
 
 
 def all_heads(epoch: int, num_heads: int) -> Iterable[int]:

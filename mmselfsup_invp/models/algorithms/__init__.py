@@ -11,9 +11,9 @@ __all__ = [
     'EmbeddingModel',
     'InterCLR',
     'InvP',
+    'LayerwiseProbe',
     'MomentumInterCLR',
     'MomentumInvP',
     'SeLa',
-    'LayerwiseProbe',
     'sample_ids',
 ]
