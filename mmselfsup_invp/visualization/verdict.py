@@ -11,10 +11,11 @@ from ..evaluation import Curve, TrainingRun
 from .blocks import Block, Paragraph, Unavailable
 from .run_data import RunData
 
-# Loss relative to its chance level on a plateau. On 1,000 photographs, InvP with an MLP neck ended
-# at 0.99, with a linear neck, which learned, at 0.78. In early epochs the bank lags behind the
-# network, and the loss is far above its chance level.
-PLATEAU = (0.95, 1.05)
+# Loss relative to its chance level below which a run learns. On 1,000 photographs, InvP ended at 0.99
+# with an MLP neck, which did not learn, and at 0.78 with a linear neck, which did.
+LEARNING = 0.95
+# Decrease over the last quarter of the epochs, relative to the chance level, of a falling loss.
+FALLING = 0.02
 # Defaults of HardSamplingLoss and SelfLabelHead.
 NUM_BACKGROUND, NUM_CLASSES = 4096, 3000
 
@@ -28,8 +29,9 @@ def assess(run: TrainingRun) -> str:
     """Judge a run by the similarity of its features and by its loss.
 
     A run has collapsed if the mean cosine similarity between different images is above 0.95, as in
-    the warnings during training. It is on a plateau if its loss is within 5 % of its chance level,
-    the value for features that do not distinguish images.
+    the warnings during training. It learns if its loss is below 95 % of its chance level, the value
+    for features that do not distinguish images. Otherwise it is on a plateau, unless the loss is
+    still falling.
 
     Raises:
         Unavailable: If the log has no loss.
@@ -41,7 +43,9 @@ def assess(run: TrainingRun) -> str:
     name, level = chance_level(run) or ('loss', None)
     if name not in run.curves:
         raise Unavailable('the log has no loss')
-    first, last = (_epoch_mean(run.curves[name], at) for at in (0, -1))
+    curve = run.curves[name]
+    epochs = math.ceil(curve.epoch[-1])
+    first, earlier, last = (_epoch_mean(curve, at) for at in (1, epochs * 3 // 4, epochs))
     similarity = _feature_similarity(run.curves)
     if similarity is not None and similarity > MAX_SIMILARITY:
         return (
@@ -58,12 +62,11 @@ def assess(run: TrainingRun) -> str:
         f'level {level:.2f} (first epoch: {first:.2f}). At the chance level the features do not '
         'distinguish the images'
     )
-    low, high = (share * level for share in PLATEAU)
-    if last < low:
+    if last < LEARNING * level:
         return f'Learning: {compared}.'
-    if last <= high:
-        return f'Plateau: {compared}.{_advice(run)}'
-    return f'Above chance level: {compared}. Train for more epochs.{_advice(run)}'
+    if earlier - last > FALLING * level or epochs == 1:
+        return f'Too early to tell: {compared}. The loss is falling; train for more epochs.'
+    return f'Plateau: {compared}.{_advice(run)}'
 
 
 def chance_level(run: TrainingRun) -> tuple[str, float] | None:
@@ -95,10 +98,11 @@ def _background_rows(loss: ConfigDict | dict, rows: int) -> int:
     return min(num + 1 if exact else num, rows)
 
 
-def _epoch_mean(curve: Curve, position: int) -> float:
-    """Average a curve over the first (0) or the last (-1) epoch."""
-    epoch = math.ceil(curve.epoch[position])
-    values = [v for e, v in zip(curve.epoch, curve.value, strict=True) if math.ceil(e) == epoch]
+def _epoch_mean(curve: Curve, epoch: int) -> float:
+    """Average a curve over an epoch, or over the last one before it with logged values."""
+    points = list(zip(map(math.ceil, curve.epoch), curve.value, strict=True))
+    logged = max((at for at, _ in points if at <= epoch), default=points[0][0])
+    values = [value for at, value in points if at == logged]
     return sum(values) / len(values)
 
 

@@ -78,7 +78,9 @@ def test_other_chance_levels():
     [
         (dict(losses=(5.3, 4.12)), ['Learning: ', 'loss_ins is 4.12', '78% of', 'level 5.30']),
         (dict(losses=(5.32, 5.24)), ['Plateau: ', '99% of', 'Try, in this order: a linear neck']),
-        (dict(losses=(14.84, 8.3)), ['Above chance level: ', '157% of', 'more epochs. Try']),
+        (dict(losses=(5.24, 5.24)), ['Plateau: ']),
+        (dict(losses=(14.84, 8.3)), ['Too early to tell: ', '157% of', 'more epochs.']),
+        (dict(losses=(5.36, 5.24)), ['Too early to tell: ']),
         (dict(logged={'features/similarity': 0.97}), ['Collapsed: ', '0.97', 'a linear neck']),
         (dict(logged={'graph/mean_norm': 0.98}), ['Collapsed: ', 'similarity 0.96']),
         (dict(logged={'graph/mean_norm': 0.97}), ['Learning: ']),
@@ -88,6 +90,15 @@ def test_other_chance_levels():
 def test_the_verdict_states_the_reason_and_the_options(changes, words):
     text = assess(run(**changes, loss=dict(num_background=200)))
     assert text.startswith(words[0]) and all(word in text for word in words)
+
+
+def test_a_plateau_is_a_loss_that_stays_over_the_last_quarter():
+    long = run(loss=dict(num_background=200))
+    for values, word in (([9.0, 7.0, 5.3, 5.2], 'Plateau'), ([9.0, 7.0, 5.6, 5.2], 'Too early')):
+        long.curves['loss_ins'] = Curve([2.0, 4.0, 6.0, 8.0], values)
+        assert assess(long).startswith(word)
+    long.curves['loss_ins'] = Curve([0.5], [5.3])
+    assert assess(long).startswith('Too early')
 
 
 def test_there_is_no_verdict_without_a_loss():
