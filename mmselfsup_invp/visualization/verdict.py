@@ -11,8 +11,8 @@ from ..evaluation import Curve, TrainingRun
 from .blocks import Block, Paragraph, Unavailable
 from .run_data import RunData
 
-# Loss relative to its chance level below which a run learns. On 1,000 photographs, InvP ended at 0.99
-# with an MLP neck, which did not learn, and at 0.78 with a linear neck, which did.
+# Loss relative to its chance level below which a run learns. On 1,000 photographs, InvP ended at
+# 0.99 with an MLP neck, which did not learn, and at 0.78 with a linear neck, which did.
 LEARNING = 0.95
 # Decrease over the last quarter of the epochs, relative to the chance level, of a falling loss.
 FALLING = 0.02
