@@ -265,17 +265,12 @@ class TestNeverWaits:
         neighbours = torch.arange(rows, device=device)[:, None].repeat(1, k)
         anchor = torch.arange(3, device=device)
         query = bank[:3].clone().requires_grad_()
+        sampling = ops.HardSampling(0.1, num_background=m, num_hard=5, eps=1e-7)
         with NeverWaits():
-            known, background = top_m(query, bank, m + 1, sort=False, backend=backend)
-            background, known = ops.exclude_anchor(background, anchor, known)
-            similarity = ops.bank_similarity(query, bank, background, known)
-            positive, mask = ops.propagate(neighbours, anchor, 2)
-            arguments = query, bank, anchor
-            loss = ops.instance_loss(*arguments, background, 0.1, eps=1e-7, similarity=similarity)
-            loss = loss + ops.propagation_loss(
-                *arguments, positive, mask, background, 0.1, 5, similarity=similarity
-            )
-            (grad,) = torch.autograd.grad(loss.sum(), query)
+            positive = ops.propagate(neighbours, anchor, 2)
+            found = ops.invp_step(query, bank, anchor, positive, sampling, backend=backend)
+            loss = found.instance + found.propagation
+            (grad,) = torch.autograd.grad(loss, query)
         assert grad.shape == query.shape
 
     @pytest.mark.parametrize('backend', ['auto', 'torch'])
