@@ -1,6 +1,6 @@
 import pytest
 
-from mmselfsup_invp.ops.search import native
+from mmselfsup_invp.ops.search import native, threshold
 
 
 @pytest.fixture(params=['compiled', 'pytorch'])
@@ -11,3 +11,12 @@ def compiled(request, monkeypatch) -> bool:
     elif not native.available():
         pytest.skip('the search in C is not compiled here')
     return request.param == 'compiled'
+
+
+@pytest.fixture
+def small_samples(monkeypatch):
+    """Let a few hundred rows be enough for a sample, and let it mislead now and then."""
+    monkeypatch.setattr(threshold, 'SAMPLE_STRIDE', 3)
+    monkeypatch.setattr(threshold, 'SAMPLE_RANK', 3)
+    monkeypatch.setattr(threshold, 'GPU_DEVIATIONS', 1)
+    monkeypatch.setattr(threshold, 'CPU_DEVIATIONS', 1)
