@@ -1,53 +1,20 @@
 import pickle
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import torchvision
 from mmengine.config import Config
-from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import DefaultScope
-from mmselfsup.registry import MODELS
 from torch import Tensor, nn
 
 from mmselfsup_invp.export import TARGETS, export_backbone, targets
 
-from .. import toy
+from .checkpoints import MEAN, STD, save_checkpoint
 
-MEAN, STD = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
 IMAGES = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(3))
-
-
-def randomised(backbone: nn.Module) -> nn.Module:
-    """Draw batch norms too, so that no two weights are alike."""
-    for name, value in backbone.state_dict().items():
-        if value.ndim == 1:
-            value.uniform_(0.5, 1.5)
-        if name.endswith('running_mean') or name.endswith('bias'):
-            value.sub_(1)
-    backbone.eval()
-    return backbone
-
-
-def save_checkpoint(path: Path, **backbone: Any) -> tuple[Path, nn.Module]:
-    """A checkpoint as MMEngine's runner writes it, and its backbone."""
-    model = toy.model_config(data_preprocessor=dict(mean=MEAN, std=STD))
-    model['backbone'] = {'type': 'ResNet', **backbone}
-    network = randomised(revert_sync_batchnorm(MODELS.build(model['backbone'])))
-    state = {f'backbone.{name}': value for name, value in network.state_dict().items()}
-    state['neck.fc.weight'] = torch.zeros(2, 2)
-    meta = dict(
-        cfg=Config(dict(model=model)).pretty_text,
-        epoch=7,
-        iter=70,
-        experiment_name='invp_tiny_20240101_000000',
-    )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    torch.save(dict(state_dict=state, meta=meta, message_hub={}), path)
-    return path, network
 
 
 @pytest.fixture(scope='module', params=[18, 50])
@@ -55,12 +22,6 @@ def trained(request, tmp_path_factory) -> tuple[Path, nn.Module]:
     torch.manual_seed(request.param)
     root = tmp_path_factory.mktemp(f'resnet{request.param}')
     return save_checkpoint(root / 'epoch_7.pth', depth=request.param, norm_cfg=dict(type='BN'))
-
-
-@pytest.fixture(scope='module')
-def small(tmp_path_factory) -> Path:
-    """A checkpoint of ResNet-18, for what does not depend on the depth."""
-    return save_checkpoint(tmp_path_factory.mktemp('small') / 'epoch_7.pth', depth=18)[0]
 
 
 @torch.no_grad()
@@ -246,73 +207,3 @@ class TestFiles:
         with pytest.raises(ValueError, match='gives other features in layer1'):
             export_backbone(small, 'torchvision', old, force=True)
         assert old.read_bytes() == b'old' and list(tmp_path.iterdir()) == [old]
-
-
-class TestOtherNetworks:
-    def test_a_cifar_stem_is_named(self, tmp_path):
-        path, _ = save_checkpoint(tmp_path / 'e.pth', type='mmcls.ResNet_CIFAR', depth=18)
-        with pytest.raises(ValueError, match='ResNet_CIFAR of depth 18 with a 3x3 stem') as caught:
-            export_backbone(path, 'torchvision')
-        assert "stem = '3x3'; torchvision takes" in str(caught.value)
-        assert 'stem 7x7' in str(caught.value) and 'No target takes it' in str(caught.value)
-
-    @pytest.mark.parametrize(
-        ('change', 'message'),
-        [
-            (dict(deep_stem=True), "stem = 'deep'; mmdet takes stem 7x7"),
-            (dict(norm_cfg=dict(type='GN', num_groups=4)), "norm = 'GN'; mmdet takes norm BN"),
-            (dict(avg_down=True), 'avg_down = True; mmdet takes avg_down False'),
-        ],
-    )
-    def test_other_forms_are_named(self, tmp_path, change, message):
-        path, _ = save_checkpoint(tmp_path / 'e.pth', depth=18, **change)
-        with pytest.raises(ValueError, match=f'{message}.*No target takes it.'):
-            export_backbone(path, 'mmdet')
-
-    def test_what_is_no_resnet_is_named(self, tmp_path):
-        path, _ = save_checkpoint(tmp_path / 'e.pth', type='AlexNetBN')
-        with pytest.raises(
-            ValueError, match="this checkpoint: AlexNetBN. Found type = 'AlexNetBN'"
-        ):
-            export_backbone(path, 'torchvision')
-
-    def test_an_unknown_class_is_named(self, small, tmp_path):
-        checkpoint = torch.load(small)
-        checkpoint['meta']['cfg'] = checkpoint['meta']['cfg'].replace("'ResNet'", "'OwnNet'")
-        torch.save(checkpoint, tmp_path / 'e.pth')
-        with pytest.raises(ValueError, match='e.pth cannot be built: .*OwnNet is not in the'):
-            export_backbone(tmp_path / 'e.pth', 'torchvision')
-
-
-def without_bn1(state: dict[str, Tensor]) -> None:
-    del state['backbone.bn1.bias'], state['backbone.bn1.weight']
-
-
-def with_another(state: dict[str, Tensor]) -> None:
-    state['backbone.layer9.weight'] = torch.zeros(1)
-
-
-def reshaped(state: dict[str, Tensor]) -> None:
-    state['backbone.bn1.bias'] = torch.zeros(3)
-
-
-def broken(state: dict[str, Tensor]) -> None:
-    state['backbone.layer1.0.conv1.weight'][0, 0] = float('nan')
-
-
-@pytest.mark.parametrize(
-    ('change', 'message'),
-    [
-        (without_bn1, r'its own config. missing: bn1.bias, bn1.weight\.'),
-        (with_another, r'its own config. unexpected: layer9.weight\.'),
-        (reshaped, r'of another shape: bn1.bias \(3,\) for \(64,\)\.'),
-        (broken, r'NaN or infinite values in layer1.0.conv1.weight\.'),
-    ],
-)
-def test_damaged_weights_are_refused(small, tmp_path, change, message):
-    checkpoint = torch.load(small)
-    change(checkpoint['state_dict'])
-    torch.save(checkpoint, tmp_path / 'e.pth')
-    with pytest.raises(ValueError, match=message):
-        export_backbone(tmp_path / 'e.pth', 'torchvision')
-    assert [path.name for path in tmp_path.iterdir()] == ['e.pth']
