@@ -5,8 +5,8 @@
 
 A mutant differs from the package by one comparison, operator, constant, boolean or keyword. It is
 killed if one of its tests fails: the examples of the module, and the test files of its package that
-name one of its functions or classes. The work is done in a temporary copy; the tree itself never
-changes. Survivors are printed: each one is either a missing test or an equivalent program.
+name the module or one of its functions or classes. The work is done in a temporary copy; the tree
+itself never changes. Survivors are printed: each is either a missing test or an equivalent program.
 """
 
 import argparse
@@ -107,16 +107,20 @@ def replace(parent: ast.AST, field: str, index: int | None, node: ast.AST) -> No
 
 
 def tests_of(path: Path, root: Path) -> list[list[str]]:
-    """Arguments of pytest: the examples of the module, and the test files that name its parts."""
+    """Arguments of pytest, the quickest first: the examples of the module, the test files named
+    after it, and the others that name its parts.
+    """
     folder = root / 'tests' / path.relative_to(root / PACKAGE).parts[0]
     source = path.read_text()
     parts = re.findall(r'^(?:def|class) (\w+)', source, re.MULTILINE)
-    named = re.compile(rf'\b({"|".join([path.stem, *parts])})\b')
-    own = [
-        str(file) for file in sorted(folder.rglob('test_*.py')) if named.search(file.read_text())
+    mentions = re.compile(rf'\b({"|".join([path.stem, *parts])})\b')
+    files = [
+        file for file in sorted(folder.rglob('test_*.py')) if mentions.search(file.read_text())
     ]
+    own = [str(file) for file in files if path.stem in file.stem]
+    others = [str(file) for file in files if path.stem not in file.stem]
     doctest = ['--doctest-modules', str(path)] if '>>>' in source else []
-    return [args for args in (doctest, own or [str(folder)]) if args]
+    return [args for args in (doctest, own, others) if args] or [[str(folder)]]
 
 
 def run_pytest(args: list[str], seconds: float) -> int:
