@@ -141,6 +141,25 @@ def test_the_example_in_pytorch_runs():
     assert names['step'].propagation > 0
 
 
+def run_on_digits(command: str, folder: Path, *changes: str) -> list[dict]:
+    """Run a training command of a page on 32 images, a batch of the digits; returns its log."""
+    toy.image_folder(folder / 'data/digits', images=32)
+    for name in ('tools', 'configs'):
+        (folder / name).symlink_to(ROOT / name)
+    separator = '' if '--cfg-options' in command else '--cfg-options'
+    done = subprocess.run(
+        f'{command.strip()} {separator} {" ".join(changes)}',
+        shell=True,
+        cwd=folder,
+        env={**os.environ, 'PATH': f'{Path(sys.executable).parent}:{os.environ["PATH"]}'},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    (log,) = folder.glob('work_dirs/**/vis_data/scalars.json')
+    return [line for line in map(json.loads, log.open()) if 'loss' in line]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize('name', EXAMPLES)
 def test_the_examples_run(name, tmp_path):
@@ -148,26 +167,22 @@ def test_the_examples_run(name, tmp_path):
     page = ROOT / 'docs/en/extend.md'
     for file, code in named_files(page).items():
         (tmp_path / file).write_text(code)
-    # The layout of the digits, whose loaders take 32 images in a batch.
-    toy.image_folder(tmp_path / 'data/digits', images=32)
-    (tmp_path / 'tools').symlink_to(ROOT / 'tools')
     (command,) = (one for one in blocks(page, 'shell') if f'{name}_digits.py' in one)
     changes = ['train_cfg.max_epochs=2', 'default_hooks.logger.interval=1']
     if name == 'close_head':
         changes.append('default_hooks.memory.ramp_epochs=0')
-    done = subprocess.run(
-        f'{command.strip()} --work-dir run --cfg-options {" ".join(changes)}',
-        shell=True,
-        cwd=tmp_path,
-        env={**os.environ, 'PATH': f'{Path(sys.executable).parent}:{os.environ["PATH"]}'},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    lines = map(json.loads, next(tmp_path.glob('run/*/vis_data/scalars.json')).open())
-    steps = [line for line in lines if 'loss' in line]
+    steps = run_on_digits(command, tmp_path, *changes)
     assert len(steps) == 2
     for step in steps:
         parts = [value for key, value in step.items() if key.startswith('loss_')]
         assert len(parts) == 2 and sum(parts) == pytest.approx(step['loss'], rel=1e-4)
     assert name != 'close_head' or steps[-1]['num_positives'] > 0
+
+
+@pytest.mark.slow
+def test_the_run_with_two_hops_propagates(tmp_path):
+    page = ROOT / 'docs/en/get_started.md'
+    (command,) = (one for one in blocks(page, 'shell') if 'two_hops' in one)
+    first, second = run_on_digits(command, tmp_path, 'default_hooks.logger.interval=1')
+    assert first['num_positives'] == 0
+    assert second['num_positives'] > 4 and second['loss_inv'] > 0  # k = 4
