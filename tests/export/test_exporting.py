@@ -174,8 +174,7 @@ class TestFiles:
         ['torchvision', 'timm', pytest.param('mmdet', marks=pytest.mark.detection), 'detectron2'],
     )
     def test_lie_beside_the_checkpoint_and_are_not_replaced(self, small, to):
-        if to == 'mmdet':
-            path = export_backbone(small, to, force=True).path
+        path = export_backbone(small, to, force=True).path
         assert path == small.with_name(f'epoch_7_{to}{TARGETS[to].suffix}')
         before = path.stat().st_mtime_ns
         with pytest.raises(FileExistsError, match=f'{path.name} exists.*--force'):
