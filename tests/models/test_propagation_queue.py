@@ -123,3 +123,9 @@ class TestKeyQueue:
                 bank[(2 * step + place) % 5] = key[place]
             assert torch.equal(queue.bank, bank)
         assert queue.pointer == 3
+
+    def test_a_batch_longer_than_the_queue_is_refused(self):
+        queue = KeyQueue(length=3, feat_dim=3)
+        queue.stage(torch.arange(4), toy.rows(4, 3))
+        with pytest.raises(ValueError, match='batch of 4 .* queue of 3'):
+            queue.commit()
