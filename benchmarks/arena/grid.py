@@ -1,0 +1,24 @@
+"""The rows of the table: what is trained, in the order of its importance."""
+
+from pathlib import Path
+
+from .cells import Cell
+
+
+def read_grid(path: Path, names: list[str] | None = None) -> list[Cell]:
+    """Cells of the rows in the file, seed by seed of each row; of the named rows if any are given.
+
+    Args:
+        path (Path): A JSON list of rows: ``name``, ``config``, ``seeds``, ``budget`` and, if any,
+            ``options``.
+        names (list[str], optional): Rows to take. Defaults to None, all.
+    """
+    import json
+
+    rows = json.loads(path.read_text())
+    return [
+        Cell(row['name'], row['config'], seed, row['budget'], row.get('options', {}))
+        for row in rows
+        if not names or row['name'] in names
+        for seed in row['seeds']
+    ]

@@ -1,0 +1,79 @@
+"""Compare what methods learn on a slice of CIFAR-10 at an equal budget of network passes.
+
+Example:
+    python tools/convert_dataset.py cifar10 data/cifar10
+    python benchmarks/learning.py prepare --cifar10 data/cifar10 --data data/arena
+    python benchmarks/learning.py run --data data/arena --work-dir work_dirs/arena
+
+``run`` trains all cells of ``benchmarks/arena/grid.py`` that have no result yet, in order, and
+appends each result to ``benchmarks/arena/trials.jsonl``. When it is interrupted, the same command
+continues from the last checkpoint of the cell. Several processes may run it at the same time.
+"""
+
+import argparse
+import multiprocessing
+import os
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+ARENA = ROOT / 'benchmarks' / 'arena'
+
+
+def main() -> None:
+    args = parse()
+    os.environ.setdefault('OMP_NUM_THREADS', '1')
+    args.command(args)
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(required=True)
+
+    prepare = commands.add_parser('prepare', help='write the splits')
+    prepare.add_argument('--cifar10', type=Path, required=True)
+    prepare.add_argument('--data', type=Path, required=True)
+    prepare.set_defaults(command=run_prepare)
+
+    run = commands.add_parser('run', help='train the cells that have no result yet')
+    run.add_argument('--data', type=Path, required=True)
+    run.add_argument('--work-dir', type=Path, required=True)
+    run.add_argument('--results', type=Path, default=ARENA / 'trials.jsonl')
+    run.add_argument('--names', nargs='*', help='rows of the grid; all if not given')
+    run.add_argument('--grid', type=Path, default=ARENA / 'grid.py')
+    run.set_defaults(command=run_grid)
+    return parser.parse_args()
+
+
+def run_prepare(args: argparse.Namespace) -> None:
+    from benchmarks.arena.images import prepare
+
+    prepare(args.cifar10, args.data)
+
+
+def run_grid(args: argparse.Namespace) -> None:
+    from benchmarks.arena.cells import finished, run_cell
+    from benchmarks.arena.grid import read_grid
+
+    spawn = multiprocessing.get_context('spawn')
+    done = set()
+    while True:
+        # Read again each time: rows may be added while it runs.
+        cells = [cell for cell in read_grid(args.grid, args.names) if cell.key not in done]
+        cells = [cell for cell in cells if cell.key not in finished(args.results)]
+        if not cells:
+            return
+        cell = cells[0]
+        done.add(cell.key)
+        work = (cell, args.data, args.work_dir, args.results)
+        process = spawn.Process(target=run_cell, args=work)
+        process.start()
+        process.join()
+        if process.exitcode:
+            print(f'{cell.key} failed; its log is in {args.work_dir / cell.key}', flush=True)
+
+
+if __name__ == '__main__':
+    main()
