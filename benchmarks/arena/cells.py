@@ -9,6 +9,7 @@ import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
@@ -21,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 # Share of the iterations in which the learning rate rises to its value.
 WARM_UP = 0.05
 # Evaluations by kNN during a run.
-NUM_EVALUATIONS = 10
+NUM_EVALUATIONS = 6
 
 
 @dataclass(frozen=True)
@@ -102,9 +103,7 @@ def set_schedule(config: Config, num_images: int) -> None:
     warm = round(WARM_UP * total)
     config.param_scheduler = [
         dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=warm),
-        dict(
-            type='CosineAnnealingLR', T_max=total - warm, by_epoch=False, begin=warm, end=total
-        ),
+        dict(type='CosineAnnealingLR', T_max=total - warm, by_epoch=False, begin=warm, end=total),
     ]
 
 
@@ -137,10 +136,6 @@ def _train_and_measure(cell: Cell, data: Path, folder: Path) -> dict:
     torch.set_num_threads(1)
     config = build_config(cell, data, folder)
     cost = CostHook()
-    with open(data / 'train.npz', 'rb'):
-        pass
-    import numpy as np
-
     with np.load(data / 'train.npz') as images:
         set_schedule(config, len(images['label']))
     runner = Runner.from_cfg(config)

@@ -38,8 +38,7 @@ def measure(model: nn.Module, config: Config, data: Path, split: str) -> dict[st
     loaders = {name: _loader(config, data / f'{name}.npz') for name in ('train', split)}
     labels = {name: image_labels(loader.dataset) for name, loader in loaders.items()}
     feature = {
-        name: extract_features(model, loader, backbone_features)
-        for name, loader in loaders.items()
+        name: extract_features(model, loader, backbone_features) for name, loader in loaders.items()
     }
     vote = dict(k=NEIGHBOURS, temperature=TEMPERATURE)
     figures = dict(
@@ -51,9 +50,7 @@ def measure(model: nn.Module, config: Config, data: Path, split: str) -> dict[st
     memory = getattr(model, 'memory', None)
     if memory is not None and memory.holds_images:
         query = extract_features(model, loaders[split], bank_features)
-        figures['bank'] = knn_accuracy(
-            query, labels[split], memory.bank, labels['train'], **vote
-        )
+        figures['bank'] = knn_accuracy(query, labels[split], memory.bank, labels['train'], **vote)
     graph = knn_graph(feature['train'], DEGREE)
     anchor = torch.arange(0, len(graph), 10)
     figures |= neighbour_purity(graph, labels['train'], HOPS, anchor)

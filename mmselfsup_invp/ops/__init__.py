@@ -31,6 +31,7 @@ from .self_label import (
 )
 from .similarity import bank_similarity, full_logsumexp, masked_logsumexp
 from .sinkhorn import SinkhornInfo, sinkhorn_labels
+from .soft_propagation import soft_cross_entropy, soft_walk
 
 __all__ = [
     'NO_NEGATIVE',
@@ -65,6 +66,8 @@ __all__ = [
     'scores',
     'select_positives',
     'small_size',
+    'soft_cross_entropy',
+    'soft_walk',
     'self_label_loss',
     'sinkhorn_labels',
     'top_m',

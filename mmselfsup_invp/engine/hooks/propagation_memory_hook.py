@@ -93,7 +93,8 @@ class PropagationMemoryHook(MemoryHook):
         require_epochs(runner, self)
         self._num_images = num_images(runner.train_dataloader.dataset)
         model.memory.fit(self._num_images)
-        _warn_of_limits(model)
+        if hasattr(model.head, 'loss'):
+            _warn_of_limits(model)
 
     def before_train(self, runner: Runner) -> None:
         """Build the initial graph, unless a checkpoint brought one."""

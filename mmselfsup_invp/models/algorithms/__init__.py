@@ -5,6 +5,7 @@ from .invp import InvP
 from .momentum_interclr import MomentumInterCLR
 from .momentum_invp import MomentumInvP
 from .sela import SeLa
+from .soft_invp import SoftInvP
 from .tap_probe import TapProbe
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     'MomentumInterCLR',
     'MomentumInvP',
     'SeLa',
+    'SoftInvP',
     'TapProbe',
     'sample_ids',
 ]
