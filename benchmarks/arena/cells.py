@@ -4,6 +4,7 @@ import fcntl
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import time
 from dataclasses import asdict, dataclass, field
@@ -35,6 +36,9 @@ class Cell:
         seed (int): Seed of the run.
         budget (int): Network passes for each training image, forward 1 and backward 2.
         options (dict): Values in place of the config's, by dotted key.
+        prefix (dict, optional): ``name``, ``config``, ``options`` and ``epoch`` of a run that is the same up
+            to the end of that epoch, which is not trained again where it was trained here. It
+            belongs to the same seed and budget.
     """
 
     name: str
@@ -42,6 +46,7 @@ class Cell:
     seed: int
     budget: int
     options: dict = field(default_factory=dict)
+    prefix: dict | None = None
 
     @property
     def key(self) -> str:
@@ -128,8 +133,27 @@ def run_cell(cell: Cell, data: Path, work_dir: Path, results: Path) -> bool:
             return False
         if cell.key in finished(results):
             return True
+        _start_from_prefix(cell, work_dir, folder)
         append(results, _train_and_measure(cell, data, folder))
     return True
+
+
+def _start_from_prefix(cell: Cell, work_dir: Path, folder: Path) -> None:
+    """Begin with the checkpoint of the run that shares the first epochs, if it is here."""
+    last = folder / 'last_checkpoint'
+    if cell.prefix is None or last.exists():
+        return
+    shared = Cell(
+        cell.prefix['name'],
+        cell.prefix['config'],
+        cell.seed,
+        cell.budget,
+        cell.prefix.get('options', {}),
+    )
+    source = work_dir / shared.key / f'epoch_{cell.prefix["epoch"]}.pth'
+    if source.exists():
+        shutil.copy(source, folder / source.name)
+        last.write_text(str(folder / source.name))
 
 
 def _train_and_measure(cell: Cell, data: Path, folder: Path) -> dict:

@@ -10,14 +10,21 @@ def read_grid(path: Path, names: list[str] | None = None) -> list[Cell]:
 
     Args:
         path (Path): A JSON list of rows: ``name``, ``config``, ``seeds``, ``budget`` and, if any,
-            ``options``.
+            ``options`` and ``prefix``, see :class:`Cell`.
         names (list[str], optional): Rows to take. Defaults to None, all.
     """
     import json
 
     rows = json.loads(path.read_text())
     return [
-        Cell(row['name'], row['config'], seed, row['budget'], row.get('options', {}))
+        Cell(
+            row['name'],
+            row['config'],
+            seed,
+            row['budget'],
+            row.get('options', {}),
+            row.get('prefix'),
+        )
         for row in rows
         if not names or row['name'] in names
         for seed in row['seeds']

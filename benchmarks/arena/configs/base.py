@@ -56,7 +56,7 @@ train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=1)
 
 default_hooks = dict(
     logger=dict(interval=1000),
-    checkpoint=dict(interval=5, max_keep_ckpts=1),
+    checkpoint=dict(interval=5, max_keep_ckpts=-1),
     knn=dict(
         type='KNNEvalHook',
         gallery=['backbone'],
