@@ -36,9 +36,9 @@ class Cell:
         seed (int): Seed of the run.
         budget (int): Network passes for each training image, forward 1 and backward 2.
         options (dict): Values in place of the config's, by dotted key.
-        prefix (dict, optional): ``name``, ``config``, ``options`` and ``epoch`` of a run that is the same up
-            to the end of that epoch, which is not trained again where it was trained here. It
-            belongs to the same seed and budget.
+        prefix (dict, optional): ``name``, ``config``, ``options`` and ``epoch`` of a cell of the
+            same seed and budget that is equal up to the end of that epoch; where it was trained
+            here, this one starts from its checkpoint.
     """
 
     name: str

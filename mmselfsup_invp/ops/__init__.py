@@ -17,7 +17,7 @@ from .clustering import (
     scores,
     small_size,
 )
-from .graph import exclude_anchor, knn_graph, propagate
+from .graph import exclude_anchor, knn_graph, link_back, propagate
 from .losses import instance_loss, margin_logit, margin_nce, propagation_loss
 from .negatives import NO_NEGATIVE, draw_negatives, sample_negatives, sample_others, sample_positive
 from .ramps import ramp_weight
@@ -49,6 +49,7 @@ __all__ = [
     'instance_loss',
     'kmeans',
     'knn_graph',
+    'link_back',
     'margin_logit',
     'margin_nce',
     'masked_logsumexp',

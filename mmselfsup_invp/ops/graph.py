@@ -10,6 +10,8 @@ from .search import top_m
 UNFILLED = -1
 # Walks from one anchor: more than these would need gigabytes for a batch.
 MAX_WALKS = 2**20
+# Which edges a walk may take.
+EDGES = ('all', 'mutual')
 # Rows of the bank searched at a time when the whole graph is built. A GPU reads the bank once for
 # each block, which asks for wide ones; the wider, the smaller the sample that each row may have of
 # the bank, and the more of it passes and has to be held.
@@ -77,8 +79,29 @@ def exclude_anchor(index: Tensor, anchor: Tensor, *others: Tensor) -> tuple[Tens
 
 
 @torch.no_grad()
+def link_back(neighbours: Tensor, source: Tensor, index: Tensor) -> Tensor:
+    """Tell which edges are mutual: their end has the source among its own neighbours.
+
+    Args:
+        neighbours (Tensor): int64, shape ``(N, k)``; -1 marks an edge that does not exist.
+        source (Tensor): int64, shape ``(B,)``, rows where the edges start.
+        index (Tensor): int64, shape ``(B, F)``, where they end; -1 for no edge.
+
+    Returns:
+        Tensor: bool, shape ``(B, F)``.
+
+    Example:
+        >>> chain = torch.tensor([[1], [0], [1]])
+        >>> link_back(chain, torch.tensor([0, 2]), torch.tensor([[1], [1]])).tolist()
+        [[True], [False]]
+    """
+    linked = neighbours[index.clamp(min=0)] == source[:, None, None]
+    return linked.any(dim=2) & (index >= 0)
+
+
+@torch.no_grad()
 def propagate(
-    neighbours: Tensor, anchor: Tensor, hops: int, mode: str = 'set'
+    neighbours: Tensor, anchor: Tensor, hops: int, mode: str = 'set', edges: str = 'all'
 ) -> tuple[Tensor, Tensor]:
     """Walk the graph from each anchor: the positives N(i) of the InvP paper (section 3.2).
 
@@ -92,6 +115,8 @@ def propagate(
         anchor (Tensor): int64, shape ``(B,)``, rows to start from.
         hops (int): Steps to walk, l in the paper, at least 1.
         mode (str): ``'set'`` or ``'concat'``. Defaults to ``'set'``.
+        edges (str): ``'all'`` (the paper), or ``'mutual'``: the walk takes no edge whose end does
+            not link back. Defaults to ``'all'``.
 
     Returns:
         tuple[Tensor, Tensor]: Row index, int64, and mask, bool, both ``(B, L)`` with
@@ -100,7 +125,7 @@ def propagate(
 
     Raises:
         ValueError: If ``hops`` is below 1, there are more than 2**20 walks from an anchor, or
-            ``mode`` is unknown.
+            ``mode`` or ``edges`` is unknown.
 
     Example:
         >>> chain = torch.tensor([[1], [2], [3], [4], [5], [4]])
@@ -110,26 +135,36 @@ def propagate(
     """
     require_range('hops', hops, 1, 16, 'the walk takes k ** hops steps')
     require_choice('mode', mode, ('set', 'concat'))
+    require_choice('edges', edges, EDGES)
     width = neighbours.size(1)
     walks = sum(width**hop for hop in range(1, hops + 1))
     why = f'{hops} hops along {width} neighbours each; walk fewer hops, or keep fewer neighbours'
     require_range('walks', walks, 1, MAX_WALKS, why)
-    reached = _walk(neighbours, anchor, hops)
+    reached = _walk(neighbours, anchor, hops, edges)
     if mode == 'set':
         reached = _distinct_others(reached, anchor)
     mask = reached >= 0
     return reached.clamp(min=0), mask
 
 
-def _walk(neighbours: Tensor, anchor: Tensor, hops: int) -> Tensor:
+def _walk(neighbours: Tensor, anchor: Tensor, hops: int, edges: str) -> Tensor:
     """End points of all walks of 1 to ``hops`` steps, shorter walks first, -1 for none."""
-    frontier = neighbours[anchor]
+    frontier = _step(neighbours, anchor, edges)
     reached = [frontier]
     for _ in range(hops - 1):
-        step = neighbours[frontier.clamp(min=0)]
+        step = _step(neighbours, frontier.flatten(), edges).view(*frontier.shape, -1)
         frontier = torch.where(frontier[..., None] < 0, UNFILLED, step).flatten(1)
         reached.append(frontier)
     return torch.cat(reached, dim=1)
+
+
+def _step(neighbours: Tensor, source: Tensor, edges: str) -> Tensor:
+    """Where the edges from each row that may be taken lead, ``(B, k)``; -1 for the others."""
+    source = source.clamp(min=0)
+    index = neighbours[source]
+    if edges == 'all':
+        return index
+    return index.masked_fill(~link_back(neighbours, source, index), UNFILLED)
 
 
 def _distinct_others(reached: Tensor, anchor: Tensor) -> Tensor:

@@ -4,11 +4,8 @@ import torch
 from torch import Tensor
 
 from .checks import require_choice, require_positive, require_range
-from .graph import MAX_WALKS
+from .graph import EDGES, MAX_WALKS, link_back
 from .similarity import bank_similarity, full_logsumexp, masked_logsumexp
-
-# Which edges of the graph the walk may take.
-EDGES = ('all', 'mutual')
 
 
 @torch.no_grad()
@@ -16,90 +13,92 @@ def soft_walk(
     bank: Tensor,
     neighbours: Tensor,
     anchor: Tensor,
-    first: tuple[Tensor, Tensor],
     hops: int,
     temperature: float,
     *,
+    first: Tensor | None = None,
+    branches: int = 5,
     restart: float = 0.5,
     edges: str = 'mutual',
 ) -> tuple[Tensor, Tensor]:
-    """Where a random walk with restart from each anchor is found, after one step or more.
+    """Where a random walk with restart from each anchor is found.
 
     The walk of InvP (`arXiv:2010.11694 <https://arxiv.org/abs/2010.11694>`_, section 3.2) with
-    probabilities in place of a set. From row j it goes to neighbour n with probability
-    ``softmax_n(s_jn / t)``; before every further step it stops with probability ``restart``, so
-    that a walk ends after h steps with probability ``restart * (1 - restart)**(h - 1)``, and what
-    is left ends after the last step.
-
-    With ``edges='mutual'`` a walk that takes an edge whose end does not link back is lost, and so
-    is one that takes an edge that does not exist, or returns to its anchor. The weights of an
-    anchor thus add up to the share of its walks that can be trusted, 0 to 1.
+    probabilities in place of a set. From row j it goes to one of the ``branches`` most similar
+    neighbours n that it may go to, with probability ``softmax_n(s_jn / t)``. Before every further
+    step it stops with probability ``restart``; where it cannot go on it stays.
 
     Args:
         bank (Tensor): Float, unit rows, shape ``(N, D)``.
         neighbours (Tensor): int64, shape ``(N, k)``; -1 marks an edge that does not exist.
         anchor (Tensor): int64, shape ``(B,)``, rows to start from.
-        first (tuple[Tensor, Tensor]): Index, int64, and similarity, float32, ``(B, F)`` each: the
-            neighbours of the anchors now, where the first step goes.
         hops (int): Most steps, at least 1.
         temperature (float): t, positive.
-        restart (float): Probability to stop after a step, above 0 to 1. Defaults to 0.5.
-        edges (str): ``'mutual'`` or ``'all'``. Defaults to ``'mutual'``.
+        first (Tensor, optional): int64, shape ``(B, k)``, where the first step may go. Defaults
+            to None, the anchors' rows of the graph.
+        branches (int): Neighbours of a row among which the walk chooses. Defaults to 5.
+        restart (float): Probability to stop after a step, 0 to 1. Defaults to 0.5.
+        edges (str): ``'mutual'`` for those alone whose end links back, or ``'all'``. Defaults to
+            ``'mutual'``.
 
     Returns:
         tuple[Tensor, Tensor]: Row index, int64, and weight, float32, both ``(B, L)`` with
-        ``L = F * (1 + k + ... + k**(hops - 1))``. A row that several walks reach stands there
-        several times. Where the weight is 0 the index may be any.
+        ``L = b + b**2 + ... + b**hops``, b the branches. The weights of a row add up to 1, less
+        what has returned to the anchor, and to 0 where the walk cannot leave the anchor. A row
+        that several walks reach stands there several times; where the weight is 0 the index may
+        be any.
 
     Raises:
         ValueError: If an option is outside its valid values.
 
     Example:
-        >>> bank = torch.eye(3)
         >>> chain = torch.tensor([[1], [0], [1]])
-        >>> first = (torch.tensor([[1], [1]]), torch.zeros(2, 1))
-        >>> soft_walk(bank, chain, torch.tensor([0, 2]), first, hops=1, temperature=1.0)[1]
-        tensor([[1.],
-                [0.]])
+        >>> index, weight = soft_walk(torch.eye(3), chain, torch.tensor([0, 2]), 1, 0.1)
+        >>> index[0].tolist(), weight.tolist()
+        ([1], [[1.0], [0.0]])
     """
     require_choice('edges', edges, EDGES)
     require_positive('temperature', temperature, '0.05')
-    require_range('hops', hops, 1, 16, 'the walk takes k ** hops steps')
-    walks = first[0].size(1) * neighbours.size(1) ** (hops - 1)
-    require_range('walks', walks, 1, MAX_WALKS, 'walk fewer hops, or keep fewer neighbours')
-    if not 0 < restart <= 1:
-        raise ValueError(f'restart = {restart} must be above 0 and at most 1.')
-    index, similarity = first
-    step = _step_weights(similarity, index, anchor[:, None], neighbours, temperature, edges)
-    found = [(index.clamp(min=0), step)]
+    require_range('hops', hops, 1, 16, 'the walk takes branches ** hops steps')
+    branches = min(branches, neighbours.size(1))
+    walks = branches**hops
+    require_range('walks', walks, 1, MAX_WALKS, 'walk fewer hops, or with fewer branches')
+    if not 0 <= restart <= 1:
+        raise ValueError(f'restart = {restart} must be within 0 to 1.')
+    options = dict(branches=branches, temperature=temperature, edges=edges)
+    if first is None:
+        first = neighbours[anchor]
+    index, weight = _step(bank, neighbours, anchor, first, **options)
+    found = []
     for _ in range(hops - 1):
-        source, weight = found[-1]
-        found[-1] = (source, weight * restart)
-        index = neighbours[source]
-        rows = bank[index.clamp(min=0)].float()
-        similarity = (rows * bank[source].float()[:, :, None]).sum(dim=3)
-        step = _step_weights(similarity, index, source[:, :, None], neighbours, temperature, edges)
-        weight = (weight * (1 - restart))[:, :, None] * step
-        found.append((index.clamp(min=0).flatten(1), weight.flatten(1)))
+        source = index.flatten()
+        index, step = _step(bank, neighbours, source, neighbours[source], **options)
+        moved = weight * (1 - restart) * step.any(dim=1).view_as(weight)
+        found.append((source.view_as(weight), weight - moved))
+        index = index.view(len(anchor), -1)
+        weight = (moved[:, :, None] * step.view(*moved.shape, branches)).flatten(1)
+    found.append((index, weight))
     index, weight = (torch.cat(part, dim=1) for part in zip(*found, strict=True))
     return index, weight.masked_fill(index == anchor[:, None], 0)
 
 
-def _step_weights(
-    similarity: Tensor,
-    index: Tensor,
-    source: Tensor,
+def _step(
+    bank: Tensor,
     neighbours: Tensor,
+    source: Tensor,
+    index: Tensor,
+    *,
+    branches: int,
     temperature: float,
     edges: str,
-) -> Tensor:
-    """Probability of each edge, 0 for one that does not exist or may not be taken."""
-    weight = (similarity / temperature).softmax(dim=-1)
-    allowed = index >= 0
-    if edges == 'mutual':
-        linked = neighbours[index.clamp(min=0)]
-        allowed &= (linked == source[..., None]).any(dim=-1)
-    return weight * allowed
+) -> tuple[Tensor, Tensor]:
+    """Ends and probabilities of the edges to take, ``(B, branches)``; all 0 if there is none."""
+    allowed = link_back(neighbours, source, index) if edges == 'mutual' else index >= 0
+    index = index.clamp(min=0)
+    similarity = torch.einsum('bd,bkd->bk', bank[source].float(), bank[index].float())
+    logit = (similarity / temperature).masked_fill(~allowed, -torch.inf)
+    logit, kept = logit.topk(branches, dim=1)
+    return index.gather(1, kept), logit.softmax(dim=1).nan_to_num(0)
 
 
 def soft_cross_entropy(

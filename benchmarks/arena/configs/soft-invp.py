@@ -10,7 +10,7 @@ model = dict(
     backbone=_base_.backbone,
     neck=_base_.neck,
     head=dict(type='SoftInvPHead', propagation=0.5, num_background=None),
-    memory=dict(type='PropagationMemory', feat_dim=128, num_neighbours=5, momentum=0),
+    memory=dict(type='PropagationMemory', feat_dim=128, num_neighbours=20, momentum=0),
 )
 
 propagation_start = 0.15

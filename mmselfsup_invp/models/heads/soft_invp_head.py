@@ -5,7 +5,7 @@ from torch import Tensor
 
 from ...ops import soft_cross_entropy, soft_walk
 from ...ops.checks import require_choice, require_positive, require_range
-from ...ops.soft_propagation import EDGES
+from ...ops.graph import EDGES
 from ..memories import GraphMemory
 
 
@@ -20,8 +20,8 @@ class SoftInvPHead(BaseModule):
 
     ``flat`` is the softmax of the key over its nearest rows, the relation that `SCE
     <https://arxiv.org/abs/2111.14585>`_ transfers. ``walk`` is where a random walk on the kNN
-    graph ends (:func:`~mmselfsup_invp.ops.soft_walk`), whose weights add up to |walk|, the share
-    of trusted walks: propagation corrects the flat target as far as it is trusted.
+    graph ends (:func:`~mmselfsup_invp.ops.soft_walk`), whose weights add up to |walk|; that is 0
+    for an image without a trusted edge, which keeps its flat target.
 
     Args:
         temperature (float): Of the query's softmax. Defaults to 0.1.
@@ -30,7 +30,8 @@ class SoftInvPHead(BaseModule):
         instance_weight (float): a, 0 to 1. Defaults to 0.5.
         propagation (float): b, 0 to 1, weight of the walk in the target; 0 turns the graph off.
             Defaults to 0.5.
-        hops (int): Most steps of the walk. Defaults to 3.
+        hops (int): Most steps of the walk. Defaults to 2.
+        branches (int): Edges of a row among which the walk chooses. Defaults to 5.
         restart (float): Probability that a walk stops after a step. Defaults to 0.5.
         edges (str): ``'mutual'`` or ``'all'``: edges that the walk may take. Defaults to
             ``'mutual'``.
@@ -52,7 +53,8 @@ class SoftInvPHead(BaseModule):
         key_temperature: float = 0.05,
         instance_weight: float = 0.5,
         propagation: float = 0.5,
-        hops: int = 3,
+        hops: int = 2,
+        branches: int = 5,
         restart: float = 0.5,
         edges: str = 'mutual',
         num_target: int = 256,
@@ -73,6 +75,7 @@ class SoftInvPHead(BaseModule):
         self.instance_weight = instance_weight
         self.propagation = propagation
         self.hops = hops
+        self.branches = branches
         self.restart = restart
         self.edges = edges
         self.num_target = num_target
@@ -89,8 +92,8 @@ class SoftInvPHead(BaseModule):
             memory (GraphMemory): The rows and the graph.
 
         Returns:
-            dict[str, Tensor]: ``loss`` and, to be logged, ``trusted``, the mean share of trusted
-            walks.
+            dict[str, Tensor]: ``loss`` and, to be logged, ``walked``, the mean
+            share of the images that the walk can leave.
         """
         key = memory.bank[anchor].float()
         width = max(self.num_background or 0, self.num_target, memory.num_neighbours) + 1
@@ -98,11 +101,11 @@ class SoftInvPHead(BaseModule):
         others = similarity.masked_fill(index == anchor[:, None], -torch.inf)
         near, column = others.topk(min(self.num_target, index.size(1) - 1), dim=1)
         near_index = index.gather(1, column)
-        first = near_index[:, : memory.num_neighbours], near[:, : memory.num_neighbours]
-        memory.stage(anchor, key, first[0])
+        first = near_index[:, : memory.num_neighbours]
+        memory.stage(anchor, key, first)
 
         flat = (near / self.key_temperature).softmax(dim=1)
-        rows, target, trusted = self.propagate(memory, anchor, first, near_index, flat)
+        rows, target, walked = self.propagate(memory, anchor, first, near_index, flat)
         background = None if self.num_background is None else index
         own, other = self.instance_weight, 1 - self.instance_weight
         loss = soft_cross_entropy(
@@ -113,17 +116,17 @@ class SoftInvPHead(BaseModule):
             background,
             self.temperature,
         )
-        return dict(loss=loss.mean(), trusted=trusted)
+        return dict(loss=loss.mean(), walked=walked)
 
     def propagate(
         self,
         memory: GraphMemory,
         anchor: Tensor,
-        first: tuple[Tensor, Tensor],
+        first: Tensor,
         index: Tensor,
         flat: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Correct the flat target by the walk: rows, probabilities and mean trusted share."""
+        """Correct the flat target by the walk: rows, probabilities, share of images walked from."""
         share = self.propagation * self.ramp
         if not share:
             return index, flat, flat.new_zeros(())
@@ -131,12 +134,13 @@ class SoftInvPHead(BaseModule):
             memory.bank,
             memory.neighbours,
             anchor,
-            first,
             self.hops,
             self.key_temperature,
+            first=first,
+            branches=self.branches,
             restart=self.restart,
             edges=self.edges,
         )
-        trusted = weight.sum(dim=1, keepdim=True)
-        target = torch.cat([flat * (1 - share * trusted), share * weight], dim=1)
-        return torch.cat([index, rows], dim=1), target, trusted.mean()
+        total = weight.sum(dim=1, keepdim=True)
+        target = torch.cat([flat * (1 - share * total), share * weight], dim=1)
+        return torch.cat([index, rows], dim=1), target, (total > 0).float().mean()

@@ -2,8 +2,8 @@ import torch
 from torch import Tensor
 
 from ... import ops
-from ...ops.checks import require_range
-from ...ops.graph import UNFILLED
+from ...ops.checks import require_choice, require_range
+from ...ops.graph import EDGES, UNFILLED
 from ...ops.search import require_backend
 from .feature_memory import FeatureMemory
 
@@ -18,6 +18,9 @@ class GraphMemory(FeatureMemory):
         num_neighbours (int): k, neighbours a row. Defaults to 4 (the paper).
         length (int, optional): N, rows; None to let :meth:`fit` decide. Defaults to None.
         backend (str): How to search, see :func:`~mmselfsup_invp.ops.top_m`. Defaults to ``'auto'``.
+        edges (str): Edges that :meth:`propagate` walks: ``'all'`` (the paper), or ``'mutual'`` for
+            those whose end links back, which are fewer and more often within a class. Defaults to
+            ``'all'``.
         **kwargs: See :class:`FeatureMemory`: feat_dim, init, seed, dtype.
     """
 
@@ -28,11 +31,14 @@ class GraphMemory(FeatureMemory):
         num_neighbours: int = 4,
         length: int | None = None,
         backend: str = 'auto',
+        edges: str = 'all',
         **kwargs,
     ) -> None:
         super().__init__(**kwargs)
         require_backend(backend)
+        require_choice('edges', edges, EDGES)
         self.backend = backend
+        self.edges = edges
         require_range('num_neighbours', num_neighbours, 1, 2**20, 'the graph needs an edge')
         self.num_neighbours = num_neighbours
         self.register_buffer('neighbours', torch.empty(0, num_neighbours, dtype=torch.int64))
@@ -78,7 +84,7 @@ class GraphMemory(FeatureMemory):
 
     def propagate(self, anchor: Tensor, hops: int, mode: str = 'set') -> tuple[Tensor, Tensor]:
         """Positives of the anchors on the graph; see :func:`~mmselfsup_invp.ops.propagate`."""
-        return ops.propagate(self.neighbours, anchor, hops, mode)
+        return ops.propagate(self.neighbours, anchor, hops, mode, self.edges)
 
     def nearest_others(
         self, nearest: tuple[Tensor, Tensor], anchor: Tensor, num: int | None = None
