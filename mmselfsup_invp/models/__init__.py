@@ -1,7 +1,7 @@
-from .algorithms import InterCLR, InvP, MomentumInterCLR, MomentumInvP, SeLa, TapProbe
+from .algorithms import InterCLR, InvP, MomentumInterCLR, MomentumInvP, SeLa, SoftInvP, TapProbe
 from .backbones import AlexNetBN
 from .branches import OnlineClusterBranch
-from .heads import BankMarginHead, InvPHead, QueueMarginHead, SelfLabelHead
+from .heads import BankMarginHead, InvPHead, QueueMarginHead, SelfLabelHead, SoftInvPHead
 from .losses import HardSamplingLoss, MarginNCELoss
 from .memories import (
     ClusterMemory,
@@ -37,5 +37,7 @@ __all__ = [
     'SeLa',
     'SelfLabelHead',
     'SelfLabelMemory',
+    'SoftInvP',
+    'SoftInvPHead',
     'TapProbe',
 ]
