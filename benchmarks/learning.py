@@ -4,8 +4,9 @@ Example:
     python tools/convert_dataset.py cifar10 data/cifar10
     python benchmarks/learning.py prepare --cifar10 data/cifar10 --data data/arena
     python benchmarks/learning.py run --data data/arena --work-dir work_dirs/arena
+    python benchmarks/learning.py report
 
-``run`` trains all cells of ``benchmarks/arena/grid.py`` that have no result yet, in order, and
+``run`` trains all cells of ``benchmarks/arena/grid.json`` that have no result yet, in order, and
 appends each result to ``benchmarks/arena/trials.jsonl``. When it is interrupted, the same command
 continues from the last checkpoint of the cell. Several processes may run it at the same time.
 """
@@ -42,8 +43,16 @@ def parse() -> argparse.Namespace:
     run.add_argument('--work-dir', type=Path, required=True)
     run.add_argument('--results', type=Path, default=ARENA / 'trials.jsonl')
     run.add_argument('--names', nargs='*', help='rows of the grid; all if not given')
-    run.add_argument('--grid', type=Path, default=ARENA / 'grid.py')
+    run.add_argument('--grid', type=Path, default=ARENA / 'grid.json')
     run.set_defaults(command=run_grid)
+
+    report = commands.add_parser('report', help='write the table and the curves')
+    report.add_argument('--results', type=Path, default=ARENA / 'trials.jsonl')
+    report.add_argument('--table', type=Path, default=ARENA / 'trials.md')
+    report.add_argument('--curves', type=Path, default=ARENA / 'curves.png')
+    report.add_argument('--names', nargs='*', help='curves to draw; all if not given')
+    report.add_argument('--budget', type=int, default=120, help='of the curves')
+    report.set_defaults(command=run_report)
     return parser.parse_args()
 
 
@@ -73,6 +82,15 @@ def run_grid(args: argparse.Namespace) -> None:
         process.join()
         if process.exitcode:
             print(f'{cell.key} failed; its log is in {args.work_dir / cell.key}', flush=True)
+
+
+def run_report(args: argparse.Namespace) -> None:
+    from benchmarks.arena.cells import read_results
+    from benchmarks.arena.report import draw_curves, table
+
+    results = read_results(args.results)
+    args.table.write_text(table(results))
+    draw_curves(results, args.names, args.budget, args.curves)
 
 
 if __name__ == '__main__':

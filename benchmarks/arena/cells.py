@@ -9,6 +9,7 @@ import subprocess
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from uuid import uuid4
 
 import numpy as np
 import torch
@@ -85,6 +86,8 @@ def build_config(cell: Cell, data: Path, work_dir: Path) -> Config:
     config = Config.fromfile(CONFIGS / f'{cell.config}.py')
     config.merge_from_dict(cell.options)
     config.work_dir = str(work_dir)
+    # MMEngine keeps loggers and visualizers by these names.
+    config.experiment_name = config.visualizer.name = uuid4().hex
     config.randomness = dict(seed=cell.seed)
     config.resume = True
     hooks = config.default_hooks
@@ -105,7 +108,7 @@ def build_config(cell: Cell, data: Path, work_dir: Path) -> Config:
 def set_schedule(config: Config, num_images: int) -> None:
     """Linear warm-up, then a cosine to zero, by iteration."""
     total = config.train_cfg.max_epochs * (num_images // config.train_dataloader.batch_size)
-    warm = round(WARM_UP * total)
+    warm = max(round(WARM_UP * total), 1)
     config.param_scheduler = [
         dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=warm),
         dict(type='CosineAnnealingLR', T_max=total - warm, by_epoch=False, begin=warm, end=total),

@@ -1,5 +1,6 @@
-"""The rows of the table: what is trained, in the order of its importance."""
+"""The rows of the table, as a file lists them."""
 
+import json
 from pathlib import Path
 
 from .cells import Cell
@@ -13,8 +14,6 @@ def read_grid(path: Path, names: list[str] | None = None) -> list[Cell]:
             ``options`` and ``prefix``, see :class:`Cell`.
         names (list[str], optional): Rows to take. Defaults to None, all.
     """
-    import json
-
     rows = json.loads(path.read_text())
     return [
         Cell(
