@@ -31,7 +31,7 @@ from .self_label import (
 )
 from .similarity import bank_similarity, full_logsumexp, masked_logsumexp
 from .sinkhorn import SinkhornInfo, sinkhorn_labels
-from .soft_propagation import soft_cross_entropy, soft_walk
+from .soft_propagation import propagate_trusted, soft_cross_entropy, soft_walk
 
 __all__ = [
     'NO_NEGATIVE',
@@ -54,6 +54,7 @@ __all__ = [
     'margin_nce',
     'masked_logsumexp',
     'propagate',
+    'propagate_trusted',
     'propagation_loss',
     'ramp_weight',
     'relabel_iterations',

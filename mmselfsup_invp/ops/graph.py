@@ -142,7 +142,7 @@ def propagate(
     require_range('walks', walks, 1, MAX_WALKS, why)
     reached = _walk(neighbours, anchor, hops, edges)
     if mode == 'set':
-        reached = _distinct_others(reached, anchor)
+        reached = distinct_others(reached, anchor)
     mask = reached >= 0
     return reached.clamp(min=0), mask
 
@@ -167,7 +167,7 @@ def _step(neighbours: Tensor, source: Tensor, edges: str) -> Tensor:
     return index.masked_fill(~link_back(neighbours, source, index), UNFILLED)
 
 
-def _distinct_others(reached: Tensor, anchor: Tensor) -> Tensor:
+def distinct_others(reached: Tensor, anchor: Tensor) -> Tensor:
     """Each row's values once, ascending, the anchor and gaps replaced by trailing -1."""
     beyond = torch.iinfo(reached.dtype).max
     drop = (reached < 0) | (reached == anchor[:, None])

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from .checks import require_choice, require_positive, require_range
-from .graph import EDGES, MAX_WALKS, link_back
+from .graph import EDGES, MAX_WALKS, UNFILLED, distinct_others, link_back
 from .similarity import bank_similarity, full_logsumexp, masked_logsumexp
 
 
@@ -19,7 +19,8 @@ def soft_walk(
     first: Tensor | None = None,
     branches: int = 5,
     restart: float = 0.5,
-    edges: str = 'mutual',
+    edges: str = 'all',
+    trust: float = 1.0,
 ) -> tuple[Tensor, Tensor]:
     """Where a random walk with restart from each anchor is found.
 
@@ -39,7 +40,10 @@ def soft_walk(
         branches (int): Neighbours of a row among which the walk chooses. Defaults to 5.
         restart (float): Probability to stop after a step, 0 to 1. Defaults to 0.5.
         edges (str): ``'mutual'`` for those alone whose end links back, or ``'all'``. Defaults to
-            ``'mutual'``.
+            ``'all'``.
+        trust (float): Share of the first step's edges, over all anchors, that the walk may take:
+            the most similar. The least similar of them is the bound for all further steps. Above
+            0 to 1. Defaults to 1.
 
     Returns:
         tuple[Tensor, Tensor]: Row index, int64, and weight, float32, both ``(B, L)`` with
@@ -53,7 +57,8 @@ def soft_walk(
 
     Example:
         >>> chain = torch.tensor([[1], [0], [1]])
-        >>> index, weight = soft_walk(torch.eye(3), chain, torch.tensor([0, 2]), 1, 0.1)
+        >>> anchor = torch.tensor([0, 2])
+        >>> index, weight = soft_walk(torch.eye(3), chain, anchor, 1, 0.1, edges='mutual')
         >>> index[0].tolist(), weight.tolist()
         ([1], [[1.0], [0.0]])
     """
@@ -65,9 +70,12 @@ def soft_walk(
     require_range('walks', walks, 1, MAX_WALKS, 'walk fewer hops, or with fewer branches')
     if not 0 <= restart <= 1:
         raise ValueError(f'restart = {restart} must be within 0 to 1.')
-    options = dict(branches=branches, temperature=temperature, edges=edges)
+    if not 0 < trust <= 1:
+        raise ValueError(f'trust = {trust} must be above 0 and at most 1.')
     if first is None:
         first = neighbours[anchor]
+    bound = None if trust == 1 else _bound(_similarity(bank, anchor, first), trust)
+    options = dict(branches=branches, temperature=temperature, edges=edges, bound=bound)
     index, weight = _step(bank, neighbours, anchor, first, **options)
     found = []
     for _ in range(hops - 1):
@@ -82,6 +90,60 @@ def soft_walk(
     return index, weight.masked_fill(index == anchor[:, None], 0)
 
 
+@torch.no_grad()
+def propagate_trusted(
+    bank: Tensor,
+    neighbours: Tensor,
+    anchor: Tensor,
+    hops: int,
+    trust: float,
+    *,
+    edges: str = 'all',
+) -> tuple[Tensor, Tensor]:
+    """Positives N(i) that the most similar edges lead to; see :func:`propagate`.
+
+    The similarity of an edge tells more of whether both ends are of one class than its rank among
+    the neighbours of a row: images in dense parts of the bank get positives, others get none.
+
+    Args:
+        bank (Tensor): Float, unit rows, shape ``(N, D)``.
+        neighbours (Tensor): int64, shape ``(N, k)``; -1 marks an edge that does not exist.
+        anchor (Tensor): int64, shape ``(B,)``, rows to start from.
+        hops (int): Steps to walk, at least 1.
+        trust (float): Share of the anchors' edges to take, see :func:`soft_walk`.
+        edges (str): ``'all'`` or ``'mutual'``. Defaults to ``'all'``.
+
+    Returns:
+        tuple[Tensor, Tensor]: Row index and mask, as :func:`propagate` gives them.
+    """
+    index, weight = soft_walk(
+        bank,
+        neighbours,
+        anchor,
+        hops,
+        1.0,
+        branches=neighbours.size(1),
+        edges=edges,
+        trust=trust,
+    )
+    reached = distinct_others(index.masked_fill(weight == 0, UNFILLED), anchor)
+    mask = reached >= 0
+    return reached.clamp(min=0), mask
+
+
+def _similarity(bank: Tensor, source: Tensor, index: Tensor) -> Tensor:
+    """Similarity of the ends of each edge, float32, ``(B, F)``; -inf where there is none."""
+    rows = bank[index.clamp(min=0)].float()
+    similarity = torch.einsum('bd,bkd->bk', bank[source].float(), rows)
+    return similarity.masked_fill(index < 0, -torch.inf)
+
+
+def _bound(similarity: Tensor, trust: float) -> Tensor:
+    """The least similarity of the share ``trust`` of the most similar edges."""
+    kept = max(round(trust * similarity.numel()), 1)
+    return similarity.flatten().topk(kept, sorted=False).values.min()
+
+
 def _step(
     bank: Tensor,
     neighbours: Tensor,
@@ -91,14 +153,17 @@ def _step(
     branches: int,
     temperature: float,
     edges: str,
+    bound: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
     """Ends and probabilities of the edges to take, ``(B, branches)``; all 0 if there is none."""
-    allowed = link_back(neighbours, source, index) if edges == 'mutual' else index >= 0
-    index = index.clamp(min=0)
-    similarity = torch.einsum('bd,bkd->bk', bank[source].float(), bank[index].float())
-    logit = (similarity / temperature).masked_fill(~allowed, -torch.inf)
-    logit, kept = logit.topk(branches, dim=1)
-    return index.gather(1, kept), logit.softmax(dim=1).nan_to_num(0)
+    similarity = _similarity(bank, source, index)
+    if edges == 'mutual':
+        similarity.masked_fill_(~link_back(neighbours, source, index), -torch.inf)
+    if bound is not None:
+        similarity.masked_fill_(similarity < bound, -torch.inf)
+    similarity, kept = similarity.topk(branches, dim=1)
+    weight = (similarity / temperature).softmax(dim=1).nan_to_num(0)
+    return index.clamp(min=0).gather(1, kept), weight
 
 
 def soft_cross_entropy(

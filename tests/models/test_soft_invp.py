@@ -63,11 +63,13 @@ class TestHead:
     def test_the_walk_corrects_the_target_of_the_images_it_can_leave(self, edges):
         memory = memory_of()
         query = query_of(memory)
-        head = SoftInvPHead(propagation=0.4, hops=2, branches=2, edges=edges, num_target=6)
+        head = SoftInvPHead(
+            propagation=0.4, hops=2, branches=2, edges=edges, trust=0.6, num_target=6
+        )
         head.ramp = 0.5
         losses = head(query, ANCHOR, memory)
 
-        options = dict(hops=2, branches=2, edges=edges, temperature=0.05)
+        options = dict(hops=2, branches=2, edges=edges, temperature=0.05, trust=0.6)
         rows, weight = ops.soft_walk(memory.bank, memory.neighbours, ANCHOR, **options)
         walk = torch.zeros(5, 30).scatter_add_(1, rows, weight)
         total = walk.sum(1, keepdim=True)
@@ -91,6 +93,7 @@ class TestHead:
             (dict(propagation=-1), 'propagation = -1'),
             (dict(edges='some'), "edges = 'some'"),
             (dict(hops=0), 'hops = 0'),
+            (dict(trust=2), 'trust = 2'),
             (dict(key_temperature=0), 'key_temperature = 0'),
         ],
     )

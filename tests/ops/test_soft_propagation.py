@@ -80,6 +80,29 @@ def test_walk_is_the_slow_walk(edges, hops, branches, restart, gaps):
         torch.testing.assert_close(found[row], dense)
 
 
+@pytest.mark.parametrize('trust', [0.05, 0.3, 0.9])
+def test_trusted_walk_is_that_on_the_most_similar_edges(trust):
+    bank, graph, anchor = (
+        unit_rows(12, 4, seed=1),
+        distinct_graph(12, 4, True, seed=6),
+        torch.arange(6),
+    )
+    graph = graph.masked_fill(graph == torch.arange(12)[:, None], -1)
+    similarity = (bank @ bank.T).gather(1, graph.clamp(min=0)).masked_fill(graph < 0, -2)
+    kept = round(trust * 24)
+    bound = similarity[:6].flatten().sort(descending=True).values[kept - 1]
+    alone = graph.masked_fill(similarity < bound, -1)
+    options = dict(hops=3, temperature=0.2, branches=3)
+    found = ops.soft_walk(bank, graph, anchor, trust=trust, **options)
+    expected = ops.soft_walk(bank, alone, anchor, **options)
+    dense = [torch.zeros(6, 12).scatter_add_(1, *pair) for pair in (found, expected)]
+    assert dense[0].any()
+    torch.testing.assert_close(*dense)
+
+    positives = ops.propagate_trusted(bank, graph, anchor, 3, trust)
+    torch.testing.assert_close(positives, ops.propagate(alone, anchor, 3))
+
+
 def test_walk_starts_on_the_graph_unless_told_otherwise():
     bank, graph = unit_rows(10, 4, seed=0), distinct_graph(10, 3, False, seed=0)
     anchor = torch.arange(10)
@@ -103,6 +126,7 @@ def test_an_unfilled_graph_gives_no_weight():
         (dict(hops=0), 'hops = 0'),
         (dict(hops=16), 'walks = '),
         (dict(restart=1.5), 'restart = 1.5'),
+        (dict(trust=0), 'trust = 0'),
         (dict(temperature=0), 'temperature = 0'),
     ],
 )

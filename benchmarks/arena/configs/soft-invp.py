@@ -13,7 +13,7 @@ model = dict(
     memory=dict(type='PropagationMemory', feat_dim=128, num_neighbours=20, momentum=0),
 )
 
-propagation_start = 0.15
+propagation_start = 0.5
 default_hooks = dict(
     memory=dict(type='PropagationMemoryHook', ramp='binary', ramp_epochs=30, health_interval=5),
     knn=dict(gallery=['bank', 'backbone']),

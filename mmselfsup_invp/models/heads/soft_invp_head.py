@@ -33,8 +33,10 @@ class SoftInvPHead(BaseModule):
         hops (int): Most steps of the walk. Defaults to 2.
         branches (int): Edges of a row among which the walk chooses. Defaults to 5.
         restart (float): Probability that a walk stops after a step. Defaults to 0.5.
-        edges (str): ``'mutual'`` or ``'all'``: edges that the walk may take. Defaults to
-            ``'mutual'``.
+        edges (str): ``'all'`` or ``'mutual'``: edges that the walk may take. Defaults to
+            ``'all'``.
+        trust (float): Share of a batch's edges that the walk may take, the most similar. Defaults
+            to 0.1.
         num_target (int): Nearest rows of the key that the flat target names. Defaults to 256.
         num_background (int, optional): Nearest rows of the key that the softmax of the query runs
             over; None for all rows. Defaults to 4096.
@@ -56,7 +58,8 @@ class SoftInvPHead(BaseModule):
         hops: int = 2,
         branches: int = 5,
         restart: float = 0.5,
-        edges: str = 'mutual',
+        edges: str = 'all',
+        trust: float = 0.1,
         num_target: int = 256,
         num_background: int | None = 4096,
         init_cfg: dict | None = None,
@@ -67,6 +70,8 @@ class SoftInvPHead(BaseModule):
         require_choice('edges', edges, EDGES)
         require_range('hops', hops, 1, 16, 'the walk takes k ** hops steps')
         require_range('num_target', num_target, 1, 2**31, 'the target needs a row')
+        if not 0 < trust <= 1:
+            raise ValueError(f'trust = {trust} must be above 0 and at most 1.')
         for name, share in dict(instance_weight=instance_weight, propagation=propagation).items():
             if not 0 <= share <= 1:
                 raise ValueError(f'{name} = {share} must be within 0 to 1.')
@@ -78,6 +83,7 @@ class SoftInvPHead(BaseModule):
         self.branches = branches
         self.restart = restart
         self.edges = edges
+        self.trust = trust
         self.num_target = num_target
         self.num_background = num_background
         self.ramp = 1.0
@@ -140,6 +146,7 @@ class SoftInvPHead(BaseModule):
             branches=self.branches,
             restart=self.restart,
             edges=self.edges,
+            trust=self.trust,
         )
         total = weight.sum(dim=1, keepdim=True)
         target = torch.cat([flat * (1 - share * total), share * weight], dim=1)

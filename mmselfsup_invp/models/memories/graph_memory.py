@@ -21,6 +21,9 @@ class GraphMemory(FeatureMemory):
         edges (str): Edges that :meth:`propagate` walks: ``'all'`` (the paper), or ``'mutual'`` for
             those whose end links back, which are fewer and more often within a class. Defaults to
             ``'all'``.
+        trust (float): Share of a batch's edges that :meth:`propagate` walks, the most similar:
+            images in dense parts of the bank, whose neighbours are more often of their class, have
+            positives, and others none. Defaults to 1, all (the paper).
         **kwargs: See :class:`FeatureMemory`: feat_dim, init, seed, dtype.
     """
 
@@ -32,13 +35,17 @@ class GraphMemory(FeatureMemory):
         length: int | None = None,
         backend: str = 'auto',
         edges: str = 'all',
+        trust: float = 1.0,
         **kwargs,
     ) -> None:
         super().__init__(**kwargs)
         require_backend(backend)
         require_choice('edges', edges, EDGES)
         self.backend = backend
+        if not 0 < trust <= 1:
+            raise ValueError(f'trust = {trust} must be above 0 and at most 1.')
         self.edges = edges
+        self.trust = trust
         require_range('num_neighbours', num_neighbours, 1, 2**20, 'the graph needs an edge')
         self.num_neighbours = num_neighbours
         self.register_buffer('neighbours', torch.empty(0, num_neighbours, dtype=torch.int64))
@@ -84,7 +91,11 @@ class GraphMemory(FeatureMemory):
 
     def propagate(self, anchor: Tensor, hops: int, mode: str = 'set') -> tuple[Tensor, Tensor]:
         """Positives of the anchors on the graph; see :func:`~mmselfsup_invp.ops.propagate`."""
-        return ops.propagate(self.neighbours, anchor, hops, mode, self.edges)
+        if self.trust == 1:
+            return ops.propagate(self.neighbours, anchor, hops, mode, self.edges)
+        return ops.propagate_trusted(
+            self.bank, self.neighbours, anchor, hops, self.trust, edges=self.edges
+        )
 
     def nearest_others(
         self, nearest: tuple[Tensor, Tensor], anchor: Tensor, num: int | None = None
