@@ -33,6 +33,7 @@ DATA = {'in1k': 'imagenet', 'cifar10': 'cifar10', 'cifar100': 'cifar100', 'svhn'
 ALGORITHMS = {
     'invp': 'InvP',
     'momentum-invp': 'MomentumInvP',
+    'soft-invp': 'SoftInvP',
     'interclr-npid': 'InterCLR',
     'interclr-moco': 'MomentumInterCLR',
     'odc': 'ODC',
@@ -127,7 +128,7 @@ def test_the_learning_rate_scales_with_the_batch(name):
     method, said = name.partition('/')[0], said_by(name)
     optimizer = load(name).optim_wrapper.optimizer
     rate = RATES.get(f'{method} {optimizer.type}', RATES.get(method))
-    ours = 'momentum' in name or said['data'] == 'digits'
+    ours = 'momentum' in name or 'soft' in name or said['data'] == 'digits'
     if rate is None or ours or (method != 'invp' and said['data'] != 'in1k'):
         pytest.skip('not a recipe of the paper')
     batch = int(said['gpus']) * int(said['batch'])
@@ -346,6 +347,17 @@ def check_invp(run: Trained) -> None:
         assert (run.losses('loss_inter') > 0).all()
 
 
+def check_soft_invp(run: Trained) -> None:
+    """The loss counts; every image has a key and neighbours, from which the walk leaves."""
+    (loss,) = run.losses('loss_soft')
+    assert (loss > 0).all()
+    walks = run.config.model.head.get('propagation') != 0
+    assert (max(run.figures['walked']) > 0) == walks
+    memory = run.runner.model.memory
+    assert len(memory) == TRAIN_IMAGES and (memory.neighbours >= 0).any()
+    assert (memory.bank != run.before['memory.bank'][:TRAIN_IMAGES]).any(dim=1).all()
+
+
 def check_interclr(run: Trained) -> None:
     """Both losses count; every image has a row and a cluster."""
     assert (run.losses('loss_intra', 'loss_inter') > 0).all()
@@ -381,6 +393,7 @@ def check_sela(run: Trained) -> None:
 
 CHECKS: dict[str, Callable[[Trained], None]] = {
     'invp': check_invp,
+    'SoftInvP': check_soft_invp,
     'interclr': check_interclr,
     'odc': check_odc,
     'sela': check_sela,
@@ -399,7 +412,8 @@ def test_it_trains(name, project, tmp_path, monkeypatch):
 
     assert runner.iter == TRAIN_IMAGES // BATCH == 2
     figures = logged(tmp_path)
-    CHECKS[name.partition('/')[0]](Trained(config, runner, figures, before))
+    check = CHECKS.get(config.model.type, CHECKS[name.partition('/')[0]])
+    check(Trained(config, runner, figures, before))
     assert ('knn' in config.default_hooks) == any(key.startswith('knn/') for key in figures)
 
 

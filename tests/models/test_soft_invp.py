@@ -56,7 +56,7 @@ class TestHead:
             background = ops.top_m(memory.bank[ANCHOR], memory.bank, 21)[1]
         target = flat_target(memory, 6, 0.05)
         expected = dense_loss(memory, query, target, weight, 0.1, background)
-        torch.testing.assert_close(losses['loss'], expected)
+        torch.testing.assert_close(losses['loss_soft'], expected)
         assert losses['walked'] == 0
 
     @pytest.mark.parametrize('edges', ['all', 'mutual'])
@@ -74,7 +74,7 @@ class TestHead:
         walk = torch.zeros(5, 30).scatter_add_(1, rows, weight)
         total = walk.sum(1, keepdim=True)
         target = 0.2 * walk + (1 - 0.2 * total) * flat_target(memory, 6, 0.05)
-        torch.testing.assert_close(losses['loss'], dense_loss(memory, query, target, 0.5, 0.1))
+        torch.testing.assert_close(losses['loss_soft'], dense_loss(memory, query, target, 0.5, 0.1))
         torch.testing.assert_close(losses['walked'], (total > 0).float().mean())
         assert losses['walked'] > 0
 
@@ -118,7 +118,7 @@ class TestAlgorithm:
         model = MODELS.build(soft_config(memory))
         model.init_weights()
         views = [torch.randn(4, 3, 16, 16) for _ in range(2)]
-        model.loss(views, toy.samples(0, 5, 6, 7))['loss'].backward()
+        model.loss(views, toy.samples(0, 5, 6, 7))['loss_soft'].backward()
         assert model.backbone.conv1.weight.grad.any()
         assert all(one.grad is None for one in model.key_encoder.parameters())
 

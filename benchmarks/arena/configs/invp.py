@@ -1,4 +1,4 @@
-# InvP as in the paper. The background and the positives are those of the CIFAR-10 config, in
+# InvP as in the paper, with the linear neck. The background and the positives are those of the CIFAR-10 config, in
 # proportion to the bank; the propagation enters after the same share of the epochs at once.
 _base_ = 'base.py'
 
@@ -6,7 +6,7 @@ model = dict(
     type='InvP',
     data_preprocessor=_base_.one_view,
     backbone=_base_.backbone,
-    neck=_base_.neck,
+    neck=dict(type='ProjectionNeck', in_channels=_base_.channels, out_channels=128),
     head=dict(
         type='InvPHead',
         hops=3,

@@ -71,6 +71,8 @@ class AugmentedViews(BaseTransform):
         transforms (list[dict]): Configs of torchvision transforms, applied in order to a PIL
             image, the last giving one too (RGB); see :func:`build_torchvision`.
         num_views (int): Views of each image. Defaults to 1.
+        key_transforms (list[dict], optional): Transforms of all views but the first, such as the
+            weak ones of a teacher. Defaults to None, ``transforms``.
 
     Example:
         >>> views = AugmentedViews([dict(type='RandomCrop', size=4)], num_views=2)
@@ -79,11 +81,16 @@ class AugmentedViews(BaseTransform):
         [(4, 4, 3), (4, 4, 3)]
     """
 
-    def __init__(self, transforms: list[dict], num_views: int = 1) -> None:
+    def __init__(
+        self, transforms: list[dict], num_views: int = 1, key_transforms: list[dict] | None = None
+    ) -> None:
         if num_views < 1:
             raise ValueError(f'num_views = {num_views} must be at least 1.')
         self.num_views = num_views
-        self.compose = build_torchvision(transforms)
+        query, key = (
+            build_torchvision(part) for part in (transforms, key_transforms or transforms)
+        )
+        self.composed = [query] + [key] * (num_views - 1)
         # (run's seed, epoch), shared with the workers that already run.
         self.epoch_seed = torch.full((2,), -1).share_memory_()
 
@@ -96,10 +103,10 @@ class AugmentedViews(BaseTransform):
         image = Image.fromarray(np.ascontiguousarray(results['img'][..., ::-1]))
         seed, epoch = self.epoch_seed.tolist()
         views = []
-        for number in range(self.num_views):
+        for number, compose in enumerate(self.composed):
             if epoch >= 0:
                 seed_everything(seed, epoch, results['sample_idx'], number)
-            views.append(_bgr(self.compose(image)))
+            views.append(_bgr(compose(image)))
         results['img'] = views
         return results
 

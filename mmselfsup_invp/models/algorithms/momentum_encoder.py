@@ -4,6 +4,8 @@ from mmengine.model import ExponentialMovingAverage
 from mmselfsup.utils import batch_shuffle_ddp, batch_unshuffle_ddp
 from torch import Tensor, nn
 
+from ...ops.checks import require_range
+
 
 class MomentumEncoder(ExponentialMovingAverage):
     """The slow encoder of `MoCo <https://arxiv.org/abs/1911.05722>`_, which gives the keys.
@@ -12,15 +14,20 @@ class MomentumEncoder(ExponentialMovingAverage):
         encoder (nn.Module): Backbone and neck, copied.
         momentum (float): Weight of the old parameters, between 0 and 1:
             ``slow <- m * slow + (1 - m) * encoder``.
+        splits (int): Parts of a batch that are embedded one after the other, each normalised by
+            its own statistics, so that on one device query and key do not share them. Defaults to
+            1.
 
     Raises:
-        ValueError: If ``momentum`` is outside its range.
+        ValueError: If ``momentum`` or ``splits`` is outside its range.
     """
 
-    def __init__(self, encoder: nn.Module, momentum: float) -> None:
+    def __init__(self, encoder: nn.Module, momentum: float, splits: int = 1) -> None:
         if not 0 < momentum < 1:
             raise ValueError(f'encoder_momentum = {momentum} must be between 0 and 1.')
+        require_range('key_splits', splits, 1, 2**31, 'a batch has a part')
         super().__init__(encoder, 1 - momentum)
+        self.splits = splits
         self._follows = False  # Whether the first step, which copies, is over.
 
     @torch.no_grad()
@@ -64,5 +71,6 @@ class MomentumEncoder(ExponentialMovingAverage):
             )
         self.update_parameters(encoder)
         image, order = batch_shuffle_ddp(views[1])
-        key = F.normalize(self(image)[0].float(), dim=1)
+        parts = [self(part)[0].float() for part in image.chunk(self.splits)]
+        key = F.normalize(torch.cat(parts), dim=1)
         return batch_unshuffle_ddp(key, order)

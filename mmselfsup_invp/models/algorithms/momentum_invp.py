@@ -22,12 +22,14 @@ class MomentumInvP(InvP):
     Args:
         encoder_momentum (float): Weight of the old parameters in the slow encoder, below 1:
             ``key <- m * key + (1 - m) * query``. Defaults to 0.999.
+        key_splits (int): Parts of a batch of keys with statistics of their own: the split batch
+            norm of one device. Defaults to 1.
         **kwargs: See :class:`InvP`.
     """
 
-    def __init__(self, *, encoder_momentum: float = 0.999, **kwargs) -> None:
+    def __init__(self, *, encoder_momentum: float = 0.999, key_splits: int = 1, **kwargs) -> None:
         super().__init__(**kwargs)
-        self.key_encoder = MomentumEncoder(self.encoder(), encoder_momentum)
+        self.key_encoder = MomentumEncoder(self.encoder(), encoder_momentum, key_splits)
 
     def loss(
         self, inputs: list[Tensor], data_samples: list[SelfSupDataSample], **kwargs

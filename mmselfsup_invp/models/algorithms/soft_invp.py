@@ -18,7 +18,7 @@ class SoftInvP(MomentumInvP):
 
     Args:
         encoder_momentum (float): Weight of the old parameters in the teacher. Defaults to 0.99.
-        **kwargs: See :class:`InvP`; the head is a :class:`SoftInvPHead`.
+        **kwargs: See :class:`MomentumInvP`; the head is a :class:`SoftInvPHead`.
     """
 
     def __init__(self, *, encoder_momentum: float = 0.99, **kwargs) -> None:

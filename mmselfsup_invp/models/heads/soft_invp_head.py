@@ -98,7 +98,7 @@ class SoftInvPHead(BaseModule):
             memory (GraphMemory): The rows and the graph.
 
         Returns:
-            dict[str, Tensor]: ``loss`` and, to be logged, ``walked``, the mean
+            dict[str, Tensor]: ``loss_soft`` and, to be logged, ``walked``, the mean
             share of the images that the walk can leave.
         """
         key = memory.bank[anchor].float()
@@ -122,7 +122,7 @@ class SoftInvPHead(BaseModule):
             background,
             self.temperature,
         )
-        return dict(loss=loss.mean(), walked=walked)
+        return dict(loss_soft=loss.mean(), walked=walked)
 
     def propagate(
         self,
