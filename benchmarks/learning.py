@@ -8,7 +8,8 @@ Example:
 
 ``run`` trains all cells of ``benchmarks/arena/grid.json`` that have no result yet, in order, and
 appends each result to ``benchmarks/arena/trials.jsonl``. When it is interrupted, the same command
-continues from the last checkpoint of the cell. Several processes may run it at the same time.
+continues from the last checkpoint of the cell. Several processes may run it at the same time. Everything
+is chosen on the validation images; ``test`` measures rows of the final table on the test images.
 """
 
 import argparse
@@ -46,6 +47,14 @@ def parse() -> argparse.Namespace:
     run.add_argument('--grid', type=Path, default=ARENA / 'grid.json')
     run.set_defaults(command=run_grid)
 
+    test = commands.add_parser('test', help='measure finished cells on the test images, once')
+    test.add_argument('--data', type=Path, required=True)
+    test.add_argument('--work-dir', type=Path, required=True)
+    test.add_argument('--grid', type=Path, default=ARENA / 'grid.json')
+    test.add_argument('--names', nargs='+', required=True, help='rows of the final table')
+    test.add_argument('--results', type=Path, default=ARENA / 'test.jsonl')
+    test.set_defaults(command=run_test)
+
     report = commands.add_parser('report', help='write the table and the curves')
     report.add_argument('--results', type=Path, default=ARENA / 'trials.jsonl')
     report.add_argument('--table', type=Path, default=ARENA / 'trials.md')
@@ -82,6 +91,18 @@ def run_grid(args: argparse.Namespace) -> None:
         process.join()
         if process.exitcode:
             print(f'{cell.key} failed; its log is in {args.work_dir / cell.key}', flush=True)
+
+
+def run_test(args: argparse.Namespace) -> None:
+    from dataclasses import asdict
+
+    from benchmarks.arena.cells import append, finished, test_cell
+    from benchmarks.arena.grid import read_grid
+
+    for cell in read_grid(args.grid, args.names):
+        if cell.key not in finished(args.results):
+            figures = test_cell(cell, args.data, args.work_dir)
+            append(args.results, dict(key=cell.key, **asdict(cell), figures=figures))
 
 
 def run_report(args: argparse.Namespace) -> None:

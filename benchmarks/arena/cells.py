@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
-from mmengine.runner import Runner
+from mmengine.runner import Runner, load_checkpoint
 
 from .measures import measure
 
@@ -180,6 +180,31 @@ def _train_and_measure(cell: Cell, data: Path, folder: Path) -> dict:
         figures=figures,
         curves=read_curves(folder),
     )
+
+
+def test_cell(cell: Cell, data: Path, work_dir: Path) -> dict[str, float]:
+    """Measure the last checkpoint of a finished cell on the test images.
+
+    Args:
+        cell (Cell): What was trained.
+        data (Path): Folder of the splits.
+        work_dir (Path): Folder of the work folders.
+
+    Returns:
+        dict[str, float]: See :func:`measure`.
+
+    Raises:
+        FileNotFoundError: If the cell was not trained here.
+    """
+    folder = work_dir / cell.key
+    if not (folder / 'last_checkpoint').exists():
+        raise FileNotFoundError(
+            f'{folder} holds no checkpoint: train the cell here first, by the command run.'
+        )
+    config = build_config(cell, data, folder)
+    runner = Runner.from_cfg(config)
+    load_checkpoint(runner.model, (folder / 'last_checkpoint').read_text().strip(), 'cpu')
+    return measure(runner.model, config, data, 'test')
 
 
 def finished(results: Path) -> set[str]:

@@ -102,10 +102,17 @@ def test_an_interrupted_cell_continues_as_if_it_had_not_been(data, tmp_path, mon
     assert found['curves'] == expected['curves']
 
 
-def test_a_finished_cell_is_not_trained_again(data, tmp_path, monkeypatch):
+def test_a_finished_cell_is_measured_and_not_trained_again(data, tmp_path, monkeypatch):
     cell = cells.Cell('simclr', 'simclr', seed=0, budget=6, options=SMALL)
     results = tmp_path / 'trials.jsonl'
     cells.run_cell(cell, data, tmp_path / 'work', results)
+    # The test split is the validation split here.
+    (tmp_path / 'data').mkdir()
+    for name in ('train', 'val'):
+        (tmp_path / 'data' / f'{name}.npz').symlink_to(data / f'{name}.npz')
+    (tmp_path / 'data' / 'test.npz').symlink_to(data / 'val.npz')
+    tested = cells.test_cell(cell, tmp_path / 'data', tmp_path / 'work')
+    assert tested == cells.read_results(results)[0]['figures']
     interrupt_at(monkeypatch, epoch=0)
     assert cells.run_cell(cell, data, tmp_path / 'work', results)
     assert len(cells.read_results(results)) == 1

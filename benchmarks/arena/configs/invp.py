@@ -1,5 +1,5 @@
-# InvP as in the paper, with the linear neck. The background and the positives are those of the CIFAR-10 config, in
-# proportion to the bank; the propagation enters after the same share of the epochs at once.
+# InvP as in the paper, with the linear neck. The background and the positives are those of the
+# CIFAR-10 config, in proportion to the bank; the propagation enters at once.
 _base_ = 'base.py'
 
 model = dict(
@@ -17,7 +17,7 @@ model = dict(
 )
 
 # Share of the epochs before the propagation starts; the harness turns it into epochs.
-propagation_start = 0.4
+propagation_start = 0.5
 default_hooks = dict(
     memory=dict(type='PropagationMemoryHook', ramp='binary', ramp_epochs=30, health_interval=5),
     knn=dict(gallery=['bank', 'backbone']),
