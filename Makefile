@@ -1,64 +1,86 @@
-# `make demo` and `make test` need only Python 3.11 or 3.12, a C++ compiler, make and pip.
-# Everything they make stays in this folder: the environment in .venv, what can be kept in .cache.
+# Set-up, demo, tests and checks. Needs make and Python 3.11 or 3.12; `make detection` needs a C++
+# compiler as well. The environment goes to .venv, downloads and the compiled mmcv to .cache.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format setup clean
+.PHONY: help setup demo test detection lint types format clean
 
 PY := .venv/bin/python
+PIP := $(PY) -m pip --disable-pip-version-check
+PYTHONS := $(or $(PYTHON),python3.11 python3.12 python3)
 
-# Caches that tools would put into the home folder; what you have set yourself is kept.
+# Variables that would lead Python or pip out of .venv.
+unexport PYTHONHOME PYTHONPATH PIP_USER PIP_TARGET PIP_PREFIX PIP_REQUIRE_HASHES
+
+# Caches that would otherwise go to the home folder. Your own settings take precedence.
 export MMSELFSUP_INVP_CACHE ?= $(CURDIR)/.cache
 export PIP_CACHE_DIR ?= $(MMSELFSUP_INVP_CACHE)/pip
 export MPLCONFIGDIR ?= $(CURDIR)/.cache/matplotlib
 export XDG_CACHE_HOME ?= $(CURDIR)/.cache/xdg
 
-# The Python of an existing .venv comes first, so that it stays the one it was made with.
-MADE_WITH = $(shell sed -n 's/^executable = //p' .venv/pyvenv.cfg 2>/dev/null)
-PYTHONS = $(if $(PYTHON),$(PYTHON),$(MADE_WITH) python3.11 python3.12 python3)
+# Stamp files of finished steps. A moved or copied .venv does not work, so the checksum of the path
+# is part of their folder and the environment is created again in the new place.
+STAMPS := .venv/stamps-$(firstword $(shell pwd | cksum))
 
 help:  ## show this list
-	@echo 'Targets (each does the set-up it needs, once):'
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10 | sed 's/^/  /'
+	@echo 'Targets (each runs the set-up that it needs):'
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 12 | sed 's/^/  /'
 	@echo
-	@echo 'All other commands run with the Python of .venv: .venv/bin/python tools/train.py ...'
+	@echo 'Other commands use the Python of .venv: .venv/bin/python tools/train.py ...'
 	@echo
 	@echo 'Variables:'
-	@echo '  PYTHON=...                Python 3.11 or 3.12 to make .venv with'
-	@echo '  CXX=...                   C++ compiler that compiles mmcv (once); default c++'
-	@echo '  FORCE_CUDA=1              compile the CUDA operations of mmcv as well (needs nvcc)'
-	@echo '  MAX_JOBS=N                compile N files of mmcv at a time'
-	@echo '  MMSELFSUP_INVP_CACHE=...  where compiled mmcv and downloads are kept; name one folder'
-	@echo '                            to share it between clones; default .cache'
-	@echo '  ARGS="..."                more arguments for the demo or for pytest'
+	@echo '  ARGS="..."                further arguments for the demo or pytest'
+	@echo '  PYTHON=...                Python 3.11 or 3.12 to create .venv with'
+	@echo '  MMSELFSUP_INVP_CACHE=...  folder for downloads and the compiled mmcv; default .cache'
+	@echo '  CXX=... MAX_JOBS=N        C++ compiler and number of parallel jobs for mmcv'
+	@echo '  FORCE_CUDA=1              compile the CUDA operations of mmcv too (needs nvcc)'
 
-demo: setup  ## see it work on a small data set
+setup: $(STAMPS)/package  ## create or update .venv
+
+demo: setup  ## train on a small data set and print a table
 	@$(PY) tools/demo.py $(ARGS)
 
-test: lint  ## check the style, then run all tests
-	$(PY) -m pytest $(ARGS)
+test: lint  ## check style and types, then run the fast tests
+	$(PY) -m pytest -m 'not slow and not detection' $(ARGS)
 
-lint: setup  ## check the style (`make format` mends most of it)
+detection: $(STAMPS)/detection  ## compile mmcv for object detection (once), then run its tests
+	$(PY) -m pytest -m detection $(ARGS)
+
+lint: types  ## check style and types (`make format` fixes most of the style)
 	$(PY) -m ruff format --check
 	$(PY) -m ruff check
 
-format: setup  ## put the code into the style
+types: setup  ## check the types of ops and memory
+	$(PY) -m mypy
+
+format: setup  ## format the code
 	$(PY) -m ruff format
 	$(PY) -m ruff check --fix
 
-# A version manager's `python3.x` may exist and yet not run: a candidate has to run to count.
-setup:  ## only make or update .venv
-	@[ -z "$(PYTHON)" ] && $(PY) tools/setup_env.py --ready 2>/dev/null && exit 0; \
-	for python in $(PYTHONS); do \
-	    if "$$python" tools/setup_env.py --python >/dev/null 2>&1; then \
-	        exec "$$python" tools/setup_env.py; \
-	    fi; \
-	    if "$$python" -c '' 2>/dev/null; then unfit=$$python; fi; \
-	done; \
-	echo 'No usable Python among: $(PYTHONS)' >&2; \
-	if [ -n "$$unfit" ]; then "$$unfit" tools/setup_env.py --python; exit 1; fi; \
-	echo 'None of them runs. Install Python 3, or name yours: make PYTHON=/path/to/python3 ...' >&2; \
-	exit 1
-
-clean:  ## remove .venv and what tools left behind; .cache (compiled mmcv, downloads) stays
-	rm -rf .venv build dist *.egg-info mmselfsup_invp/ops/*.so .pytest_cache .ruff_cache
+clean:  ## delete .venv and build files; .cache stays
+	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
+	find mmselfsup_invp -name '*.so' -delete
 	find . -name __pycache__ -not -path './.cache/*' -prune -exec rm -rf {} +
+
+# An interrupted installation leaves no stamp, and the next one starts with an empty .venv.
+$(STAMPS)/locked: requirements/locked.txt tools/create_venv.sh
+	@sh tools/create_venv.sh $(PYTHONS)
+	@echo '==> Installing requirements/locked.txt (the first time PyTorch is a download of 3 GB)'
+	@$(PIP) install --requirement requirements/locked.txt
+	@mkdir -p $(@D) && touch $@
+
+$(STAMPS)/package: $(STAMPS)/locked setup.cfg setup.py $(wildcard mmselfsup_invp/ops/*/*.c mmselfsup_invp/ops/*.c)
+	@echo '==> Installing mmselfsup_invp, editable'
+	@$(PIP) install --quiet --no-deps --no-build-isolation --editable .
+	@$(PIP) check
+	@touch $@
+
+# Both packages contain the module mmcv. Without its stamp, an environment between the two would be
+# created again.
+$(STAMPS)/detection: $(STAMPS)/package requirements/locked-detection.txt tools/build_mmcv.sh
+	@sh tools/build_mmcv.sh $(PY)
+	@mv $(STAMPS)/locked $(STAMPS)/replacing-mmcv
+	@$(PIP) uninstall --quiet --yes mmcv-lite mmcv
+	@$(PIP) install --quiet --no-deps "$$(sh tools/build_mmcv.sh $(PY) --path)"
+	@$(PY) -c 'import mmcv.ops'
+	@mv $(STAMPS)/replacing-mmcv $(STAMPS)/locked
+	@touch $@

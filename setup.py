@@ -14,8 +14,8 @@ from setuptools.command.build_py import build_py
 
 PACKAGE = Path(__file__).resolve().parent / 'mmselfsup_invp'
 
-# The CPU search, compiled once for each instruction set; mmselfsup_invp/ops/native.py chooses.
-SOURCE = 'mmselfsup_invp/ops/_native.c'
+# The CPU search, compiled once for each instruction set; ops/search/native.py chooses.
+SOURCE = 'mmselfsup_invp/ops/search/_native.c'
 BUILDS = {'_native': []}
 if platform.machine() in ('x86_64', 'AMD64'):
     BUILDS['_native_avx2'] = ['-mavx2', '-mfma']
@@ -41,7 +41,7 @@ class BuildPy(build_py):
 def build(name: str, flags: list[str]) -> Extension:
     """Optional: without a compiler, or with one that does not know the flags, all works as well."""
     return Extension(
-        f'mmselfsup_invp.ops.{name}',
+        f'mmselfsup_invp.ops.search.{name}',
         [SOURCE],
         define_macros=[('SOURCE', str(zlib.crc32((PACKAGE.parent / SOURCE).read_bytes())))],
         extra_compile_args=['-O3', *OPENMP, *flags],

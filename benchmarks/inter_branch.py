@@ -1,10 +1,11 @@
-"""Time the inter-image branch of InterCLR against that of MMSelfSup 0.x, and weigh its memory.
+"""Measure time and memory of the inter-image branch of InterCLR against MMSelfSup 0.x.
 
 Example:
     python benchmarks/inter_branch.py --num 50000 --dim 128 --batch 32 --k 4096 --device cpu
 
-A step draws a positive and K negatives for each query, computes the loss, and its gradient at the
-query. Both formulations see the same data; first it is checked that they agree where they should.
+A step draws a positive and K negatives for each query, and computes the loss and its gradient with
+respect to the query. Both formulations see the same data. The benchmark first checks that they
+agree.
 """
 
 import argparse
@@ -67,7 +68,7 @@ def our_step(problem: Problem, args: argparse.Namespace) -> Tensor:
     bank, label, own = problem.bank, problem.label, problem.label[problem.anchor]
     query = F.normalize(problem.feature)
     positive = ops.sample_positive(label, own)
-    negative, known = ops.draw_negatives(
+    known, negative = ops.sample_negatives(
         args.negatives, query.detach(), bank, label, own, args.k, POOL_RATIO
     )
     loss = our_loss(query, bank, positive, negative, known)
@@ -75,7 +76,7 @@ def our_step(problem: Problem, args: argparse.Namespace) -> Tensor:
 
 
 def official_step(problem: Problem, args: argparse.Namespace) -> Tensor:
-    bank, label = problem.bank, problem.label  # The labels are kept on the CPU.
+    bank, label = problem.bank, problem.label  # Labels on the CPU.
     query = F.normalize(problem.feature)
     positive = official.draw_positive(label, problem.anchor)
     with torch.no_grad():
@@ -87,7 +88,7 @@ def official_step(problem: Problem, args: argparse.Namespace) -> Tensor:
 
 
 def check(problem: Problem, args: argparse.Namespace) -> None:
-    """Raise unless both give the same loss and gradient for the same draw, from like pools."""
+    """Raise unless equal draws give equal losses and gradients, and the pools are alike."""
     bank, label, anchor = problem.bank, problem.label.cpu(), problem.anchor
     query = F.normalize(problem.feature)
     own = problem.label[anchor]
@@ -102,16 +103,15 @@ def check(problem: Problem, args: argparse.Namespace) -> None:
         torch.autograd.grad(loss, problem.feature, retain_graph=True)[0] for loss in (ours, theirs)
     )
     torch.testing.assert_close(*grads, rtol=1e-4, atol=1e-6)
-    drawn, known = ops.draw_negatives(
+    known, drawn = ops.sample_negatives(
         args.negatives, query.detach(), bank, problem.label, own, args.k, POOL_RATIO
     )
-    if known is not None:
-        torch.testing.assert_close(known, (query @ bank.T).gather(1, drawn))
+    torch.testing.assert_close(known, (query @ bank.T).gather(1, drawn))
     for index in (negative, drawn):
         if (problem.label[index] == own[:, None]).any():
             raise AssertionError('a negative is of the own cluster')
     means = [(query @ bank.T).gather(1, index).mean() for index in (negative, drawn)]
-    # The pools differ by the rows of the own cluster.
+    # The pools differ in the rows of the own cluster.
     torch.testing.assert_close(*means, rtol=0.05, atol=0.01)
 
 
@@ -136,7 +136,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def _largest(args: argparse.Namespace) -> dict[str, int]:
-    """The code of MMSelfSup 0.x draws no row of its pool twice."""
+    """Upper bounds of the sizes; MMSelfSup 0.x draws no row of its pool twice."""
     return dict(batch=args.num, clusters=args.num, k=int(POOL_RATIO * args.num))
 
 

@@ -8,8 +8,9 @@ Example:
 
 ``run`` trains all cells of ``benchmarks/arena/grid.json`` that have no result yet, in order, and
 appends each result to ``benchmarks/arena/trials.jsonl``. When it is interrupted, the same command
-continues from the last checkpoint of the cell. Several processes may run it at the same time. Everything
-is chosen on the validation images; ``test`` measures rows of the final table on the test images.
+continues from the last checkpoint of the cell. Several processes may run it at the same time.
+Everything is chosen on the validation images; ``test`` measures rows of the final table on the
+test images.
 """
 
 import argparse

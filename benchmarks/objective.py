@@ -1,11 +1,12 @@
-"""Time one step of the InvP objective against the official formulation, and weigh its memory.
+"""Measure time and memory of one step of the InvP objective against the official formulation.
 
 Example:
     python benchmarks/objective.py --num 50000 --dim 128 --batch 128 --m 4096 --device cpu
 
-A step is the search, both losses, their gradient at the query, the refresh of the batch's rows of
-the graph and the moving average of its rows of the bank. Both formulations see the same data;
-first it is checked that they agree where they should, then they take turns.
+A step is the search, both losses, their gradient with respect to the query, and the update of the
+rows of the batch in the graph and the bank. ``invp_step`` is what ``InvPHead`` uses; ``top_m and
+both losses`` is the same step in separate calls. All formulations see the same data. The benchmark
+first checks that they agree, then runs them in turn.
 """
 
 import argparse
@@ -46,7 +47,7 @@ class Problem:
 
 @dataclass
 class Outcome:
-    """What a step must give alike in both formulations."""
+    """Results that the formulations must agree in: mean losses and the gradient."""
 
     instance: Tensor
     propagation: Tensor
@@ -54,7 +55,7 @@ class Outcome:
 
 
 def make_problem(args: argparse.Namespace) -> Problem:
-    """Draw a bank of clusters; neighbours lie in the cluster, queries near their own rows."""
+    """Draw a bank of clusters, neighbours in the same cluster and queries near their rows."""
     generator = torch.Generator().manual_seed(0)
     centre = torch.randn(-(-args.num // CLUSTER), args.dim, generator=generator)
     row = torch.arange(args.num)
@@ -72,48 +73,59 @@ def make_problem(args: argparse.Namespace) -> Problem:
     )
 
 
-def our_step(problem: Problem, args: argparse.Namespace) -> Outcome:
-    """Take a step the way ``InvPHead`` does: exact sets, eps 0."""
-    bank, anchor = problem.bank, problem.anchor
-    query = F.normalize(problem.feature)
-    known, background = ops.top_m(query, bank, args.m + 1, sort=False, backend=args.backend)
-    background, known = ops.exclude_anchor(background, anchor, known)
-    similarity = ops.bank_similarity(query, bank, background, known)
-    positive, mask = ops.propagate(problem.neighbours, anchor, args.hops)
-    instance = ops.instance_loss(
-        query, bank, anchor, background, args.temperature, similarity=similarity
-    )
-    propagation = ops.propagation_loss(
-        query, bank, anchor, positive, mask, background, args.temperature, args.num_hard,
-        similarity=similarity,
-    )  # fmt: skip
-    grad = gradient(instance, propagation, problem.feature)
-    nearest = known.topk(args.k, dim=1)[1]
-    problem.neighbours[anchor] = background.gather(1, nearest)
-    official.update_bank(bank, anchor, query.detach())
-    return Outcome(instance, propagation, grad)
+def update(problem: Problem, query: Tensor, neighbours: Tensor) -> None:
+    """Write the batch into the graph and the bank."""
+    problem.neighbours[problem.anchor] = neighbours
+    official.update_bank(problem.bank, problem.anchor, query.detach())
 
 
-def our_official_step(problem: Problem, args: argparse.Namespace) -> Outcome:
-    """Take a step with our operations set to what the released code computes."""
+def paper_sampling(args: argparse.Namespace) -> ops.HardSampling:
+    return ops.HardSampling(args.temperature, args.m, args.num_hard)
+
+
+def invp_step(problem: Problem, args: argparse.Namespace) -> Outcome:
+    """Take a step with ``ops.invp_step``, as ``InvPHead`` does."""
+    query = F.normalize(problem.feature)
+    positive = ops.propagate(problem.neighbours, problem.anchor, args.hops)
+    step = ops.invp_step(
+        query, problem.bank, problem.anchor, positive, paper_sampling(args),
+        num_neighbours=args.k, backend=args.backend,
+    )  # fmt: skip
+    grad = gradient(step.instance, step.propagation, problem.feature)
+    update(problem, query, step.neighbours)
+    return Outcome(step.instance, step.propagation, grad)
+
+
+def separate_calls(problem: Problem, args: argparse.Namespace) -> Outcome:
+    """Take the same step with ``top_m`` and the two losses, as their examples show."""
     bank, anchor = problem.bank, problem.anchor
     query = F.normalize(problem.feature)
-    known, background = ops.top_m(query, bank, args.m, backend=args.backend)
-    similarity = ops.bank_similarity(query, bank, background, known)
-    positive, mask = ops.propagate(problem.neighbours, anchor, args.hops, mode='concat')
-    instance = ops.instance_loss(
-        query, bank, anchor, background, args.temperature,
-        background_mode='topm', eps=official.EPS, similarity=similarity,
-    )  # fmt: skip
-    propagation = ops.propagation_loss(
-        query, bank, anchor, positive, mask, background, args.temperature, args.num_hard,
-        background_mode='official', eps=official.EPS, similarity=similarity,
-    )  # fmt: skip
+    sampling = paper_sampling(args)
+    nearest = ops.top_m(query, bank, args.m, exclude=anchor, sort=False, backend=args.backend)
+    positive = ops.propagate(problem.neighbours, anchor, args.hops)
+    instance = ops.instance_loss(query, bank, anchor, nearest, sampling)
+    propagation = ops.propagation_loss(query, bank, anchor, nearest, positive, sampling)
     grad = gradient(instance, propagation, problem.feature)
-    nearest = background[:, : args.k + 1]
-    problem.neighbours[anchor] = ops.exclude_anchor(nearest, anchor)[0]
-    official.update_bank(bank, anchor, query.detach())
-    return Outcome(instance, propagation, grad)
+    best = nearest.similarity.topk(args.k, dim=1).indices
+    update(problem, query, nearest.index.gather(1, best))
+    return Outcome(instance.mean(), propagation.mean(), grad)
+
+
+def official_choices(problem: Problem, args: argparse.Namespace) -> Outcome:
+    """Take a step with our operations and the choices of the released code."""
+    query = F.normalize(problem.feature)
+    sampling = ops.HardSampling(
+        args.temperature, args.m, args.num_hard,
+        background='official', instance_background='topm', eps=official.EPS,
+    )  # fmt: skip
+    positive = ops.propagate(problem.neighbours, problem.anchor, args.hops, mode='concat')
+    step = ops.invp_step(
+        query, problem.bank, problem.anchor, positive, sampling,
+        num_neighbours=args.k, backend=args.backend,
+    )  # fmt: skip
+    grad = gradient(step.instance, step.propagation, problem.feature)
+    update(problem, query, step.neighbours)
+    return Outcome(step.instance, step.propagation, grad)
 
 
 def official_step(problem: Problem, args: argparse.Namespace) -> Outcome:
@@ -126,7 +138,7 @@ def official_step(problem: Problem, args: argparse.Namespace) -> Outcome:
     official.refresh_neighbours(problem.neighbours, problem.anchor, index)
     grad = gradient(instance, propagation, problem.feature)
     official.update_bank(problem.bank, problem.anchor, query.detach())
-    return Outcome(instance, propagation, grad)
+    return Outcome(instance.mean(), propagation.mean(), grad)
 
 
 def gradient(instance: Tensor, propagation: Tensor, feature: Tensor) -> Tensor:
@@ -135,26 +147,31 @@ def gradient(instance: Tensor, propagation: Tensor, feature: Tensor) -> Tensor:
 
 
 def check(problem: Problem, args: argparse.Namespace) -> None:
-    """Raise unless ours, set to the official choices, gives the official numbers and state."""
-    left, right = problem.copy(), problem.copy()
-    ours, theirs = our_official_step(left, args), official_step(right, args)
-    for name in ('instance', 'propagation', 'grad'):
-        torch.testing.assert_close(
-            getattr(ours, name), getattr(theirs, name), rtol=1e-4, atol=1e-5,
-            msg=lambda text, name=name: f'{name} differs: {text}',
-        )  # fmt: skip
-    torch.testing.assert_close(left.bank, right.bank)
-    if not torch.equal(left.neighbours, right.neighbours):
-        raise AssertionError('the refreshed rows of the graph differ')
+    """Raise unless equal choices give equal numbers and state."""
+    for one, other in ((official_choices, official_step), (separate_calls, invp_step)):
+        left, right = problem.copy(), problem.copy()
+        ours, theirs = one(left, args), other(right, args)
+        for name in ('instance', 'propagation', 'grad'):
+            torch.testing.assert_close(
+                getattr(ours, name), getattr(theirs, name), rtol=1e-4, atol=1e-5,
+                msg=lambda text, name=name: f'{name} differs: {text}',
+            )  # fmt: skip
+        torch.testing.assert_close(left.bank, right.bank)
+        if not torch.equal(left.neighbours.sort(dim=1)[0], right.neighbours.sort(dim=1)[0]):
+            raise AssertionError('the updated rows of the graph differ')
 
 
 def steps(args: argparse.Namespace) -> dict[str, common.Step]:
-    """Both formulations, each with a state of its own, which its steps change."""
+    """The formulations, each with its own state, which its steps change."""
     problem = make_problem(args)
-    return dict(
-        ours=functools.partial(our_step, problem.copy(), args),
-        official=functools.partial(official_step, problem.copy(), args),
-    )
+    formulations = {
+        'invp_step': invp_step,
+        'top_m and both losses': separate_calls,
+        'official': official_step,
+    }
+    return {
+        name: functools.partial(step, problem.copy(), args) for name, step in formulations.items()
+    }
 
 
 def parse_args() -> argparse.Namespace:

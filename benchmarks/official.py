@@ -1,9 +1,8 @@
-"""The objective the way the authors of InvP released it, told again in our own words.
+"""The objective of the released InvP code, re-implemented as the baseline of ``objective.py``.
 
-It is the yardstick of ``objective.py``: the same numbers by the plain route. All N similarities
-of a batch, their exponentials and their sorted top M stand in the autograd graph, and every loss
-is a ratio of sums with 1e-7 added inside the logarithm. The one thing changed is the width of the
-graph, which the release fixes at 4.
+All N similarities of a batch, their exponentials and the sorted top M are part of the autograd
+graph, and each loss is a ratio of sums with 1e-7 added inside the logarithm. The only difference
+to the release is the number of neighbours per row, which the release fixes at 4.
 """
 
 import torch
@@ -53,7 +52,7 @@ def losses(
 
 
 def refresh_neighbours(neighbours: Tensor, anchor: Tensor, index: Tensor) -> None:
-    """Write the k best rows of a sorted search to the graph, the next in place of the anchor."""
+    """Write the k nearest rows to the graph; the next one replaces the anchor."""
     k = neighbours.size(1)
     best = index[:, : k + 1]
     substitute = best[:, k:].expand_as(best)

@@ -1,8 +1,8 @@
-"""The inter-image branch of InterCLR as MMSelfSup 0.x computes it, told again in our own words.
+"""The inter-image branch of InterCLR in MMSelfSup 0.x, the baseline of ``inter_branch.py``.
 
-For comparison only. Labels stay on the CPU; the positive comes from a search through all labels for
-each image; the pool of the semi strategies holds the nearest (or farthest) rows of the whole bank,
-and negatives of the image's own cluster are drawn anew until there are none left.
+A re-implementation. Labels are kept on the CPU; the positive is drawn from a search through all
+labels for each image; the pool of the semi strategies has the nearest (or farthest) rows of the
+whole bank, and negatives of the image's own cluster are drawn again until none is left.
 """
 
 from collections.abc import Callable
@@ -22,7 +22,7 @@ def draw_positive(label: Tensor, anchor: Tensor) -> Tensor:
 
 
 def draw_hard(query: Tensor, bank: Tensor, label: Tensor, anchor: Tensor, num: int, _: int):
-    """The nearest of other clusters: more than enough are sorted, then filtered row by row."""
+    """The nearest rows of other clusters, filtered row by row from a longer sorted list."""
     own = label[anchor.cpu()]
     largest = int(label.bincount().max())
     index = (query @ bank.T).topk(num + largest, dim=1).indices.cpu()
@@ -31,7 +31,7 @@ def draw_hard(query: Tensor, bank: Tensor, label: Tensor, anchor: Tensor, num: i
 
 
 def draw_random(query: Tensor, bank: Tensor, label: Tensor, anchor: Tensor, num: int, _: int):
-    """Any rows, those of the own cluster drawn anew."""
+    """Uniform rows; those of the own cluster are drawn again."""
     own = label[anchor.cpu()][:, None]
     index = torch.randint(len(bank), (len(query), num), device=query.device)
     while (wrong := (label[index.cpu()] == own).to(query.device)).any():
@@ -53,12 +53,12 @@ def _draw_pooled(
 
 
 def draw_semi_hard(query: Tensor, bank: Tensor, label: Tensor, anchor: Tensor, num: int, pool: int):
-    """From the ``pool`` nearest rows of the whole bank, those of the own cluster drawn anew."""
+    """From the ``pool`` nearest rows of the whole bank, without the own cluster."""
     return _draw_pooled(query, bank, label, anchor, num, pool, nearest=True)
 
 
 def draw_semi_easy(query: Tensor, bank: Tensor, label: Tensor, anchor: Tensor, num: int, pool: int):
-    """From the ``pool`` farthest rows of the whole bank, those of the own cluster drawn anew."""
+    """From the ``pool`` farthest rows of the whole bank, without the own cluster."""
     return _draw_pooled(query, bank, label, anchor, num, pool, nearest=False)
 
 
@@ -74,7 +74,7 @@ def loss(
     query: Tensor, bank: Tensor, positive: Tensor, negative: Tensor, temperature: float,
     margin: float,
 ) -> Tensor:  # fmt: skip
-    """Mean loss of a batch: all drawn features are gathered, ``(B, K, D)``, then multiplied."""
+    """Mean loss of a batch, from the gathered features of all negatives, ``(B, K, D)``."""
     own = (bank.index_select(0, positive) * query).sum(dim=1, keepdim=True) - margin
     features = bank.index_select(0, negative.flatten()).view(*negative.shape, -1)
     others = torch.bmm(features, query[:, :, None]).squeeze(2)

@@ -1,11 +1,11 @@
-"""Time the self-labelling solver against the official formulation, and weigh both.
+"""Measure time and memory of the self-labelling solver against the official formulation.
 
 Example:
     python benchmarks/sinkhorn.py --num 50000 --classes 300 --device cpu
 
 Ours works on float32 log-probabilities in blocks; the official one on powers of probabilities, all
-of them at once in float64 (told again in our own words). First it is checked that both give the
-same labels. A step is one solution of so many passes, from the log-probabilities to the labels.
+of them at once in float64 (re-implemented here). The benchmark first checks that both give the same
+labels. A step is one solution of so many passes, from the log-probabilities to the labels.
 """
 
 import argparse
@@ -46,12 +46,12 @@ def make_log_prob(args: argparse.Namespace) -> Tensor:
 
 def ours(log_prob: Tensor, args: argparse.Namespace) -> Tensor:
     """Labels after the passes asked for."""
-    return sinkhorn_labels(log_prob, args.strength, tol=1e-30, max_iter=args.passes)[0]
+    return sinkhorn_labels(log_prob, args.lambd, tol=1e-30, max_iter=args.passes)[0]
 
 
 def official(log_prob: Tensor, args: argparse.Namespace) -> Tensor:
     """Labels after as many passes of the released loop, which keeps the matrix as K x N."""
-    power = (log_prob.double().exp() ** args.strength).T
+    power = (log_prob.double().exp() ** args.lambd).T
     num_classes, num = power.shape
     row = power.new_full((num_classes, 1), 1 / num_classes)
     column = power.new_full((num, 1), 1 / num)
@@ -79,7 +79,7 @@ def check(args: argparse.Namespace) -> float:
     first, second = (step() for step in steps(args).values())
     share = (first == second).float().mean().item()
     if share < 0.999:
-        raise AssertionError(f'only {share:.1%} of the labels agree; lower --scale or --strength')
+        raise AssertionError(f'only {share:.1%} of the labels agree; lower --scale or --lambd')
     return share
 
 
@@ -98,7 +98,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--num', type=int, default=50000, help='images')
     parser.add_argument('--classes', type=int, default=300)
-    parser.add_argument('--strength', type=float, default=25.0, help='lambda')
+    parser.add_argument('--lambd', type=float, default=25.0, help='lambda')
     parser.add_argument('--scale', type=float, default=1.0, help='spread of the logits')
     parser.add_argument('--passes', type=int, default=50)
     return common.parse(parser, lambda args: dict(classes=args.num))
@@ -110,7 +110,7 @@ def main() -> None:
     size = args.num * args.classes * 4 / common.MIB
     title = (
         f'{share or 0:.2%} of the labels are the same. N = {args.num}, K = {args.classes}, '
-        f'lambda = {args.strength:g}, {args.passes} passes; {size:.1f} MiB of log-probabilities'
+        f'lambda = {args.lambd:g}, {args.passes} passes; {size:.1f} MiB of log-probabilities'
     )
     common.run(steps, args, title)
     if not args.worker:

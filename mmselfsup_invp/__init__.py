@@ -1,20 +1,60 @@
-"""Representation learning from relations between images, as a plugin for MMSelfSup 1.x.
+"""InvP, InterCLR and SeLa as a plugin for MMSelfSup 1.x, on operations in plain PyTorch.
 
-One line in a config makes every component available::
+:mod:`mmselfsup_invp.ops` and :mod:`mmselfsup_invp.memory` need PyTorch alone. All other parts need
+a supported MMSelfSup, the host. Where it is installed, importing this package registers the
+components, so that a config needs one line::
 
     custom_imports = dict(imports=['mmselfsup_invp'], allow_failed_imports=False)
-
-With PyTorch alone installed, :mod:`mmselfsup_invp.ops` works and nothing else is imported.
 """
 
-from importlib.util import find_spec
+import sys
+import warnings
+from importlib import import_module
+from types import ModuleType
 
+from . import compat
 from .version import __version__
 
-__all__ = ['__version__']
+__all__ = ['__version__', 'register_all_modules']
 
-if find_spec('mmengine') is not None:
-    from . import host
+SUBPACKAGES = {'memory', 'ops', *compat.NEED_HOST}
 
-    host.prepare()
-    from . import datasets, engine, evaluation, models  # noqa: F401
+
+def register_all_modules(init_default_scope: bool = True) -> None:
+    """Register all components with MMSelfSup's registries.
+
+    ``import mmselfsup_invp`` does so where a supported host is installed. This function reports
+    why it did not.
+
+    Args:
+        init_default_scope (bool): Whether MMEngine's default scope becomes ``mmselfsup``, as by
+            MMSelfSup's own function, unless it is ``mmselfsup_invp``. Defaults to True.
+
+    Raises:
+        UnsupportedHost: If a package of the host is missing or its version is not supported.
+    """
+    compat.require_host()
+    compat.apply_patches()
+    from . import datasets, engine, evaluation, models, registry  # noqa: F401
+
+    if init_default_scope:
+        from mmengine.registry import DefaultScope
+        from mmselfsup.utils import register_all_modules as register_host
+
+        current = DefaultScope.get_current_instance()
+        if current is None or current.scope_name != registry.SCOPE:
+            register_host(init_default_scope=True)
+
+
+def __getattr__(name: str) -> ModuleType:
+    """Import a subpackage on first use; one that needs the host reports what is missing."""
+    if name in SUBPACKAGES:
+        return import_module(f'{__name__}.{name}')
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+
+
+if (_error := compat.host_error()) is None:
+    register_all_modules(init_default_scope=False)
+elif 'mmengine' in sys.modules:
+    # As for custom_imports of a config, whose types MMEngine will report as not registered.
+    warnings.warn(f'mmselfsup_invp registered no components. {_error}', stacklevel=2)

@@ -1,20 +1,47 @@
-"""Registries by which MMEngine finds the components of a config named ``mmselfsup_invp::...``.
+"""Registries of the scope ``mmselfsup_invp``.
 
-What is inherited from such a name carries this package as its scope, and MMEngine imports this
-module to learn what the scope holds. The components themselves are registered with MMSelfSup, so
-that a config without any scope finds them too; each registry here only leads to its parent there.
+The components are registered with MMSelfSup's registries, so that its configs find them without a
+scope. The registries here make ``type='mmselfsup_invp.InvP'`` valid in every OpenMMLab project, and
+serve configs that are inherited as ``mmselfsup_invp::...``: MMEngine builds their parts in this
+scope and imports this module for it.
 """
 
-from mmengine.registry import FUNCTIONS, Registry
-from mmselfsup import registry as host
+from .compat import require_host
 
-from .structures import collate
+require_host()
+
+from mmengine.registry import FUNCTIONS, Registry  # noqa: E402
+from mmselfsup import registry as host  # noqa: E402
+
+from .structures import collate  # noqa: E402
 
 SCOPE = 'mmselfsup_invp'
 
+
+class ScopedRegistry(Registry):
+    """Registry of this scope which finds in the host's registry what it does not hold itself.
+
+    It is a child of MMEngine's root registry, as those of the OpenMMLab projects are: only the
+    children of the root are found from another project's scope.
+
+    Args:
+        host (Registry): MMSelfSup's registry of the same kind.
+    """
+
+    def __init__(self, host: Registry) -> None:
+        super().__init__(host.name, parent=host.parent, scope=SCOPE, locations=[SCOPE])
+        self.host = host
+
+    def get(self, key: str) -> type | None:
+        """Return the component that a config names ``key``, or None."""
+        scope, name = self.split_scope_key(key)
+        if scope in (None, SCOPE) and name not in self.module_dict:
+            return self.host.get(name)
+        return super().get(key)
+
+
 for _name in host.__all__:
-    _parent = getattr(host, _name)
-    globals()[_name] = Registry(_parent.name, parent=_parent, scope=SCOPE, locations=[SCOPE])
+    globals()[_name] = ScopedRegistry(getattr(host, _name))
 
 Registry(FUNCTIONS.name, parent=FUNCTIONS, scope=SCOPE, locations=[SCOPE]).register_module(
     name='default_collate', module=collate

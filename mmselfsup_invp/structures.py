@@ -1,4 +1,4 @@
-"""The data samples of a batch as one object, which is cheap to load and to send to a device."""
+"""Data samples of a batch as one object: cheap to send from a worker and to a device."""
 
 from collections.abc import Iterable, Sequence
 
@@ -10,18 +10,19 @@ from torch import Tensor
 
 
 class SampleBatch:
-    """Data samples that carry nothing but ``sample_idx`` and what is said of their image.
+    """Data samples that hold ``sample_idx`` and the meta data of their image, nothing else.
 
-    In place of a list of ``SelfSupDataSample``, each with a tensor of its own: a worker would hand
-    them over one by one through shared memory, and the data preprocessor copy them one by one to
-    the device. Here the ids are one tensor, which stays on the host until somebody needs it
-    elsewhere (:func:`sample_ids`). Items and iteration give the samples.
+    It replaces a list of ``SelfSupDataSample``, each with a tensor of its own: a worker process
+    sends these one by one through shared memory, and the data preprocessor copies them one by one
+    to the device. Here the ids are one tensor, which stays on the host until :func:`sample_ids`
+    sends it to a device. Indexing and iteration give the samples.
 
     Args:
         samples (Iterable[SelfSupDataSample]): With ``sample_idx``.
 
     Attributes:
         ids (Tensor): int64, shape ``(B,)``.
+        metainfo (list[dict]): Meta data of each sample.
 
     Example:
         >>> sample = SelfSupDataSample(sample_idx=InstanceData(value=torch.tensor([7])))
@@ -39,14 +40,14 @@ class SampleBatch:
         return len(self.ids)
 
     def __getitem__(self, index: int) -> SelfSupDataSample:
-        """One sample; an ``IndexError`` beyond the last ends an iteration."""
+        """Return one sample; the ``IndexError`` beyond the last ends an iteration."""
         value = self.ids[index].reshape(1)
         return SelfSupDataSample(
             metainfo=self.metainfo[index], sample_idx=InstanceData(value=value)
         )
 
     def pin_memory(self) -> 'SampleBatch':
-        """Pin the ids; a loader calls it with ``pin_memory=True``."""
+        """Pin the ids; called by a loader with ``pin_memory=True``."""
         self.ids = self.ids.pin_memory()
         return self
 
@@ -55,15 +56,18 @@ def sample_ids(
     data_samples: SampleBatch | Sequence[SelfSupDataSample],
     device: torch.device | None = None,
 ) -> Tensor:
-    """Collect ``sample_idx`` of a batch, int64, shape ``(B,)``.
+    """Collect ``sample_idx`` of a batch.
 
     Args:
         data_samples (SampleBatch | Sequence[SelfSupDataSample]): The batch.
-        device (torch.device, optional): Where they are needed; they are sent there without
-            waiting. Defaults to None, where they are.
+        device (torch.device, optional): Device to send the ids to, without waiting for the copy.
+            Defaults to None, the device they are on.
+
+    Returns:
+        Tensor: int64, shape ``(B,)``.
 
     Raises:
-        ValueError: If the samples carry none.
+        ValueError: If the samples hold no ``sample_idx``.
     """
     if isinstance(data_samples, SampleBatch):
         return data_samples.ids.to(device, non_blocking=True)
@@ -77,11 +81,18 @@ def sample_ids(
 
 
 def collate(batch: Sequence[dict], _scope_: str | None = None) -> dict:
-    """Stack the samples of a loader into a batch.
+    """Stack the items of a loader into a batch.
 
-    As MMEngine's ``default_collate``, which refuses the scope that MMEngine (0.10.7) leaves among
-    the arguments of a collate function from an inherited config, and with a :class:`SampleBatch`
-    where the data samples hold only ``sample_idx``.
+    As MMEngine's ``default_collate``, with a :class:`SampleBatch` where the data samples hold only
+    ``sample_idx``.
+
+    Args:
+        batch (Sequence[dict]): Items of the data set.
+        _scope_ (str, optional): Ignored. MMEngine 0.10.7 passes it to the collate function of an
+            inherited config, and its own function does not accept it.
+
+    Returns:
+        dict: The batch.
     """
     samples = [item.get('data_samples') for item in batch]
     if not all(type(one) is SelfSupDataSample and one.keys() == ['sample_idx'] for one in samples):

@@ -1,45 +1,52 @@
 """Tiny folders in the layouts of the official data sets, as their archives unpack.
 
-Every function writes a folder that stands for ``data/NAME`` and gives it back. The images are
-small, of a colour for each class. Only :func:`cifar` writes lists; :func:`prepared` builds those of
-any data set, as ``tools/prepare_data.py`` does.
+Every function writes a folder that stands for ``data/NAME`` and returns it. The images are small
+and have one colour a class. Only :func:`cifar` writes lists; :func:`prepared` writes those of any
+data set, as ``tools/prepare_data.py`` does.
 """
 
 import dataclasses
 import shutil
 import tarfile
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from pathlib import Path
+from unittest import mock
 from xml.etree import ElementTree
 
 import numpy as np
 import scipy.io
 from mmcls.datasets.categories import VOC2007_CATEGORIES
 from PIL import Image
+from torchvision import datasets
 
-from mmselfsup_invp.datasets.converters import take_folder, write_split
-from mmselfsup_invp.datasets.preparation import data_sets, prepare
+from mmselfsup_invp.datasets.converters import claim_folder, write_split
+from mmselfsup_invp.datasets.preparation import DataSet, data_sets, prepare
 
 WNIDS = ['n01440764', 'n01443537', 'n01484850', 'n01491361', 'n01494475', 'n01496331', 'n01498041']
 SIZE = (40, 32)  # Width and height of an image, in pixels.
 
 
+def colour(label: int) -> np.ndarray:
+    """Mean colour of the images of a class: RGB, shape ``(3,)``."""
+    return np.random.default_rng(label).integers(40, 216, 3)
+
+
 def image(label: int, number: int, size: tuple[int, int] = SIZE) -> Image.Image:
-    """An image that shows its class by its colour, and is unlike the others of it."""
+    """An image with the colour of its class and random noise."""
     random = np.random.default_rng([label, number])
-    colour = np.random.default_rng(label).integers(40, 216, 3)
-    pixels = colour + random.integers(-40, 40, (size[1], size[0], 3))
+    pixels = colour(label) + random.integers(-40, 40, (size[1], size[0], 3))
     return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
 
 
 def write_image(path: Path, label: int, number: int) -> None:
-    """Write :func:`image`, and the folders above it."""
+    """Write :func:`image` and create its parent folders."""
     path.parent.mkdir(parents=True, exist_ok=True)
     image(label, number).save(path)
 
 
 def imagenet(root: Path, classes: int = 2, per_class: int = 2, flat: bool = False) -> Path:
-    """ImageNet: ``train/WNID/WNID_N.JPEG`` and ``val/WNID/``, or ``val/*.JPEG`` if it is flat."""
+    """ImageNet: ``train/WNID/WNID_N.JPEG`` and ``val/WNID/``, or ``val/*.JPEG`` if ``flat``."""
     number = 0
     for label, wnid in enumerate(WNIDS[:classes]):
         for index in range(per_class):
@@ -51,7 +58,7 @@ def imagenet(root: Path, classes: int = 2, per_class: int = 2, flat: bool = Fals
 
 
 def imagenet_devkit(root: Path, classes: int = 2, per_class: int = 2) -> Path:
-    """``ILSVRC2012_devkit_t12.tar.gz``, whose ids run against the order of the WordNet ids."""
+    """``ILSVRC2012_devkit_t12.tar.gz``; its ids are in the reverse order of the WordNet ids."""
     data = root / 'ILSVRC2012_devkit_t12' / 'data'
     data.mkdir(parents=True)
     rows = [
@@ -87,9 +94,9 @@ def places205(root: Path, classes: int = 2, per_class: int = 2) -> Path:
 
 
 def voc(root: Path, year: int = 2007, trainval: int = 20, test: int = 20) -> Path:
-    """PASCAL VOC, where the root is ``VOCdevkit``: image n shows class n mod 20, and the next.
+    """PASCAL VOC with root ``VOCdevkit``: image n shows the classes n and n + 1 modulo 20.
 
-    Every third image has one more object, a difficult one. The first half of ``trainval`` is
+    Every third image has one difficult object as well. The first half of ``trainval`` is
     ``train``. 2012 has no test images.
     """
     folder = root / f'VOC{year}'
@@ -120,7 +127,7 @@ def voc(root: Path, year: int = 2007, trainval: int = 20, test: int = 20) -> Pat
 
 
 def _voc_presence(objects: Iterable[tuple[str, bool]], category: str) -> int:
-    """1 if the class is there, 0 if only as a difficult object, else -1."""
+    """1 if the class is present, 0 if only as a difficult object, else -1."""
     difficult = [is_difficult for name, is_difficult in objects if name == category]
     return -1 if not difficult else 0 if all(difficult) else 1
 
@@ -146,7 +153,7 @@ def _voc_annotation(path: Path, name: str, objects: Iterable[tuple[str, bool]]) 
 def cifar(root: Path, classes: int = 2, per_class: int = 2) -> Path:
     """CIFAR as ``convert_dataset.py`` writes it, lists included: ``{train,test}/CLASS/N.png``."""
     names = ['airplane', 'automobile', 'bird', 'cat', 'deer'][:classes]
-    take_folder(root, 'cifar10')
+    claim_folder(root, 'cifar10')
     for split, offset in (('train', 0), ('test', 1000)):
         samples = [
             (image(label, offset + index, (32, 32)), label)
@@ -219,12 +226,19 @@ def flowers(root: Path, classes: int = 2, per_class: int = 2) -> Path:
 
 
 def custom(root: Path, classes: int = 2, per_class: int = 5, splits: bool = False) -> Path:
-    """Own images: ``CLASS/N.png``, or ``{train,test}/CLASS/N.png`` with splits."""
+    """Custom images: ``CLASS/N.png``, or ``{train,test}/CLASS/N.png`` with splits."""
     for split in ('train', 'test') if splits else ('',):
         for label in range(classes):
             for number in range(per_class):
                 write_image(root / split / f'class {label}' / f'{number}.png', label, number)
     return root
+
+
+def data_set(
+    name: str, seed: int | None = None, subset_list: Path | None = None, **counts: int
+) -> DataSet:
+    """A data set of ``tools/prepare_data.py`` that expects these numbers of images."""
+    return dataclasses.replace(data_sets(seed, subset_list)[name], counts=counts)
 
 
 def prepared(name: str, root: Path) -> Path:
@@ -236,8 +250,15 @@ def prepared(name: str, root: Path) -> Path:
     else:
         write = cifar if name.startswith('cifar') else globals()[name]
         write(root)
-    prepare(dataclasses.replace(data_sets()[name], counts={}), root)
+    with unchecked_flowers():
+        prepare(data_set(name), root)
     return root
+
+
+def unchecked_flowers() -> AbstractContextManager:
+    """Let torchvision read :func:`flowers`, whose labels have other checksums."""
+    files = datasets.Flowers102._file_dict
+    return mock.patch.dict(files, {key: (name, None) for key, (name, _) in files.items()})
 
 
 def pack(archive: Path, members: Iterable[Path], below: Path | None = None) -> Path:

@@ -135,6 +135,13 @@ def test_the_learning_rate_scales_with_the_batch(name):
     assert optimizer.lr == pytest.approx(rate[0] * batch / rate[1])
 
 
+@every_config
+def test_the_learning_rate_can_be_scaled_from_the_batch_of_the_name(name):
+    said = said_by(name)
+    expected = int(said['gpus']) * int(said['batch'])
+    assert load(name).auto_scale_lr == dict(base_batch_size=expected)
+
+
 # Learning rates of whole epochs, counted from 0: golden values of the papers' formulas.
 SCHEDULES = {
     'invp/invp_resnet50_1xb128-coslr-800e_in1k': {
@@ -400,6 +407,7 @@ CHECKS: dict[str, Callable[[Trained], None]] = {
 }
 
 
+@pytest.mark.slow
 @every_config
 def test_it_trains(name, project, tmp_path, monkeypatch):
     monkeypatch.chdir(project)
@@ -417,6 +425,7 @@ def test_it_trains(name, project, tmp_path, monkeypatch):
     assert ('knn' in config.default_hooks) == any(key.startswith('knn/') for key in figures)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', DIGITS)
 def test_it_trains_where_it_is_inherited(name, project, tmp_path, monkeypatch):
     """The scope of an inherited config must lead to the components."""

@@ -20,6 +20,8 @@ from mmselfsup_invp.evaluation import check_loaded, read_backbone, run_detection
 from . import detectors
 from .detectors import dicts_in, shrink
 
+pytestmark = pytest.mark.detection
+
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / 'configs/benchmarks/mmdetection'
 CONFIGS = sorted(str(path.relative_to(FOLDER)) for path in FOLDER.glob('*/*.py'))

@@ -1,7 +1,6 @@
-"""The pages say what is there: links, paths, options and examples."""
+"""Links, paths, options and examples of the documentation."""
 
 import importlib
-import inspect
 import re
 import sys
 from pathlib import Path
@@ -11,6 +10,7 @@ import pytest
 from mmengine.config import Config
 from mmselfsup.registry import HOOKS, MODELS, TRANSFORMS
 
+from mmselfsup_invp.cli.errors import options_of
 from mmselfsup_invp.datasets import PILGaussianBlur
 
 from . import toy
@@ -31,13 +31,13 @@ def blocks(page: Path, language: str) -> list[str]:
 
 
 def anchors(page: Path) -> set[str]:
-    """The names by which GitHub links the headings of a page."""
+    """Anchors that GitHub gives the headings of a page."""
     titles = re.findall(r'^#+ (.+)$', page.read_text(), re.MULTILINE)
     return {re.sub(r'[^\w\- ]', '', title.lower()).replace(' ', '-') for title in titles}
 
 
 @every_page
-def test_links_lead_somewhere(page):
+def test_links_have_targets(page):
     for link in re.findall(r'\]\(([^)]+)\)', page.read_text()):
         if link.startswith('http'):
             continue
@@ -55,30 +55,15 @@ def test_named_files_exist(page):
 
 
 @every_page
-def test_configs_that_inherit_load(page, tmp_path, monkeypatch):
+def test_inherited_configs_load(page, tmp_path, monkeypatch):
     for block in blocks(page, 'python'):
         for module in re.findall(r"imports=\['mmselfsup_invp', '(\w+)'\]", block):
             monkeypatch.setitem(sys.modules, module, ModuleType(module))
         if "'mmselfsup_invp::" in block:
             (tmp_path / 'mine.py').write_text(block)
             config = Config.fromfile(tmp_path / 'mine.py')
-            # A benchmark on frozen features has no model of its own.
+            # A benchmark on frozen features has no model.
             assert MODELS.get(config.model.type) if 'model' in config else config.benchmark
-
-
-def options_of(name: str) -> dict[str, inspect.Parameter]:
-    """Options of a component, those that it hands on to its parents too."""
-    cls = MODELS.get(name) or HOOKS.get(name) or TRANSFORMS.get(name) or PILGaussianBlur
-    found: dict[str, inspect.Parameter] = {}
-    for parent in cls.__mro__:
-        own = inspect.signature(parent.__init__).parameters if '__init__' in vars(parent) else {}
-        kinds = {parameter.kind for parameter in own.values()}
-        named = [p for p in own.values() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
-        for parameter in named[1:]:
-            found.setdefault(parameter.name, parameter)
-        if own and inspect.Parameter.VAR_KEYWORD not in kinds:
-            break
-    return found
 
 
 @pytest.mark.parametrize(
@@ -89,15 +74,16 @@ def options_of(name: str) -> dict[str, inspect.Parameter]:
         *('InterCLR', 'BankMarginHead', 'QueueMarginHead', 'OnlineClusterBranch'),
         *('MarginNCELoss', 'OnlineClusterHook', 'ODCReweightHook'),
         *('SeLa', 'AlexNetBN', 'FullyConnectedNeck', 'SelfLabelHead', 'SelfLabelMemory'),
-        *('SelfLabelHook', 'BackboneFormatHook', 'AugmentingDataPreprocessor', 'TapProbe'),
+        *('SelfLabelHook', 'BackboneFormatHook', 'AugmentingDataPreprocessor', 'LayerwiseProbe'),
     ],
 )
 def test_every_option_is_listed_with_its_default(name):
     (section,) = re.findall(rf'^## {name}\n(.*?)(?=^## |\Z)', OPTIONS, re.DOTALL | re.MULTILINE)
     listed = dict(re.findall(r'^\| `(\w+)` \| ([^|]+?) \|', section, re.MULTILINE))
+    component = MODELS.get(name) or HOOKS.get(name) or TRANSFORMS.get(name) or PILGaussianBlur
     expected = {
         key: 'required' if option.default is option.empty else f'`{option.default!r}`'
-        for key, option in options_of(name).items()
+        for key, option in options_of(component).items()
     }
     if name == 'ProjectionNeck':
         expected['init_cfg'] = 'Xavier'
@@ -106,6 +92,7 @@ def test_every_option_is_listed_with_its_default(name):
     assert listed == expected
 
 
+@pytest.mark.slow
 def test_the_example_of_another_head_runs(images, tmp_path, monkeypatch):
     module, config, _ = blocks(ROOT / 'docs/en/extend.md', 'python')
     monkeypatch.syspath_prepend(tmp_path)
@@ -124,6 +111,7 @@ def test_the_example_of_another_head_runs(images, tmp_path, monkeypatch):
         sys.modules.pop('close_head', None)
 
 
+@pytest.mark.slow
 def test_the_example_of_a_branch_on_another_algorithm_runs(images, tmp_path):
     *_, module = blocks(ROOT / 'docs/en/extend.md', 'python')
     norm = dict(type='BN1d')

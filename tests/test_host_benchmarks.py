@@ -70,6 +70,7 @@ def shrink(config: Any, data_root: Path, crop: int) -> None:
         shrink(value, data_root, crop)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', CONFIGS)
 def test_it_trains_on_our_backbone(name, checkpoint, data_root, tmp_path):
     config = get_config(f'{FOLDER}/{CONFIGS[name]}')

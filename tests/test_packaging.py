@@ -1,7 +1,8 @@
-"""What gets installed: as a wheel, through an sdist, and editable."""
+"""The wheel, the sdist and the editable install."""
 
 import ctypes
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -13,10 +14,17 @@ from pathlib import Path
 import pytest
 import yaml
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parent.parent
 MIM = 'mmselfsup_invp/.mim'
+# The installed packages, for a Python that does not load this environment's editable install (-S).
+PACKAGES = [path for path in sys.path if path.endswith('site-packages')]
+# Where the CPU search is compiled, as a path and as a module.
+(NATIVE,) = (path.parent for path in ROOT.glob('mmselfsup_invp/**/_native.c'))
+NATIVE = NATIVE.relative_to(ROOT).as_posix()
 
-# A build leaves files in the tree it builds, so it gets a copy without what git ignores.
+# Builds leave files behind, so they run in a copy without the files that git ignores.
 NOT_COPIED = shutil.ignore_patterns(
     *('.git', '.venv', '.cache', '.*_cache', '__pycache__'),
     *('build', 'dist', '*.egg-info', '*.so', 'work_dirs', 'data'),
@@ -55,7 +63,7 @@ def names_in(wheel: Path) -> set[str]:
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     copy = tmp_path_factory.mktemp('packaging') / 'tree'
     shutil.copytree(ROOT, copy, symlinks=True, ignore=NOT_COPIED)
-    # What Python leaves behind while the tools run must not be packed.
+    # Byte code must not be packed.
     for folder in ('tools', 'configs'):
         (copy / folder / '__pycache__').mkdir()
         (copy / folder / '__pycache__' / 'left.cpython-311.pyc').touch()
@@ -101,26 +109,25 @@ def test_the_index_names_every_metafile():
     assert len(index) == len(set(index)) and set(index) == there
 
 
-# ---- what is in the wheel ----
+# ---- contents of the wheel ----
 
 
-def test_the_wheel_holds_the_whole_package(wheel):
-    files = [path for kind in ('py', 'html') for path in ROOT.glob(f'mmselfsup_invp/**/*.{kind}')]
-    names = {path.relative_to(ROOT).as_posix() for path in files}
-    assert {name for name in names if '.mim' not in name} <= names_in(wheel)
-
-
-def test_the_wheel_holds_configs_tools_and_index_as_files(wheel):
-    wanted = ['model-index.yml', 'tools/train.py']
-    for pattern in ('configs/**/*.py', 'configs/**/*.yml', 'tools/**/*.py', 'tools/**/*.sh'):
-        wanted += [path.relative_to(ROOT).as_posix() for path in ROOT.glob(pattern)]
-    with zipfile.ZipFile(wheel) as archive:
-        for name in wanted:
-            assert archive.read(f'{MIM}/{name}') == (ROOT / name).read_bytes()
-
-
-def test_the_wheel_holds_nothing_else(wheel):
+def test_the_wheel_holds_the_package_its_configs_and_tools_and_nothing_else(wheel):
     names = names_in(wheel)
+    package = {
+        path.relative_to(ROOT).as_posix()
+        for pattern in ('**/*.py', '**/*.html', 'py.typed')
+        for path in (ROOT / 'mmselfsup_invp').glob(pattern)
+        if '.mim' not in path.parts
+    }
+    linked = [ROOT / 'model-index.yml']
+    for pattern in ('configs/**/*.py', 'configs/**/*.yml', 'tools/**/*.py', 'tools/**/*.sh'):
+        linked += ROOT.glob(pattern)
+    assert package <= names
+    with zipfile.ZipFile(wheel) as archive:
+        for path in linked:
+            content = archive.read(f'{MIM}/{path.relative_to(ROOT).as_posix()}')
+            assert content == path.read_bytes()
     assert {name.split('/')[0].split('-')[0] for name in names} == {'mmselfsup_invp'}
     assert not [name for name in names if '__pycache__' in name or name.endswith('.pyc')]
 
@@ -131,10 +138,10 @@ COMPILER = shlex.split(os.environ.get('CC') or sysconfig.get_config_var('CC') or
 @pytest.mark.skipif(shutil.which(COMPILER) is None, reason='needs a C compiler')
 def test_the_wheel_holds_the_compiled_search(wheel, tmp_path):
     compiled = [name for name in names_in(wheel) if name.endswith('.so')]
-    assert f'mmselfsup_invp/ops/_native{sysconfig.get_config_var("EXT_SUFFIX")}' in compiled
+    assert f'{NATIVE}/_native{sysconfig.get_config_var("EXT_SUFFIX")}' in compiled
     with zipfile.ZipFile(wheel) as archive:
         for name in compiled:
-            assert ctypes.CDLL(archive.extract(name, tmp_path)).sift
+            assert ctypes.CDLL(archive.extract(name, tmp_path)).filter_rows
 
 
 def test_without_a_compiler_all_but_the_compiled_search_is_installed(tree, wheel, tmp_path):
@@ -144,11 +151,12 @@ def test_without_a_compiler_all_but_the_compiled_search_is_installed(tree, wheel
     assert names_in(plain) == {name for name in names_in(wheel) if not name.endswith('.so')}
     site = tmp_path / 'site'
     pip('install', '--target', site, '--editable', copy, cwd=tmp_path, CC='no-such-compiler')
-    code = 'from mmselfsup_invp.ops import native; print(native.__file__, native.available())'
+    module = NATIVE.replace('/', '.')
+    code = f'from {module} import native; print(native.__file__, native.available())'
     code = f'import site; site.addsitedir({str(site)!r})\n{code}'
-    path = os.pathsep.join([str(site), sysconfig.get_path('purelib')])
+    path = os.pathsep.join([str(site), *PACKAGES])
     found = run(sys.executable, '-S', '-c', code, cwd=tmp_path, PYTHONPATH=path)
-    assert found == f'{copy}/mmselfsup_invp/ops/native.py False\n'
+    assert found == f'{copy}/{NATIVE}/native.py False\n'
 
 
 def test_the_metadata_names_licence_pythons_and_extras(wheel):
@@ -160,9 +168,12 @@ def test_the_metadata_names_licence_pythons_and_extras(wheel):
     assert {'>=3.11', '<3.13'} == set(
         next(line for line in lines if line.startswith('Requires-Python: ')).split()[1].split(',')
     )
-    required = [line for line in lines if line.startswith('Requires-Dist: ')]
-    assert any(line.startswith('Requires-Dist: torch>=') for line in required)
-    assert any('mmselfsup' in line and 'mim' in line for line in required)
+    required = [line.split(': ')[1] for line in lines if line.startswith('Requires-Dist: ')]
+    assert [line for line in required if 'extra ==' not in line] == ['torch>=2.0.1']
+    for extra, package in dict(
+        mim='mmselfsup', detection='mmdet', gpu='faiss-gpu-cu12', optional='kornia', all='mmdet'
+    ).items():
+        assert any(re.match(rf'{package}\b.*extra == .{extra}.$', line) for line in required)
 
 
 def test_the_sdist_gives_the_same_wheel(tree, wheel):
@@ -174,16 +185,16 @@ def test_the_sdist_gives_the_same_wheel(tree, wheel):
     assert second.name == wheel.name and names_in(second) == names_in(wheel)
 
 
-# ---- how MMEngine, and MIM in the same way, finds it ----
+# ---- MMEngine, and MIM in the same way, find the package ----
 
 
 def find(package: Path, config: str, cwd: Path, *site: Path) -> None:
-    """Assert that MMEngine, started in another folder, is led to `package` and its configs."""
+    """Assert that MMEngine, started in another folder, finds `package` and its configs."""
     code, path = FIND.format(config=config), ''
     if site:
         # Without this environment's own editable install (-S), but with its other packages.
         code = f'import site; site.addsitedir({str(site[0])!r})\n{code}'
-        path = os.pathsep.join([str(site[0]), sysconfig.get_path('purelib')])
+        path = os.pathsep.join([str(site[0]), *PACKAGES])
     options = ['-S'] if site else []
     found = run(sys.executable, *options, '-c', code, cwd=cwd, PYTHONPATH=path).splitlines()
     assert found[-3:] == [
@@ -204,7 +215,7 @@ def test_an_editable_install_is_found_in_the_tree(tree, a_config, tmp_path):
     pip('install', '--target', site, '--editable', tree, cwd=tmp_path)
     find(tree / 'mmselfsup_invp', a_config, tmp_path, site)
     if shutil.which(COMPILER):
-        assert list(tree.glob('mmselfsup_invp/ops/_native*.so'))
+        assert list((tree / NATIVE).glob('_native*.so'))
 
 
 def test_this_environment_finds_this_tree(a_config, tmp_path):

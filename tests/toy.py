@@ -73,7 +73,7 @@ NOT_ONE_LABEL = ['meta/unlabelled.txt', 'meta/several.json']
 
 
 def model_config(name: str = 'InvP', **changes: Any) -> dict:
-    """A model in the image of the real configs; changes are merged."""
+    """A small model of the structure of the shipped configs; changes are merged."""
     memory = 'PropagationMemory' if name == 'InvP' else 'PropagationQueue'
     config = dict(
         type=name,
@@ -111,7 +111,7 @@ def branch_config(**changes: Any) -> dict:
 
 
 def interclr_config(name: str = 'InterCLR', **changes: Any) -> dict:
-    """InterCLR in the image of the real configs; changes are merged."""
+    """InterCLR of the structure of the shipped configs; changes are merged."""
     config = model_config()
     del config['memory']
     loss = dict(type='MarginNCELoss', temperature=0.2)
@@ -126,7 +126,7 @@ def interclr_config(name: str = 'InterCLR', **changes: Any) -> dict:
 
 
 def sela_config(**changes: Any) -> dict:
-    """A model that labels itself, 2 heads of 3 classes; changes are merged."""
+    """SeLa with 2 heads of 3 classes; changes are merged."""
     config = model_config()
     config.update(
         type='SeLa',
@@ -138,7 +138,7 @@ def sela_config(**changes: Any) -> dict:
 
 
 def build_model(config: dict) -> BaseModel:
-    """The model of a :func:`model_config`, its weights drawn."""
+    """The model of a :func:`model_config`, with initial weights."""
     model = MODELS.build(copy.deepcopy(config))
     model.init_weights()
     return model
@@ -182,7 +182,7 @@ def loader(
             ann_file=ann_file,
             data_prefix=split,
             pipeline=pipeline,
-            serialize_data=False,  # Which would collect garbage, for a second.
+            serialize_data=False,  # Serialising runs the garbage collector, for about a second.
         ),
     )
 
@@ -222,7 +222,7 @@ def runner_config(root: Path, work_dir: Path, epochs: int = 2, **changes: Any) -
         ],
         env_cfg=dict(mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0)),
         work_dir=str(work_dir),
-        experiment_name=uuid4().hex,  # The host keeps loggers and hubs by this name.
+        experiment_name=uuid4().hex,  # MMEngine keeps loggers and message hubs by this name.
     )
     return Config(merged(config, changes))
 
@@ -235,14 +235,14 @@ def build_runner(root: Path, work_dir: Path, epochs: int = 2, **changes: Any) ->
 
 
 class StopWorkers(Hook):
-    """Ends persistent workers with the run."""
+    """Ends persistent workers when the run ends."""
 
     def after_run(self, runner: Runner) -> None:
         stop_workers(runner.train_dataloader)
 
 
 def stop_workers(loader: DataLoader) -> None:
-    """End persistent workers; a garbage collector that comes by later waits 5 seconds for each."""
+    """End persistent workers; when they are garbage-collected later, each takes 5 seconds."""
     if loader.persistent_workers and loader._iterator is not None:
         loader._iterator._shutdown_workers()
 

@@ -1,4 +1,4 @@
-"""Write a data set as the image folder that the configs read.
+"""Write a data set as the image folders that the configs read.
 
 python tools/convert_dataset.py digits data/digits
 python tools/convert_dataset.py cifar10 data/cifar10 --source downloads
@@ -18,8 +18,7 @@ def main() -> None:
     parser.add_argument(
         '--source',
         default='downloads',
-        help="torchvision's download of the data set; fetched where it is missing "
-        '(default: %(default)s)',
+        help="folder of torchvision's download; missing files are fetched (default: %(default)s)",
     )
     args = parser.parse_args()
     try:
@@ -30,7 +29,7 @@ def main() -> None:
     except (ValueError, OSError) as error:
         raise SystemExit(str(error)) from error
     for split in ('train', 'test'):
-        state = f'{written[split]} images written' if split in written else 'was there already'
+        state = f'{written[split]} images written' if split in written else 'already complete'
         print(f'{args.root}/{split}: {state}')
 
 

@@ -1,10 +1,9 @@
-"""Pre-train InvP on handwritten digits and compare it with its parts: what `make demo` runs.
+"""Pre-train InvP on handwritten digits and compare it with two baselines; `make demo` runs this.
 
-Nothing is downloaded. Three rows come out: the network as initialised, instance discrimination
-alone (lambda_inv = 0) and InvP, with the same network, budget and seed.
+Nothing is downloaded. The table has three rows with the same network, epochs and seed: the network
+with random weights, instance discrimination alone (lambda_inv = 0), and InvP.
 """
 
-import argparse
 import json
 import shlex
 import shutil
@@ -13,98 +12,104 @@ import sys
 import time
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
-
-from mmselfsup_invp.datasets.converters import convert_digits
+from command_line import create_parser, require_packages
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = ROOT / 'configs/invp/invp_resnet18-slim_1xb32-coslr-50e_digits.py'
 RANDOM = 'random'
 INVP = 'InvP (lambda_inv = 0.6)'
+# lambda_inv by the name of the row.
 RUNS = {'instance loss only (lambda_inv = 0)': 0.0, INVP: 0.6}
+COLUMNS = {
+    'kNN, backbone': 'knn/backbone',
+    'kNN, bank': 'knn/bank',
+    'purity, 1 hop': 'graph/purity_hop1',
+    'purity, 3 hops': 'graph/purity_hop3',
+}
 
 
-def run_tool(name: str, *arguments: object) -> None:
-    """Run one of the command lines beside this file, its output going straight to the screen."""
-    command = [sys.executable, str(ROOT / 'tools' / name), *map(str, arguments)]
-    print('$', ' '.join(command[1:]), flush=True)
-    code = subprocess.run(command, cwd=ROOT).returncode
-    if code:  # The command has said why.
-        raise SystemExit(code)
-
-
-def run_folder(work_dir: Path, weight: float) -> Path:
-    """Work folder of the run with this lambda_inv."""
-    return work_dir / f'lambda_{weight:g}'
-
-
-def figures(work_dir: Path) -> dict[str, float]:
-    """Last value of every figure in a run's log."""
-    latest: dict[str, float] = {}
-    for log in sorted(work_dir.glob('*/vis_data/scalars.json')):
-        for line in log.read_text().splitlines():
-            latest.update(json.loads(line))
-    return latest
-
-
-def find(latest: dict[str, float], prefix: str) -> float | None:
-    """The figure whose name starts so."""
-    return next((value for name, value in latest.items() if name.startswith(prefix)), None)
-
-
-def row(name: str, latest: dict[str, float], seconds: float) -> list[str]:
-    """One line of the table."""
-    columns = ('knn/backbone', 'knn/bank', 'graph/purity_hop1', 'graph/purity_hop3')
-    values = [find(latest, column) for column in columns]
-    return [name, *('-' if v is None else f'{v:.1f}' for v in values), f'{seconds:.0f} s']
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+def main():
+    parser = create_parser(__doc__)
     parser.add_argument(
         '--work-dir',
         type=Path,
         default=ROOT / 'work_dirs/demo',
-        help='folder for the runs; those of an earlier demo are replaced (default: %(default)s)',
+        help='folder of the runs; those of an earlier demo are deleted (default: %(default)s)',
     )
-    work_dir = parser.parse_args().work_dir.resolve()
-    random_dir = work_dir / RANDOM
-    # Only what the demo itself makes: the folder may hold more.
-    for folder in (random_dir, *(run_folder(work_dir, weight) for weight in RUNS.values())):
+    args = parser.parse_args()
+
+    require_packages(args)
+    # Imported late, so that --help is answered at once.
+    from mmselfsup_invp.datasets.converters import convert_digits
+
+    work_dir = args.work_dir.resolve()
+    # The folder may contain other files, so only those of the demo are deleted.
+    for folder in (work_dir / RANDOM, *(run_folder(work_dir, value) for value in RUNS.values())):
         shutil.rmtree(folder, ignore_errors=True)
     convert_digits(ROOT / 'data/digits')
 
-    start = time.perf_counter()
-    run_tool('test.py', CONFIG, '--work-dir', random_dir)
-    rows = [row('random initialisation', figures(random_dir), time.perf_counter() - start)]
-    for name, weight in RUNS.items():
-        start = time.perf_counter()
-        run_dir = run_folder(work_dir, weight)
-        option = f'model.head.lambda_inv={weight}'
-        run_tool('train.py', CONFIG, '--work-dir', run_dir, '--cfg-options', option)
-        rows.append(row(name, figures(run_dir), time.perf_counter() - start))
+    rows = [row('random initialisation', work_dir / RANDOM, 'test.py')]
+    for name, value in RUNS.items():
+        option = f'model.head.lambda_inv={value}'
+        rows.append(row(name, run_folder(work_dir, value), 'train.py', '--cfg-options', option))
     show(rows, work_dir)
 
 
-def show(rows: list[list[str]], work_dir: Path) -> None:
-    """Print the table and where things lie."""
+def run_folder(work_dir, lambda_inv):
+    """Work folder of the run with this weight of the propagation loss."""
+    return work_dir / f'lambda_{lambda_inv:g}'
+
+
+def row(name, folder, tool, *arguments):
+    """Run a tool on the config and return a row of the table."""
+    command = [sys.executable, str(ROOT / 'tools' / tool), str(CONFIG), '--work-dir', str(folder)]
+    command += arguments
+    print('$', ' '.join(command[1:]), flush=True)
+    start = time.perf_counter()
+    code = subprocess.run(command, cwd=ROOT).returncode
+    if code:  # The tool has reported the error.
+        sys.exit(code)
+    seconds = time.perf_counter() - start
+    metrics = last_metrics(folder)
+    return [name, *(percent(metrics, prefix) for prefix in COLUMNS.values()), f'{seconds:.0f} s']
+
+
+def last_metrics(folder):
+    """Last logged value of every metric of a run."""
+    metrics = {}
+    for log in sorted(folder.glob('*/vis_data/scalars.json')):
+        for line in log.read_text().splitlines():
+            metrics.update(json.loads(line))
+    return metrics
+
+
+def percent(metrics, prefix):
+    """The first metric whose name starts with a prefix, as text."""
+    values = [value for name, value in metrics.items() if name.startswith(prefix)]
+    return f'{values[0]:.1f}' if values else '-'
+
+
+def show(rows, work_dir):
+    """Print the table and the paths of the results."""
+    from rich.console import Console
+    from rich.table import Table
+
     table = Table(title='Handwritten digits: weighted kNN accuracy and purity of positives, %')
-    for column in ('', 'kNN, backbone', 'kNN, bank', 'purity, 1 hop', 'purity, 3 hops', 'time'):
+    for column in ('', *COLUMNS, 'time'):
         table.add_column(column, justify='right' if column else 'left', no_wrap=True)
-    for line in rows:
-        table.add_row(*line)
+    for cells in rows:
+        table.add_row(*cells)
     console = Console(width=110)
     console.print(table)
     run = run_folder(work_dir, RUNS[INVP])
     console.print(f'checkpoint  {(run / "last_checkpoint").read_text()}', soft_wrap=True)
     console.print(f'logs        {run}', soft_wrap=True)
-    command = shlex.join([shown(sys.executable), 'tools/report.py', shown(run)])
+    command = shlex.join([relative(sys.executable), 'tools/report.py', relative(run)])
     console.print(f'next        {command}', soft_wrap=True)
 
 
-def shown(path: str | Path) -> str:
-    """A path as one would type it in the root of the repository."""
+def relative(path):
+    """A path relative to the root of the repository, where it lies in it."""
     path = Path(path)
     return str(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path)
 

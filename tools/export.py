@@ -1,33 +1,43 @@
-"""Write the backbone of a pre-training checkpoint in the form that another library reads.
+"""Write the backbone of a pre-training checkpoint in the format of another library.
 
 python tools/export.py work_dirs/invp/epoch_800.pth --to torchvision
 python tools/export.py work_dirs/invp/epoch_800.pth --to detectron2 --out R-50.pkl
 
-The file is verified before it gets its name: by equal forward passes of both networks, for
-Detectron2 by the names and shapes of its weights.
+The file is verified before it is moved to its place: by equal forward passes of both networks, for
+Detectron2 by the names and shapes of the weights.
 """
 
-import argparse
 import textwrap
 
-from mmselfsup_invp.export import TARGETS, Export, export_backbone
+from command_line import create_parser, require_packages
 
 
-def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def main():
+    parser = create_parser(__doc__)
     parser.add_argument('checkpoint', help='epoch_*.pth of a pre-training run')
-    parser.add_argument('--to', choices=TARGETS, required=True, help='library that shall read it')
     parser.add_argument(
-        '--out', help='file to write (default: beside the checkpoint, the library in its name)'
+        '--to',
+        choices=['torchvision', 'timm', 'detectron2', 'mmdet'],
+        required=True,
+        help='library that reads the file',
+    )
+    parser.add_argument(
+        '--out', help='file to write (default: beside the checkpoint, with the library in its name)'
     )
     parser.add_argument('--force', action='store_true', help='replace an existing file')
-    return parser.parse_args()
+    args = parser.parse_args()
+
+    require_packages(args)
+    # Imported late, so that --help is answered at once.
+    from mmselfsup_invp.cli.errors import plain_errors
+    from mmselfsup_invp.export import export_backbone
+
+    with plain_errors(args.debug):
+        print(summary(export_backbone(args.checkpoint, args.to, args.out, args.force)))
 
 
-def report(export: Export) -> str:
-    """What was written, how it was verified and how it is loaded."""
+def summary(export):
+    """What was written, how it was verified and how to load it."""
     verified, meta = export.verified, export.meta
     how = verified.how
     if verified.difference is not None:
@@ -42,15 +52,6 @@ def report(export: Export) -> str:
         f'Images:    {pixels}\n'
         f'Load it by\n{textwrap.indent(export.usage, "    ")}'
     )
-
-
-def main() -> None:
-    args = parse_args()
-    try:
-        export = export_backbone(args.checkpoint, args.to, args.out, args.force)
-    except (ImportError, OSError, ValueError) as error:
-        raise SystemExit(str(error)) from error
-    print(report(export))
 
 
 if __name__ == '__main__':

@@ -1,8 +1,7 @@
-"""Prepare a data set of the evaluation: python tools/prepare_data.py NAME [options].
+"""Prepare a data set of the evaluation: unpack its archives, check its images, write its lists.
 
-What is not there is named, with the address to get it from. What was downloaded into the folder of
-the data set is unpacked, its images are counted and opened, and the lists that the configs read are
-written, last. A second call finds all done.
+Downloads that are missing are listed with their addresses. The lists are written last; a prepared
+data set is left unchanged.
 
 python tools/prepare_data.py --list
 python tools/prepare_data.py pets --download
@@ -15,58 +14,43 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from mmselfsup_invp.datasets.preparation import (
-    DataSet,
-    check,
-    data_sets,
-    facts,
-    missing_downloads,
-    missing_files,
-    prepare,
-)
+from mmselfsup_invp.datasets.preparation import DataSet, check, data_sets, prepare, selection
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('name', nargs='?', choices=list(data_sets()), help='data set to prepare')
-    parser.add_argument('--list', action='store_true', help='show all data sets and their state')
-    parser.add_argument('--root', type=Path, help='folder of the data set (default: see --list)')
-    parser.add_argument(
-        '--check', action='store_true', help='check a prepared data set again, write nothing'
-    )
-    parser.add_argument(
-        '--quick', action='store_true', help='count the images without opening them'
-    )
-    parser.add_argument(
-        '--download', action='store_true', help='fetch what is missing and has a direct address'
-    )
-    parser.add_argument(
+    add = parser.add_argument
+    add('name', nargs='?', choices=list(data_sets()), help='data set to prepare')
+    add('--list', action='store_true', help='show all data sets and their state')
+    add('--root', type=Path, help='folder of the data set (default: see --list)')
+    add('--check', action='store_true', help='check a prepared data set, write nothing')
+    add('--quick', action='store_true', help='check that the images exist without opening them')
+    add('--download', action='store_true', help='fetch missing files with a direct address')
+    add(
         '--subset-list',
         type=Path,
-        help='names of the images of a subset of ImageNet, one a line, as SimCLR published them '
+        help='image names of an ImageNet subset, one a line, as published by SimCLR '
         '(default: drawn at random)',
     )
-    parser.add_argument(
-        '--seed', type=int, help='seed of subsets and splits that are drawn (default: 0)'
-    )
+    add('--seed', type=int, help='seed of random subsets and splits (default: 0)')
     args = parser.parse_args()
     if not args.list and args.name is None:
-        parser.error(f'name one of {", ".join(data_sets())}, or --list')
+        parser.error(f'name one of {", ".join(data_sets())}, or use --list')
     if args.subset_list is not None and not str(args.name).startswith('imagenet-'):
-        parser.error('--subset-list goes with imagenet-1percent and imagenet-10percent')
+        parser.error('--subset-list requires imagenet-1percent or imagenet-10percent')
     return args
 
 
 def state(data_set: DataSet) -> str:
-    """How far the preparation has come."""
+    """Progress of the preparation."""
     root = Path(data_set.root)
-    if not missing_files(data_set, root):
+    if not data_set.missing_files(root):
         return 'complete'
-    if missing_downloads(data_set, root) or not root.is_dir():
-        return 'not there'
-    return 'to be prepared'
+    if data_set.missing_downloads(root) or not root.is_dir():
+        return 'missing'
+    return 'not prepared'
 
 
 def show_all() -> None:
@@ -79,22 +63,22 @@ def show_all() -> None:
 
 
 def run(data_set: DataSet, args: argparse.Namespace) -> None:
-    """Prepare or check, and say what is there."""
+    """Prepare or check a data set and print the number of its images."""
     root = args.root or Path(data_set.root)
     if args.check:
         found = check(data_set, root, args.quick)
-        verdict = 'all there' if args.quick else 'all there and whole'
+        result = 'present' if args.quick else 'present and readable'
     else:
         found = prepare(data_set, root, args.download, args.quick)
-        verdict = 'prepared'
+        result = 'prepared'
     if found is None:
         print(f'{data_set.name} is complete: {", ".join(str(root / f) for f in data_set.files)}')
     else:
         images = ', '.join(f'{count:,} {name}' for name, count in found.items())
-        print(f'{data_set.name} in {root}: {images} images, {verdict}.')
-    chosen = facts(data_set, root)
-    if chosen:
-        print('images chosen by ' + ', '.join(f'{key} = {value}' for key, value in chosen.items()))
+        print(f'{data_set.name} in {root}: {images} images {result}.')
+    drawn = selection(data_set, root)
+    if drawn:
+        print('selection: ' + ', '.join(f'{key} = {value}' for key, value in drawn.items()))
 
 
 def main() -> None:

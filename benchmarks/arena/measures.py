@@ -9,7 +9,7 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 
 from mmselfsup_invp.datasets import image_labels
-from mmselfsup_invp.engine.hooks.knn_eval_hook import backbone_features, bank_features
+from mmselfsup_invp.engine.hooks.knn_eval_hook import GALLERIES
 from mmselfsup_invp.evaluation import extract_features, knn_accuracy, neighbour_purity
 from mmselfsup_invp.ops import knn_graph
 
@@ -38,7 +38,8 @@ def measure(model: nn.Module, config: Config, data: Path, split: str) -> dict[st
     loaders = {name: _loader(config, data / f'{name}.npz') for name in ('train', split)}
     labels = {name: image_labels(loader.dataset) for name, loader in loaders.items()}
     feature = {
-        name: extract_features(model, loader, backbone_features) for name, loader in loaders.items()
+        name: extract_features(model, loader, GALLERIES['backbone'])
+        for name, loader in loaders.items()
     }
     vote = dict(k=NEIGHBOURS, temperature=TEMPERATURE)
     figures = dict(
@@ -49,7 +50,7 @@ def measure(model: nn.Module, config: Config, data: Path, split: str) -> dict[st
     )
     memory = getattr(model, 'memory', None)
     if memory is not None and memory.holds_images:
-        query = extract_features(model, loaders[split], bank_features)
+        query = extract_features(model, loaders[split], GALLERIES['bank'])
         figures['bank'] = knn_accuracy(query, labels[split], memory.bank, labels['train'], **vote)
     graph = knn_graph(feature['train'], DEGREE)
     anchor = torch.arange(0, len(graph), 10)

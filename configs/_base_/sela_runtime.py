@@ -2,7 +2,5 @@
 _base_ = 'default_runtime.py'
 
 default_hooks = dict(
-    self_label=dict(
-        type='SelfLabelHook', num_events=100, spacing='power', heads='all', strength=25.0
-    )
+    self_label=dict(type='SelfLabelHook', num_events=100, spacing='power', heads='all', lambd=25.0)
 )

@@ -23,3 +23,4 @@ param_scheduler = [dict(type='CosineAnnealingLR', T_max=200, by_epoch=True, begi
 train_cfg = dict(max_epochs=200)
 
 default_hooks = dict(clusters=dict(extract_dataloader=_base_.gallery_dataloader))
+auto_scale_lr = dict(base_batch_size=256)

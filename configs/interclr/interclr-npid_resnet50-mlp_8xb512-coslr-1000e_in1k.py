@@ -29,3 +29,4 @@ param_scheduler = [
     dict(type='CosineAnnealingLR', T_max=990, eta_min=4.8e-3, by_epoch=True, begin=10, end=1000),
 ]
 train_cfg = dict(max_epochs=1000)
+auto_scale_lr = dict(base_batch_size=4096)

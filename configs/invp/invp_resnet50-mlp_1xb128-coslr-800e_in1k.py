@@ -17,3 +17,4 @@ default_hooks = dict(
         interval=10,
     )
 )
+auto_scale_lr = dict(base_batch_size=128)

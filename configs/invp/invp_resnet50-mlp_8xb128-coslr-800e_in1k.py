@@ -4,3 +4,4 @@
 _base_ = 'invp_resnet50-mlp_1xb128-coslr-800e_in1k.py'
 
 optim_wrapper = dict(optimizer=dict(lr=0.24))
+auto_scale_lr = dict(base_batch_size=1024)

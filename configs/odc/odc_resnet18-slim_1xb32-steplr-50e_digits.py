@@ -41,3 +41,4 @@ default_hooks = dict(
     ),
     logger=dict(interval=10),
 )
+auto_scale_lr = dict(base_batch_size=32)

@@ -9,3 +9,4 @@ _base_ = [
 train_dataloader = dict(batch_size=64, num_workers=4)
 
 default_hooks = dict(clusters=dict(extract_dataloader=_base_.gallery_dataloader))
+auto_scale_lr = dict(base_batch_size=512)

@@ -15,7 +15,7 @@ model = dict(
 
 default_hooks = dict(
     # About one event an epoch, each for one head.
-    self_label=dict(num_events=400, spacing='linear', heads='rotate', strength=10.0),
+    self_label=dict(num_events=400, spacing='linear', heads='rotate', lambd=10.0),
     knn=dict(
         type='KNNEvalHook',
         gallery='backbone',
@@ -28,3 +28,4 @@ default_hooks = dict(
 )
 
 randomness = dict(seed=2)
+auto_scale_lr = dict(base_batch_size=128)

@@ -20,7 +20,7 @@ param_scheduler = [dict(type='CosineAnnealingLR', T_max=50, by_epoch=True, begin
 train_cfg = dict(max_epochs=50)
 
 default_hooks = dict(
-    self_label=dict(num_events=50, spacing='linear', strength=10.0),
+    self_label=dict(num_events=50, spacing='linear', lambd=10.0),
     knn=dict(
         type='KNNEvalHook',
         gallery='backbone',
@@ -32,3 +32,4 @@ default_hooks = dict(
     ),
     logger=dict(interval=10),
 )
+auto_scale_lr = dict(base_batch_size=32)

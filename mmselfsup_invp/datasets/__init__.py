@@ -1,3 +1,7 @@
+from ..compat import require_host
+
+require_host()
+
 from .few_labels import FewLabels
 from .image_files import ImageFiles
 from .info import image_labels, label_vector, num_images

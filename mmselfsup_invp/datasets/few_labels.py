@@ -1,25 +1,28 @@
 import math
-from itertools import chain
 
-import numpy as np
 from mmcls.datasets import CustomDataset
 from mmselfsup.registry import DATASETS
+
+from .subsets import draw_per_class
 
 
 @DATASETS.register_module()
 class FewLabels(CustomDataset):
-    """A share of the images of each class, drawn by a seed.
+    """A random subset with the same fraction of every class, for low-shot evaluation.
 
-    As in the official code of InvP: ``ceil(fraction * n)`` of the n images of a class, uniformly
-    without replacement.
+    ``ceil(fraction * n)`` of the n images of a class are drawn uniformly without replacement, as
+    in InvP's code (Wang et al., CVPR 2020), which sets no seed. Images keep their order.
 
     Args:
-        fraction (float): Share of the images, above 0, at most 1.
-        seed (int): Of the draw. Defaults to 0.
-        **kwargs: As for MMClassification's ``CustomDataset``.
+        fraction (float): Fraction of the images of each class, within (0, 1].
+        seed (int): Seed of the draw. Defaults to 0.
+        **kwargs: Arguments of MMClassification's ``CustomDataset``.
 
     Raises:
-        ValueError: If ``fraction`` is outside its range.
+        ValueError: If ``fraction`` is not within (0, 1].
+
+    Example:
+        >>> images = FewLabels(data_root='data/imagenet', data_prefix='train', fraction=0.01)
     """
 
     def __init__(self, *args, fraction: float, seed: int = 0, **kwargs) -> None:
@@ -30,12 +33,8 @@ class FewLabels(CustomDataset):
         super().__init__(*args, **kwargs)
 
     def load_data_list(self) -> list[dict]:
-        """The images drawn, in the order of the whole list."""
+        """The drawn images, in the order of the whole list."""
         images = super().load_data_list()
-        labels = np.array([image['gt_label'] for image in images])
-        random = np.random.default_rng(self.seed)
-        chosen = [self._draw(np.flatnonzero(labels == own), random) for own in np.unique(labels)]
-        return [images[row] for row in sorted(chain.from_iterable(chosen))]
-
-    def _draw(self, rows: np.ndarray, random: np.random.Generator) -> np.ndarray:
-        return random.choice(rows, math.ceil(self.fraction * len(rows)), replace=False)
+        labels = [image['gt_label'] for image in images]
+        drawn = draw_per_class(labels, lambda n: math.ceil(self.fraction * n), self.seed)
+        return [images[row] for row in drawn]

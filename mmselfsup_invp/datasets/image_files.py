@@ -1,34 +1,36 @@
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from mmcls.datasets import BaseDataset
 from mmselfsup.registry import DATASETS
+
+from .files import printable
 
 EXTENSIONS = ('.jpg', '.jpeg', '.png', '.bmp', '.pgm', '.ppm', '.tif', '.tiff', '.webp')
 
 
 @DATASETS.register_module()
 class ImageFiles(BaseDataset):
-    """Images without labels: all of a folder, or those that a list names.
+    """Images without labels: every image below a folder, or those that a list names.
 
-    Without a list, these are the files below the folder, however deep, whose names end in one of
-    the extensions, in upper or lower case. They are ordered by path, so that the same files have
-    the same ``sample_idx`` in every run. Links are followed; what is hidden, by a dot at the start
-    of its name, is passed over.
+    Without a list, the folder is searched recursively for names that end in one of the
+    extensions (case-insensitive). The images are sorted by path, so that ``sample_idx`` is the
+    same in every run. Links are followed; hidden files and folders are skipped.
 
-    With one, each line is the path of an image below the folder; the order is that of the list.
-    Names may contain blanks, and blank lines do not count.
+    With a list, each line is the path of an image below the folder, in this order. Names may
+    contain blanks; blank lines are skipped. File names need not be UTF-8.
 
     Args:
-        ann_file (str): The list, below ``data_root``. Defaults to '', all images of the folder.
-        data_prefix (str | dict): The folder, below ``data_root``. Defaults to '', ``data_root``.
-        extensions (Sequence[str]): Ends of the names of images; not asked of a list. Defaults to
-            those of JPEG, PNG, BMP, PGM, PPM, TIFF and WebP.
-        **kwargs: As for MMClassification's ``BaseDataset``.
+        ann_file (str): List of images below ``data_root``. Defaults to '', no list.
+        data_prefix (str | dict): Folder of the images below ``data_root``. Defaults to ''.
+        extensions (Sequence[str]): Extensions of images; not applied to a list. Defaults to those
+            of JPEG, PNG, BMP, PGM, PPM, TIFF and WebP.
+        **kwargs: Arguments of MMClassification's ``BaseDataset``.
 
     Raises:
-        FileNotFoundError: If the folder or the list is not there.
-        ValueError: If there is no image.
+        FileNotFoundError: If the folder or the list does not exist.
+        ValueError: If there is no image, if links lead to the same folder twice (a link to a
+            parent folder, for example), or if an image is no regular file (a FIFO, a broken link).
 
     Example:
         >>> images = ImageFiles(data_root='data/custom', data_prefix='train')
@@ -44,43 +46,66 @@ class ImageFiles(BaseDataset):
 
     def load_data_list(self) -> list[dict]:
         """The paths of the images, in order."""
-        paths = self._listed() if self.ann_file else self._found()
+        paths = self._from_list() if self.ann_file else self._from_folder()
         return [dict(img_path=path) for path in paths]
 
-    def _listed(self) -> list[str]:
+    def _from_list(self) -> list[str]:
         try:
-            # As written on other systems, too: with a byte order mark, or not in UTF-8.
+            # Lists of other systems may have a byte order mark or names that are not UTF-8.
             with open(self.ann_file, encoding='utf-8-sig', errors='surrogateescape') as lines:
                 names = [line.rstrip() for line in lines]
         except FileNotFoundError as error:
             raise FileNotFoundError(
-                f'There is no list {self.ann_file}. Look at data_root and ann_file of ImageFiles, '
-                f"or set ann_file='' to take all images below {self.img_prefix}."
+                f'The list {self.ann_file} does not exist. Check data_root and ann_file of '
+                f"ImageFiles, or set ann_file='' to take all images below {self.img_prefix}."
             ) from error
         return [os.path.join(self.img_prefix, name) for name in names if name]
 
-    def _found(self) -> list[str]:
+    def _from_folder(self) -> list[str]:
         if not os.path.isdir(self.img_prefix):
             raise FileNotFoundError(
-                f'There is no folder {self.img_prefix!r}. Put the images there, or look at '
-                'data_root and data_prefix of ImageFiles.'
+                f'The folder {self.img_prefix!r} does not exist. Check data_root and data_prefix '
+                'of ImageFiles.'
             )
-        paths = []
-        for folder, folders, names in os.walk(self.img_prefix, onerror=_stop, followlinks=True):
-            folders[:] = [name for name in folders if not name.startswith('.')]
-            paths += [os.path.join(folder, name) for name in names if self._is_image(name)]
-        if not paths:
+        entries = _entries(self.img_prefix, {})
+        images = [entry for entry in entries if entry.name.lower().endswith(self.extensions)]
+        for entry in images:
+            if not entry.is_file():
+                raise ValueError(
+                    f'{printable(entry.path)} is no regular file, but a broken link, a FIFO, a '
+                    'socket or a device. Remove it from the folder.'
+                )
+        if not images:
             raise ValueError(
                 f'The data set ImageFiles holds no image: no name below {self.img_prefix} ends in '
-                f'{", ".join(self.extensions)}. Look at data_root and data_prefix of its config, '
-                'or set extensions.'
+                f'{", ".join(self.extensions)}. Check data_root and data_prefix of its config, or '
+                'set extensions.'
             )
-        return sorted(paths)
-
-    def _is_image(self, name: str) -> bool:
-        return name.lower().endswith(self.extensions) and not name.startswith('.')
+        return sorted(entry.path for entry in images)
 
 
-def _stop(error: OSError) -> None:
-    """Else a folder that may not be read would go missing silently, and rows would shift."""
-    raise error
+def _entries(folder: str, visited: dict[tuple[int, int], str]) -> Iterator[os.DirEntry]:
+    """All entries below a folder that are neither hidden nor folders.
+
+    Args:
+        folder (str): Folder to search, recursively and through links.
+        visited (dict[tuple[int, int], str]): Device and inode of the folders searched before.
+
+    Raises:
+        OSError: If a folder is not readable. Skipping it would shift the rows of the bank.
+        ValueError: If a folder is reached twice.
+    """
+    status = os.stat(folder)
+    other = visited.setdefault((status.st_dev, status.st_ino), folder)
+    if other != folder:
+        raise ValueError(
+            f'{printable(folder)} and {printable(other)} are the same folder, so its images would '
+            'appear twice in the data set. Remove the link, or list the images in an ann_file.'
+        )
+    with os.scandir(folder) as found:
+        visible = [entry for entry in found if not entry.name.startswith('.')]
+    for entry in visible:
+        if entry.is_dir():
+            yield from _entries(entry.path, visited)
+        else:
+            yield entry

@@ -1,4 +1,4 @@
-"""What a run needs to know of a data set: how many rows a bank takes, and the labels, if any."""
+"""Number of images of a data set, and their labels."""
 
 from collections.abc import Sequence
 from operator import index
@@ -8,11 +8,11 @@ from mmengine.dataset import BaseDataset, ClassBalancedDataset, ConcatDataset, R
 from torch import Tensor
 
 
-def _source(dataset: object) -> BaseDataset:
-    """The data set whose positions are the ``sample_idx`` of the samples.
+def _unwrap(dataset: object) -> BaseDataset:
+    """The data set inside wrappers, whose positions are the ``sample_idx`` of the samples.
 
     Raises:
-        ValueError: If there is no single one.
+        ValueError: If several data sets are concatenated.
     """
     while isinstance(dataset, (RepeatDataset, ClassBalancedDataset)):
         dataset = dataset.dataset
@@ -25,52 +25,54 @@ def _source(dataset: object) -> BaseDataset:
 
 
 def num_images(dataset: object) -> int:
-    """Count the images of a data set, repeats by wrappers not counted.
+    """Number of images of a data set; repetitions by wrappers are not counted.
 
     Raises:
-        ValueError: If the data set is empty, or joins several that number their images alike.
+        ValueError: If the data set is empty or a ``ConcatDataset``.
     """
-    source = _source(dataset)
+    source = _unwrap(dataset)
     if not len(source):
         raise no_image(source)
     return len(source)
 
 
 def no_image(dataset: object) -> ValueError:
-    """The error of an empty data set: its type, and the list and folders it was to read."""
+    """The error for an empty data set, which names its type, its list and its folders."""
     folders = getattr(dataset, 'data_prefix', {}).values()
-    places = ', '.join(filter(None, [getattr(dataset, 'ann_file', ''), *folders]))
+    paths = ', '.join(filter(None, [getattr(dataset, 'ann_file', ''), *folders]))
     return ValueError(
-        f'The data set {type(dataset).__name__} holds no image. Look at data_root, ann_file and '
-        f'data_prefix of its config{f" ({places})" if places else ""}.'
+        f'The data set {type(dataset).__name__} holds no image. Check data_root, ann_file and '
+        f'data_prefix of its config{f" ({paths})" if paths else ""}.'
     )
 
 
 def image_labels(dataset: object) -> Tensor | None:
-    """Labels of the images by ``sample_idx``, int64, shape ``(N,)``.
+    """Labels of the images in the order of ``sample_idx``.
 
-    None unless every image has one label that is a number; a multi-label image has a list.
+    Returns:
+        Tensor | None: int64, shape ``(N,)``; None unless every image has exactly one label that
+        is a non-negative integer. Multi-label images have a list instead.
     """
-    source = _source(dataset)
+    source = _unwrap(dataset)
     found = [source.get_data_info(row).get('gt_label', -1) for row in range(len(source))]
     try:
         labels = [index(label) for label in found]
-    except TypeError:  # A list, a dict or a name is no whole number.
+    except TypeError:  # A list, a dict or a string.
         return None
     return torch.tensor(labels) if labels and min(labels) >= 0 else None
 
 
 def label_vector(label: Tensor, difficult: Sequence[int] | None, num_classes: int) -> Tensor:
-    """Which classes an image shows.
+    """Presence of each class in a multi-label image.
 
     Args:
-        label (Tensor): int64, shape ``(L,)``, its classes.
-        difficult (Sequence[int], optional): Classes of objects that VOC calls difficult; those
-            that are not in ``label`` too are neither present nor absent.
-        num_classes (int): C.
+        label (Tensor): Classes of the image, int64, shape ``(L,)``.
+        difficult (Sequence[int], optional): Classes of the objects that VOC marks as difficult.
+            Those that are not in ``label`` as well are ignored in the evaluation.
+        num_classes (int): Number of classes C.
 
     Returns:
-        Tensor: int64, shape ``(C,)``, on the device of ``label``: 1 present, 0 absent, -1 neither.
+        Tensor: int64, shape ``(C,)``, on the device of ``label``: 1 present, 0 absent, -1 ignored.
 
     Example:
         >>> label_vector(torch.tensor([2]), [0, 2], 4)

@@ -1,3 +1,7 @@
+from ..compat import require_host
+
+require_host()
+
 from .agreement import cluster_agreement
 from .average_precision import average_precision, mean_average_precision
 from .checkpoints import PretrainedBackbone, read_backbone, read_checkpoint, run_config
@@ -5,20 +9,20 @@ from .detection import check_loaded, run_detection
 from .extraction import collect_features, extract_features
 from .graph_health import GraphHealth, graph_health, neighbour_purity
 from .knn import knn_accuracy, knn_predict
-from .metrics import MultiHeadEvaluator, TapMetric, VOCMeanAveragePrecision
+from .metrics import LayerwiseMetric, MultiHeadEvaluator, VOCMeanAveragePrecision
 from .positives import neighbours_by_hop, rank_positives
 from .retrieval import Retrieval, retrieve
 from .runs import Curve, TrainingRun, read_run
-from .similarity import similarity_distribution, similarity_figures
+from .similarity import similarity_distribution, similarity_metrics
 from .tsne import tsne
 
 __all__ = [
     'Curve',
     'GraphHealth',
+    'LayerwiseMetric',
     'MultiHeadEvaluator',
     'PretrainedBackbone',
     'Retrieval',
-    'TapMetric',
     'TrainingRun',
     'VOCMeanAveragePrecision',
     'average_precision',
@@ -38,8 +42,8 @@ __all__ = [
     'read_run',
     'retrieve',
     'run_config',
-    'similarity_distribution',
-    'similarity_figures',
-    'tsne',
     'run_detection',
+    'similarity_distribution',
+    'similarity_metrics',
+    'tsne',
 ]

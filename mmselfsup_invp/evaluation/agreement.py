@@ -1,6 +1,5 @@
-"""How well clusters agree with the true classes, which took no part in making them."""
+"""Agreement of clusters with true classes."""
 
-import numpy as np
 from scipy.optimize import linear_sum_assignment
 from sklearn import metrics
 from sklearn.metrics.cluster import contingency_matrix
@@ -14,9 +13,9 @@ def cluster_agreement(label: Tensor, truth: Tensor, adjusted: bool = True) -> di
       with the number of clusters, even by chance.
     - ``adjusted_nmi``: the same adjusted for chance, 0 for random labels.
     - ``ari``: the adjusted Rand index, 0 for random labels.
-    - ``accuracy``: share of the images whose cluster is paired with their class, by the best
-      pairing of clusters with classes, one to one (Hungarian method). With more clusters than
-      classes, or fewer, some stay without a partner.
+    - ``accuracy``: share of the images whose cluster is matched to their class, by the best
+      one-to-one matching (Hungarian method). If there are more clusters than classes, or fewer,
+      some are matched to nothing.
 
     Args:
         label (Tensor): int64, shape ``(N,)``, clusters.
@@ -25,14 +24,14 @@ def cluster_agreement(label: Tensor, truth: Tensor, adjusted: bool = True) -> di
             clusters and classes. Defaults to True.
 
     Returns:
-        dict[str, float]: The figures by name.
+        dict[str, float]: The metrics by name.
 
     Raises:
         ValueError: If the lengths differ or there are no images.
 
     Example:
-        >>> figures = cluster_agreement(torch.tensor([2, 2, 0, 0]), torch.tensor([0, 0, 1, 1]))
-        >>> figures['accuracy'], round(figures['nmi'])
+        >>> metrics = cluster_agreement(torch.tensor([2, 2, 0, 0]), torch.tensor([0, 0, 1, 1]))
+        >>> metrics['accuracy'], round(metrics['nmi'])
         (100.0, 100)
     """
     if label.dim() != 1 or label.shape != truth.shape or not len(label):
@@ -40,15 +39,12 @@ def cluster_agreement(label: Tensor, truth: Tensor, adjusted: bool = True) -> di
             f'label and truth must be two vectors of one length, at least 1; found shapes '
             f'{tuple(label.shape)} and {tuple(truth.shape)}.'
         )
-    ours, theirs = label.cpu().numpy(), truth.cpu().numpy()
-    figures = dict(nmi=metrics.normalized_mutual_info_score(theirs, ours))
+    pair = truth.cpu().numpy(), label.cpu().numpy()
+    table = contingency_matrix(*pair)
+    matched = table[linear_sum_assignment(table, maximize=True)].sum()
+    scores = dict(nmi=metrics.normalized_mutual_info_score(*pair))
     if adjusted:
-        figures['adjusted_nmi'] = metrics.adjusted_mutual_info_score(theirs, ours)
-    figures['ari'] = metrics.adjusted_rand_score(theirs, ours)
-    figures['accuracy'] = _paired_share(ours, theirs)
-    return {name: float(value) * 100 for name, value in figures.items()}
-
-
-def _paired_share(label: np.ndarray, truth: np.ndarray) -> float:
-    table = contingency_matrix(truth, label)
-    return table[linear_sum_assignment(table, maximize=True)].sum() / len(label)
+        scores['adjusted_nmi'] = metrics.adjusted_mutual_info_score(*pair)
+    scores['ari'] = metrics.adjusted_rand_score(*pair)
+    scores['accuracy'] = matched / len(label)
+    return {name: float(value) * 100 for name, value in scores.items()}

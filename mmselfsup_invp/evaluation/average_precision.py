@@ -1,27 +1,29 @@
-"""Average precision of rankings, by the two rules of VOC."""
+"""Average precision of rankings, by the two rules of VOC.
 
-from collections.abc import Callable
+MMClassification's average precision lacks the monotone envelope of VOC. mmdet's needs compiled
+operators, and its 11-point rule compares floats, so that a recall of 3 / 10 misses the level 0.3.
+"""
 
 import numpy as np
 
-# Levels of recall that VOC 2007 averages over.
-ELEVEN_LEVELS = np.linspace(0, 1, 11)
+RULES = ('area', '11points')
 
 
 def average_precision(score: np.ndarray, target: np.ndarray, rule: str = 'area') -> float:
     """Average precision of one class.
 
-    Precision at a recall is the highest at that recall or beyond (the monotone envelope of VOC).
+    The precision at a recall is the highest at that recall or beyond (the envelope of VOC). Equal
+    scores keep their order.
 
     Args:
-        score (ndarray): Float, shape ``(N,)``, the higher the surer.
+        score (ndarray): Float, shape ``(N,)``, higher for images more likely of the class.
         target (ndarray): Integer, shape ``(N,)``: 1 present, 0 absent, -1 ignored.
-        rule (str): ``'area'``: area under the envelope, as VOC from 2010 on and the SVM of
+        rule (str): ``'area'``: area under the envelope, as VOC from 2010 on and the SVM scripts of
             MMSelfSup; ``'11points'``: mean over recalls 0, 0.1, ... 1, as VOC 2007. Defaults to
             ``'area'``.
 
     Returns:
-        float: 0 to 1; NaN where no image is positive.
+        float: 0 to 1; NaN if no image is positive.
 
     Raises:
         ValueError: If the rule is unknown.
@@ -38,11 +40,15 @@ def average_precision(score: np.ndarray, target: np.ndarray, rule: str = 'area')
     score, positive = score[counted], target[counted] > 0
     if not positive.any():
         return float('nan')
-    order = np.argsort(-score, kind='stable')
-    hits = positive[order].cumsum()
+    positive = positive[np.argsort(-score, kind='stable')]
+    hits = positive.cumsum()
     precision = hits / np.arange(1, len(hits) + 1)
     envelope = np.maximum.accumulate(precision[::-1])[::-1]
-    return RULES[rule](envelope, hits / hits[-1])
+    if rule == 'area':
+        return float(envelope[positive].mean())  # Each positive adds the same recall.
+    # The first rank with hits / positives >= level / 10, in integers.
+    rank = np.searchsorted(10 * hits, hits[-1] * np.arange(11))
+    return float(envelope[rank].mean())
 
 
 def mean_average_precision(score: np.ndarray, target: np.ndarray, rule: str = 'area') -> float:
@@ -51,23 +57,7 @@ def mean_average_precision(score: np.ndarray, target: np.ndarray, rule: str = 'a
     Args:
         score (ndarray): Float, shape ``(N, C)``.
         target (ndarray): Integer, shape ``(N, C)``; classes without a positive do not count.
-        rule (str): See :func:`average_precision`.
+        rule (str): See :func:`average_precision`. Defaults to ``'area'``.
     """
     classes = zip(score.T, target.T, strict=True)
     return float(np.nanmean([average_precision(*each, rule) for each in classes])) * 100
-
-
-def _area(envelope: np.ndarray, recall: np.ndarray) -> float:
-    return float((envelope * np.diff(recall, prepend=0)).sum())
-
-
-def _eleven_points(envelope: np.ndarray, recall: np.ndarray) -> float:
-    # A hair below, lest 3 / 10 miss the level 0.3.
-    place = np.searchsorted(recall, ELEVEN_LEVELS - 1e-9)
-    return float(envelope[place].mean())
-
-
-RULES: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
-    'area': _area,
-    '11points': _eleven_points,
-}

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,21 +13,24 @@ from mmengine.config import Config
 from mmengine.runner import CheckpointLoader
 from torch import Tensor, nn
 
+from ..config import parse_config, require_registered
+
 PREFIX = 'backbone.'
-DIGITS = 16  # Of a hash that only has to tell some files from each other.
+DIGEST_LENGTH = 16  # Hexadecimal digits; the hashes only tell a few files apart.
+State = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
 class PretrainedBackbone:
-    """What a pre-training run leaves for those who use its network.
+    """The backbone of a pre-training run.
 
     Attributes:
         path (Path): The checkpoint.
         state (dict[str, Tensor]): Weights, named as in the backbone itself (``conv1.weight``).
         config (dict): Config of the backbone, without ``init_cfg``.
-        preprocessor (dict): ``mean``, ``std`` (0 to 255, in RGB order where ``bgr_to_rgb``) and
-            what else the run's data preprocessor was given, without its type.
-        epoch (int): Epochs trained; 0 where the checkpoint does not say.
+        preprocessor (dict): Arguments of the run's data preprocessor: ``mean``, ``std`` (0 to 255,
+            in RGB order if ``bgr_to_rgb``) and others.
+        epoch (int): Epochs trained; 0 if the checkpoint does not say.
         experiment (str): Name of the run's config.
     """
 
@@ -39,52 +42,46 @@ class PretrainedBackbone:
     experiment: str
 
     def build_config(self, random_init: bool = False) -> dict[str, Any]:
-        """Config that builds the backbone with these weights, or as it is initialised."""
+        """Config that builds the backbone with these weights, or with its initial ones."""
         if random_init:
             return dict(self.config)
         weights = dict(type='Pretrained', checkpoint=str(self.path), prefix=PREFIX)
         return dict(self.config, init_cfg=weights)
 
     def fingerprint(self, random_init: bool = False) -> str:
-        """Tell this backbone from others, whatever their files are called.
+        """Hash of the network, its pixels and, unless ``random_init``, its weights; 16 digits.
 
-        Args:
-            random_init (bool): Whether the weights do not count, as they are not loaded. Defaults
-                to False.
-
-        Returns:
-            str: 16 digits, the same for the same network, pixels and weights.
+        It does not depend on the name of the file or on what else the file holds.
         """
         found = hashlib.sha256(digest([self.config, self.preprocessor]).encode())
         for name in [] if random_init else sorted(self.state):
             value = self.state[name].cpu().contiguous()
             found.update(f'{name} {value.dtype} {tuple(value.shape)}'.encode())
             found.update(value.flatten().view(torch.uint8).numpy())
-        return found.hexdigest()[:DIGITS]
+        return found.hexdigest()[:DIGEST_LENGTH]
 
-    def check_loaded(self, state: Mapping[str, Tensor]) -> None:
-        """Make sure that every weight has arrived.
+    def check_loaded(self, state: State) -> None:
+        """Raise unless a network has all of these weights and no others.
 
         MMEngine's ``Pretrained`` loads what fits and only logs the rest.
 
         Args:
-            state (Mapping[str, Tensor]): Weights of a network that was to be initialised so, named
-                as in the backbone itself.
+            state (Mapping[str, Tensor]): Weights of the network after its initialisation, named as
+                in the backbone itself.
 
         Raises:
             ValueError: Names weights that are missing, unused or different.
         """
-        both = state.keys() & self.state.keys()
-        faults = {
-            'not in the checkpoint': state.keys() - both,
-            'not in the network': self.state.keys() - both,
-            'different': {name for name in both if not _equal(state[name], self.state[name])},
+        different = {
+            name
+            for name in state.keys() & self.state.keys()
+            if not _equal(state[name], self.state[name])
         }
-        found = [f'{what}: {listed(sorted(names))}' for what, names in faults.items() if names]
+        found = _differences('network', state, self.state, ('different', different))
         if found:
             raise ValueError(
-                f'The backbone is not that of {self.path} ({self.experiment}). Weights '
-                f'{"; ".join(found)}. The config must build the same network, and load it with '
+                f'The backbone is not that of {self.path} ({self.experiment}). Weights {found}. '
+                'The config must build the same network, and load it with '
                 "init_cfg = dict(type='Pretrained', checkpoint=..., prefix='backbone.') in the "
                 'backbone and, if it is a detector that has one, in roi_head.shared_head.'
             )
@@ -94,7 +91,23 @@ def _equal(one: Tensor, other: Tensor) -> bool:
     return one.shape == other.shape and torch.equal(one.cpu(), other.cpu())
 
 
-def listed(names: Sequence[str], most: int = 4) -> str:
+def _differences(what: str, own: State, saved: State, changed: tuple[str, set[str]]) -> str:
+    """In words what differs between the weights of a network and of a checkpoint; empty if nothing.
+
+    Args:
+        what (str): What the message calls the owner of ``own``.
+        own, saved (Mapping[str, Tensor]): Weights of the network, and of the checkpoint.
+        changed (tuple[str, set[str]]): Names that both have, and how they differ.
+    """
+    groups = [
+        ('not in the checkpoint', own.keys() - saved.keys()),
+        (f'not in the {what}', saved.keys() - own.keys()),
+        changed,
+    ]
+    return '; '.join(f'{name}: {listed(sorted(names))}' for name, names in groups if names)
+
+
+def listed(names: list[str], most: int = 4) -> str:
     """The first of some names, and how many more there are.
 
     Example:
@@ -108,15 +121,18 @@ def listed(names: Sequence[str], most: int = 4) -> str:
 def digest(content: Any) -> str:
     """Hash of plain content, 16 digits; the order of the keys of a dict does not matter."""
     text = json.dumps(content, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:DIGITS]
+    return hashlib.sha256(text.encode()).hexdigest()[:DIGEST_LENGTH]
 
 
 def read_backbone(path: str | Path) -> PretrainedBackbone:
-    """Read the backbone of a checkpoint that MMEngine's runner wrote.
+    """Read the backbone of a checkpoint of a pre-training run.
+
+    Nothing in the file is executed: tensors are read without pickled code, the config is parsed as
+    data, and its components must be registered ones.
 
     Args:
-        path (str | Path): File ``epoch_*.pth`` or ``iter_*.pth`` of a pre-training run of any
-            method; its config lies in the file.
+        path (str | Path): File ``epoch_*.pth`` or ``iter_*.pth`` that MMEngine's runner wrote,
+            of any method.
 
     Returns:
         PretrainedBackbone: Weights and config, on the CPU.
@@ -132,21 +148,31 @@ def read_backbone(path: str | Path) -> PretrainedBackbone:
     """
     path = Path(path)
     checkpoint = read_checkpoint(path)
-    weights = _weights(path, checkpoint)
-    config = run_config(path, checkpoint)
-    model = config.model
+    weights = _weights(path, checkpoint['state_dict'])
+    config, meta = run_config(path, checkpoint), checkpoint['meta']
+    model = config.get('model')
+    if not isinstance(model, dict) or not isinstance(model.get('backbone'), dict):
+        raise ValueError(f'The config in {path} has no model.backbone. Give another checkpoint.')
     preprocessor = dict(model.get('data_preprocessor') or config.get('data_preprocessor') or {})
     preprocessor.pop('type', None)
     backbone = model.backbone.to_dict()
     backbone.pop('init_cfg', None)
-    meta = checkpoint['meta']
+    try:
+        require_registered(backbone)
+    except ValueError as error:
+        raise ValueError(f'The backbone of {path} is not built: {error}') from error
+    name = str(meta.get('experiment_name', ''))  # MMEngine appends date and time.
+    experiment = name.rsplit('_', 2)[0] if name.count('_') > 1 else name or model.get('type', '')
     return PretrainedBackbone(
-        path, weights, backbone, preprocessor, meta.get('epoch', 0), _experiment(meta, config)
+        path, weights, backbone, preprocessor, meta.get('epoch', 0), experiment
     )
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """Load a checkpoint of MMEngine's runner on the CPU.
+
+    Returns:
+        dict: With ``state_dict`` and ``meta``, both dicts, and what else is in the file.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -156,7 +182,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise FileNotFoundError(no_checkpoint(path))
     try:
         checkpoint = CheckpointLoader.load_checkpoint(str(path), 'cpu', logger='silent')
-    except Exception as error:  # Damaged files make the unpickler fail in any way.
+    except Exception as error:  # The unpickler fails in many ways on damaged files.
         raise ValueError(
             f'{path} cannot be read: it is no checkpoint of PyTorch, or not whole. Give the '
             'epoch_*.pth of a pre-training run.'
@@ -167,25 +193,26 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             f'{path} has no "state_dict": it is no checkpoint of MMEngine. Give the epoch_*.pth of '
             'a pre-training run.'
         )
-    return checkpoint
+    meta = checkpoint.get('meta')
+    return {**checkpoint, 'meta': meta if isinstance(meta, dict) else {}}
 
 
 def no_checkpoint(path: Path) -> str:
-    """Say that a checkpoint is missing, and which lie beside its place."""
+    """The message for a missing checkpoint, with those that lie in its folder."""
     found = ', '.join(sorted(file.name for file in path.parent.glob('*.pth')))
     return f'There is no checkpoint {path}.{f" In that folder: {found}." if found else ""}'
 
 
-def check_fit(model: nn.Module, state: Mapping[str, Tensor], source: str, prefix: str = '') -> None:
-    """Make sure that a checkpoint is one of this model.
+def check_fit(model: nn.Module, state: State, source: str, prefix: str = '') -> None:
+    """Raise unless a checkpoint has the weights of this model.
 
     MMEngine loads what fits and only logs the rest.
 
     Args:
         model (nn.Module): The model, without a distributed wrapper.
         state (Mapping[str, Tensor]): ``state_dict`` of the checkpoint.
-        source (str): What the message calls the checkpoint.
-        prefix (str): What the names of the weights that count begin with. Defaults to ``''``: all.
+        source (str): Name of the checkpoint in the message.
+        prefix (str): Only weights whose names begin so are compared. Defaults to ``''``: all.
 
     Raises:
         ValueError: Names weights that are missing, unused or of another shape.
@@ -193,23 +220,18 @@ def check_fit(model: nn.Module, state: Mapping[str, Tensor], source: str, prefix
     saved = {name.removeprefix('module.'): value for name, value in state.items()}
     saved = {name: value for name, value in saved.items() if name.startswith(prefix)}
     own = {name: value for name, value in model.state_dict().items() if name.startswith(prefix)}
-    # A memory takes the size of its rows from a checkpoint, and says itself where it cannot.
-    sized = {name for name, _ in model.named_parameters()} & own.keys() & saved.keys()
-    faults = {
-        'not in the checkpoint': own.keys() - saved.keys(),
-        'not in the model': saved.keys() - own.keys(),
-        'of another shape': {name for name in sized if own[name].shape != saved[name].shape},
-    }
-    found = [f'{what}: {listed(sorted(names))}' for what, names in faults.items() if names]
+    # Buffers of memories take their size from the checkpoint and check it themselves.
+    parameters = {name for name, _ in model.named_parameters()} & own.keys() & saved.keys()
+    reshaped = {name for name in parameters if own[name].shape != saved[name].shape}
+    found = _differences('model', own, saved, ('of another shape', reshaped))
     if found:
         raise ValueError(
-            f'{source} is not a checkpoint of this {type(model).__name__}. Weights '
-            f'{"; ".join(found)}. Config and checkpoint must be of the same run.'
+            f'{source} is not a checkpoint of this {type(model).__name__}. Weights {found}. '
+            'Config and checkpoint must be of the same run.'
         )
 
 
-def _weights(path: Path, checkpoint: dict) -> dict[str, Tensor]:
-    state = checkpoint['state_dict']
+def _weights(path: Path, state: State) -> dict[str, Tensor]:
     weights = {
         name.removeprefix(PREFIX): value for name, value in state.items() if name.startswith(PREFIX)
     }
@@ -223,22 +245,19 @@ def _weights(path: Path, checkpoint: dict) -> dict[str, Tensor]:
     return weights
 
 
-def run_config(path: Path, checkpoint: dict) -> Config:
-    """The config of the run that wrote the checkpoint.
+def run_config(path: Path, checkpoint: dict[str, Any]) -> Config:
+    """The config of the run that wrote a checkpoint, parsed as data.
 
     Raises:
-        ValueError: If it does not lie in the file.
+        ValueError: If the file holds no config, or one that is not plain data.
     """
-    text = checkpoint.get('meta', {}).get('cfg')
+    text = checkpoint['meta'].get('cfg')
     if not text:
         raise ValueError(
             f"{path} does not hold the config of its run (meta['cfg']), which MMEngine's runner "
             'writes. Without it the network cannot be built.'
         )
-    return Config.fromstring(text, '.py')
-
-
-def _experiment(meta: dict, config: Config) -> str:
-    """The name that MMEngine gives a run, without the time that it appends."""
-    name = meta.get('experiment_name', '')
-    return name.rsplit('_', 2)[0] if name.count('_') > 1 else name or config.model.type
+    try:
+        return parse_config(text)
+    except ValueError as error:
+        raise ValueError(f"The config in {path} (meta['cfg']) is refused: {error}") from error

@@ -7,32 +7,31 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import torch
 from mmengine.config import Config
 from mmengine.logging import print_log
 from mmengine.registry import DefaultScope
-from mmengine.runner import CheckpointLoader, Runner, find_latest_checkpoint
-from torch import nn
+from mmengine.runner import Runner, find_latest_checkpoint
+from torch import Tensor, nn
 
-from ..commands.arguments import read_config
+from ..config import dicts_in, read_config
 from ..datasets import LoadImage
 from ..registry import SCOPE, TRANSFORMS
-from .checkpoints import PretrainedBackbone, read_backbone
-from .detection_data import check_detection_data, dicts_in
+from .checkpoints import PretrainedBackbone, read_backbone, read_checkpoint, run_config
+from .detection_data import check_detection_data
 from .runs import separate_logs
 
 # The columns of the papers' tables.
-FIGURES = ('AP', 'AP50', 'AP75')
-# What a shared head has beyond the network: ResLayerExtraNorm's normalisation after layer 4.
+METRICS = ('AP', 'AP50', 'AP75')
+# Normalisation that ResLayerExtraNorm, a shared head, adds to layer 4 of the network.
 EXTRA_NORM = 'norm.'
-# Where a launcher says how many processes it started.
+# Where a launcher stores the number of processes.
 WORLD_SIZE = {
     'pytorch': 'WORLD_SIZE',
     'slurm': 'SLURM_NTASKS',
     'mpi': 'OMPI_COMM_WORLD_SIZE',
 }
-# mmcv's loader of images. mmdet's inferencer asks a config for this name, so it stays, but in the
-# scope of this package it means our loader, which names a file that it cannot read.
+# mmcv's image loader. mmdet's inferencer looks for this name in a config, so our loader, which
+# names a file that it cannot read, is registered under it in the scope of this package.
 LOADER = 'LoadImageFromFile'
 TRANSFORMS.register_module(LOADER, module=LoadImage)
 
@@ -48,42 +47,42 @@ def run_detection(
 ) -> dict[str, float]:
     """Fine-tune a detector of mmdet from a pre-trained backbone, and test it (InvP, Table 4).
 
-    An interrupted run goes on from the latest checkpoint in ``work_dir``; a finished one is only
-    tested. Validation during training, which would repeat the test at its end, is left out.
+    An interrupted run continues from the latest checkpoint in ``work_dir``; a finished one is only
+    tested. There is no validation during training.
 
     Args:
         checkpoint (str | Path): Checkpoint of a pre-training run.
         config (str | Path | Config): Config of a detector: itself, a path, or a name such as
             ``mmselfsup_invp::benchmarks/mmdetection/voc0712/faster-rcnn_r50-c4_ms-24k_voc0712.py``.
         work_dir (str | Path): Folder for logs and the detector's checkpoints.
-        data_root (str | Path, optional): Folder of the images, for all splits. Defaults to None,
-            those of the config.
-        options (dict, optional): Other settings, ``{'train_cfg.max_iters': 100}``. They have the
-            last word. Defaults to None.
-        random_init (bool): Leave the backbone as it is initialised, the lower bound that tables
-            call "random". Defaults to False.
-        launcher (str): What started the processes of a distributed run: ``'none'``,
-            ``'pytorch'``, ``'slurm'`` or ``'mpi'``. Defaults to ``'none'``.
+        data_root (str | Path, optional): Folder of the images of all splits. Defaults to None, that
+            of the config.
+        options (dict, optional): Settings that override all others, ``{'train_cfg.max_iters':
+            100}``. Defaults to None.
+        random_init (bool): Leave the backbone with its initial weights, the row "random" of the
+            papers. Defaults to False.
+        launcher (str): Launcher of a distributed run: ``'none'``, ``'pytorch'``, ``'slurm'`` or
+            ``'mpi'``. Defaults to ``'none'``.
 
     Returns:
-        dict[str, float]: In percent, ``AP50``, and where the config evaluates at several overlaps
+        dict[str, float]: In percent, ``AP50``, and if the config evaluates at several overlaps
         ``AP75`` and ``AP``, their mean.
 
     Raises:
         ImportError: If mmdet or the compiled operators of mmcv are missing.
-        FileNotFoundError: If there is no such checkpoint or config, or the data are not complete.
-        ValueError: If the checkpoint does not fit the detector or the classes of the data do not
-            fit its head, the config is a benchmark for
-            another number of images a step (``auto_scale_lr.base_batch_size``), or ``work_dir``
-            holds a run that began from other weights.
+        FileNotFoundError: If the checkpoint, the config or a file of the data is missing.
+        ValueError: If the checkpoint does not fit the detector, the classes of the data do not fit
+            its head, the config is a benchmark for another batch size
+            (``auto_scale_lr.base_batch_size``), or ``work_dir`` holds a run that started from other
+            weights.
 
     Example:
-        >>> figures = run_detection(
+        >>> metrics = run_detection(
         ...     'work_dirs/invp/epoch_800.pth',
         ...     'configs/benchmarks/mmdetection/voc0712/faster-rcnn_r50-c4_ms-24k_voc0712.py',
         ...     'work_dirs/detection',
         ... )  # doctest: +SKIP
-        >>> list(figures)  # doctest: +SKIP
+        >>> list(metrics)  # doctest: +SKIP
         ['AP', 'AP50', 'AP75']
     """
     require_mmdet()
@@ -105,15 +104,11 @@ def run_detection(
 
 
 def require_mmdet() -> None:
-    """Import mmdet, with which nothing else in this package needs to be installed.
-
-    Raises:
-        ImportError: Says what is missing and the command that installs it.
-    """
+    """Raise ``ImportError`` with the command to install unless mmdet, an optional part, works."""
     try:
         import_module('mmcv.ops')
         import_module('mmdet')
-    except (ImportError, AssertionError) as error:  # mmdet asserts the versions of its parents.
+    except (ImportError, AssertionError) as error:  # mmdet asserts versions.
         raise ImportError(
             f'Detection needs mmdet and mmcv with its compiled operators: {error}. '
             'pip install "mmdet==3.3.0" "mmcv==2.0.1"; mmcv-lite does not have the operators, and '
@@ -128,22 +123,17 @@ def detection_config(
     options: dict[str, Any] | None = None,
     random_init: bool = False,
 ) -> Config:
-    """Config of a run that fine-tunes a detector from this backbone; see :func:`run_detection`.
+    """Config of a run that fine-tunes a detector from this backbone.
 
-    The weights go into the backbone and into the shared head of a C4 detector, which become the
-    network of pre-training, and the pixels are normalised as they were there.
+    The weights are loaded into the backbone and the shared head of a C4 detector, and the images
+    are normalised as in pre-training.
 
     Args:
         backbone (PretrainedBackbone): The checkpoint.
-        config (str | Path | Config): Config of a detector: itself, left as it is, a path, or a name
-            ``PACKAGE::PATH``.
-        data_root (str | Path, optional): Folder of the images, for all splits. Defaults to None,
-            those of the config.
-        options (dict, optional): Other settings, which have the last word. Defaults to None.
-        random_init (bool): Leave the backbone as it is initialised. Defaults to False.
+        config, data_root, options, random_init: See :func:`run_detection`.
 
     Returns:
-        Config: All that a runner needs, but for ``work_dir``.
+        Config: The config of the runner, without ``work_dir``.
 
     Raises:
         FileNotFoundError: If there is no such config.
@@ -151,10 +141,9 @@ def detection_config(
     cfg = copy.deepcopy(config) if isinstance(config, Config) else read_config(config)
     weights = backbone.build_config(random_init).get('init_cfg')
     model = cfg.model
-    parts = [model.backbone, model.get('roi_head', {}).get('shared_head')]
-    for part in filter(None, parts):
+    for part in filter(None, _network_parts(model)):
         part.init_cfg = weights
-        if 'style' in part:  # Which convolution of a block has the stride, no matter of weights.
+        if 'style' in part:  # Weights do not show which convolution of a block has the stride.
             part.style = backbone.config.get('style', 'pytorch')
     if 'mean' in backbone.preprocessor:
         normalise = {key: backbone.preprocessor.get(key) for key in ('mean', 'std')}
@@ -173,14 +162,13 @@ def detection_config(
 
 
 def check_loaded(model: nn.Module, backbone: PretrainedBackbone) -> None:
-    """Raise unless a detector's backbone holds the pre-trained weights, all of them.
+    """Raise unless a detector has all of the pre-trained weights.
 
-    In a C4 detector layer 4 is not in the backbone but in the shared head of the regions, where it
-    counts as well.
+    Layer 4 may be in the backbone or, in a C4 detector, in the shared head of the regions.
 
     Args:
-        model (nn.Module): A detector of mmdet, initialised but not trained.
-        backbone (PretrainedBackbone): What it was to be initialised with.
+        model (nn.Module): A detector of mmdet after its initialisation.
+        backbone (PretrainedBackbone): The checkpoint.
 
     Raises:
         ValueError: Names weights that are missing, unused or different.
@@ -189,24 +177,13 @@ def check_loaded(model: nn.Module, backbone: PretrainedBackbone) -> None:
     backbone.check_loaded(_network_state(model.backbone, head))
 
 
-def _check_shapes(model: Config, backbone: PretrainedBackbone) -> None:
-    """Raise unless a detector's config builds the pre-trained network.
-
-    :func:`check_loaded` tells it too, but after MMEngine has loaded what fits and listed the rest.
-    """
-    build = import_module('mmdet.registry').MODELS.build
-    parts = [model.backbone, model.get('roi_head', {}).get('shared_head')]
-    with DefaultScope.overwrite_default_scope('mmdet'):
-        built = [part and build(copy.deepcopy({**part, 'init_cfg': None})) for part in parts]
-    state = _network_state(*built)
-    for name in state.keys() & backbone.state.keys():
-        if state[name].shape == backbone.state[name].shape:
-            state[name] = backbone.state[name]  # As if it were loaded.
-    backbone.check_loaded(state)
+def _network_parts(model: Config) -> list[Config | None]:
+    """Configs of the backbone and, if there is one, of the shared head."""
+    return [model.backbone, model.get('roi_head', {}).get('shared_head')]
 
 
-def _network_state(backbone: nn.Module, head: nn.Module | None) -> dict[str, torch.Tensor]:
-    """Weights of the network, wherever the detector keeps them."""
+def _network_state(backbone: nn.Module, head: nn.Module | None) -> dict[str, Tensor]:
+    """Weights of the network in both parts of a detector."""
     state = dict(backbone.state_dict())
     if head is not None:
         own = head.state_dict().items()
@@ -214,17 +191,35 @@ def _network_state(backbone: nn.Module, head: nn.Module | None) -> dict[str, tor
     return state
 
 
+def _check_shapes(model: Config, backbone: PretrainedBackbone) -> None:
+    """Raise unless the config of a detector builds the pre-trained network.
+
+    :func:`check_loaded` would find it too, but only after MMEngine has logged every weight.
+    """
+    build = import_module('mmdet.registry').MODELS.build
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        built = [
+            part and build(copy.deepcopy({**part, 'init_cfg': None}))
+            for part in _network_parts(model)
+        ]
+    state = _network_state(*built)
+    for name in state.keys() & backbone.state.keys():
+        if state[name].shape == backbone.state[name].shape:
+            state[name] = backbone.state[name]  # As if it were loaded.
+    backbone.check_loaded(state)
+
+
 def _continue(cfg: Config) -> bool:
-    """Let the run in the work folder, if any, go on; True if it is finished.
+    """Set up the continuation of the run in the work folder; True if that run is finished.
 
     Raises:
-        ValueError: If that run began with other weights, whatever their file is called.
+        ValueError: If that run started from other weights, even of the same file name.
     """
     latest = find_latest_checkpoint(cfg.work_dir)
     if latest is None:
         return False
-    meta = CheckpointLoader.load_checkpoint(latest, map_location='cpu')['meta']
-    former = Config.fromstring(meta['cfg'], '.py')
+    checkpoint = read_checkpoint(Path(latest))
+    former, meta = run_config(Path(latest), checkpoint), checkpoint['meta']
     if former.get('backbone_fingerprint') != cfg.backbone_fingerprint:
         began, now = (config.model.backbone.get('init_cfg') for config in (former, cfg))
         raise ValueError(
@@ -232,24 +227,21 @@ def _continue(cfg: Config) -> bool:
             f'as {began}, now {now}. Give another work folder, or remove that one.'
         )
     cfg.load_from = latest
-    loop = cfg.train_cfg
-    if 'max_epochs' in loop:
-        finished = meta['epoch'] >= loop.max_epochs
-    else:
-        finished = meta['iter'] >= loop.max_iters
-    # A resumed loop would first draw all the batches that it has seen, only to stop then.
-    cfg.resume = not finished
+    by_epoch = 'max_epochs' in cfg.train_cfg
+    done, length = ('epoch', 'max_epochs') if by_epoch else ('iter', 'max_iters')
+    finished = meta[done] >= cfg.train_cfg[length]
+    cfg.resume = not finished  # Resuming a finished run would draw all of its batches first.
     return finished
 
 
 def _check_batch(cfg: Config) -> None:
-    """Compare the images of a step with those that the learning rate is for.
+    """Compare the images of a step with those for which the learning rate is set.
 
-    A benchmark stands beside published figures, so it is refused with another batch. The configs of
-    others, for which their hosts leave that to the user, are only warned about.
+    Benchmarks are compared with published results and must not differ; for other configs a warning
+    is logged.
 
     Raises:
-        ValueError: If a benchmark would train another recipe than its own.
+        ValueError: If a benchmark would train with another batch size than its own.
     """
     expected = (cfg.get('auto_scale_lr') or {}).get('base_batch_size')
     if expected is None or cfg.auto_scale_lr.get('enable'):
@@ -264,8 +256,7 @@ def _check_batch(cfg: Config) -> None:
         f'{processes}), but the learning rate of the config is for {expected} '
         f'(auto_scale_lr.base_batch_size). Make batch_size x processes {expected} '
         "(several by torchrun --nproc_per_node=N and the launcher 'pytorch'), take a config for "
-        'one GPU, such as voc0712-detection-96k with 4 images a step, or leave the recipe on '
-        'purpose: '
+        'one GPU, such as voc0712-detection-96k with 4 images a step, or change the recipe: '
         f'auto_scale_lr.enable=True scales the rate by {images / expected:g}, '
         f'auto_scale_lr.base_batch_size={images} keeps it.'
     )
@@ -275,8 +266,8 @@ def _check_batch(cfg: Config) -> None:
 
 
 def _in_percent(found: dict[str, float]) -> dict[str, float]:
-    """The papers' figures from those of mmdet's VOCMetric."""
-    figures = {name.rpartition('/')[2]: 100 * float(value) for name, value in found.items()}
-    if 'AP75' in figures:  # Else the mean is over one overlap.
-        figures['AP'] = figures['mAP']
-    return {name: figures[name] for name in FIGURES if name in figures}
+    """The metrics of the papers from those of mmdet's VOCMetric."""
+    metrics = {name.rpartition('/')[2]: 100 * float(value) for name, value in found.items()}
+    if 'AP75' in metrics:  # Else the mean is over one overlap.
+        metrics['AP'] = metrics['mAP']
+    return {name: metrics[name] for name in METRICS if name in metrics}

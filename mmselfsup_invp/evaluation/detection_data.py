@@ -1,6 +1,6 @@
-"""Are the data of a detector there, and of its classes? Asked before a run, which would not say.
+"""Check before a run that the data of a detector are complete and have its classes.
 
-mmdet leaves out boxes of other classes, trains a head of any width, and writes what came of it.
+mmdet drops boxes of unknown classes and trains a head of any width without a message.
 """
 
 import logging
@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from importlib import import_module
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset
@@ -18,40 +17,32 @@ from mmengine.fileio import list_from_file
 from mmengine.logging import print_log
 from mmengine.registry import DefaultScope
 
+from ..config import dicts_in
+
 
 def check_detection_data(cfg: Config, splits: Sequence[str] = ('train', 'test')) -> None:
     """Raise unless the data sets in VOC layout are complete and fit the head of a detector.
 
-    Data sets of other layouts, and those that are not on a disk, are left to mmdet.
+    Data sets in other layouts or in remote storage are not checked.
 
     Args:
         cfg (Config): Config of a detector of mmdet.
-        splits (Sequence[str]): Which loaders are looked at.
+        splits (Sequence[str]): The loaders that are checked.
 
     Raises:
         FileNotFoundError: Names a list, an annotation or an image that is missing.
-        ValueError: If an annotation is no XML, or classes of data and head are not the same.
+        ValueError: If an annotation is no XML, or the classes of data and head differ.
     """
     for split in splits:
         sources = list(_voc_sets(cfg[f'{split}_dataloader'].dataset))
         if sources:
-            classes = sources[0].metainfo['classes']  # Those that are joined have the same.
+            classes = sources[0].metainfo['classes']  # mmdet requires the same for all.
             _check_head(cfg.model, classes, split)
             _check_names(sum(map(_count_boxes, sources), Counter()), classes, split)
 
 
-def dicts_in(config: Any) -> Iterator[dict]:
-    """Every dict in a config, however deep in wrappers."""
-    if isinstance(config, dict):
-        yield config
-        config = list(config.values())
-    if isinstance(config, (list, tuple)):
-        for value in config:
-            yield from dicts_in(value)
-
-
 def _voc_sets(config: dict) -> Iterator[BaseDataset]:
-    """Data sets in VOC layout, with their paths joined and nothing read yet."""
+    """Data sets in VOC layout, built so that their paths are set and nothing is read."""
     registry = import_module('mmdet.registry').DATASETS
     for part in dicts_in(config):
         voc = str(part.get('type')).rpartition('.')[2] == 'VOCDataset'
@@ -73,7 +64,7 @@ def _check_head(model: dict, classes: Sequence[str], split: str) -> None:
 
 
 def _check_names(boxes: Counter[str], classes: Sequence[str], split: str) -> None:
-    """Compare the classes with the names of boxes in the files; some may be left out on purpose."""
+    """Compare the classes with the names of boxes in the files; not all names must be classes."""
     without = [name for name in classes if name not in boxes]
     others = [f'{name} ({count})' for name, count in boxes.items() if name not in classes]
     if not without and not others:
@@ -85,8 +76,8 @@ def _check_names(boxes: Counter[str], classes: Sequence[str], split: str) -> Non
     )
     if len(without) == len(classes) or (split == 'train' and without and others):
         raise ValueError(
-            f'{message} Write metainfo.classes of every data set as the XML files have the names, '
-            'their number into num_classes of the head, or give the folder of the right data.'
+            f'{message} Set metainfo.classes of every data set to the names in the XML files and '
+            'num_classes of the head to their number, or give the folder of the right data.'
         )
     print_log(message, logger='current', level=logging.WARNING)
 
@@ -100,7 +91,7 @@ def _count_boxes(dataset: BaseDataset) -> Counter[str]:
     missing = [path for path in annotations + images if not path.is_file()]
     if missing:
         raise FileNotFoundError(
-            f'{len(missing)} files that {dataset.ann_file} asks for are missing, the first is '
+            f'{len(missing)} files that {dataset.ann_file} lists are missing, the first is '
             f'{missing[0]}. Each NAME in the list needs {dataset.ann_subdir}/NAME.xml and '
             f'{dataset.img_subdir}/NAME.jpg in {root}: put them there, take the name out of the '
             'list, or give the right folder as data_root.'
@@ -119,7 +110,7 @@ def _image_names(dataset: BaseDataset) -> list[str]:
 
 
 def _names_in(annotation: Path) -> list[str]:
-    """What the boxes of an image are called."""
+    """Class names of the boxes of an image."""
     try:
         root = ElementTree.parse(annotation).getroot()
     except ElementTree.ParseError as error:

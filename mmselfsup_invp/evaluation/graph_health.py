@@ -1,4 +1,4 @@
-"""Is the graph worth walking? Figures with and without labels."""
+"""Quality of a kNN graph and of the features behind it, with and without labels."""
 
 from dataclasses import asdict, dataclass
 
@@ -9,10 +9,9 @@ from torch import Tensor
 
 from ..ops import propagate
 
-# Beyond these a run is unlikely to end well; each comes with the knob to turn.
+# Runs beyond these limits are unlikely to succeed; each warning names an option to change.
 MAX_UNFILLED = 0.05
 MAX_HUB_RATIO = 50
-MAX_MEAN_NORM = 0.9
 
 
 @dataclass
@@ -22,7 +21,7 @@ class GraphHealth:
     Attributes:
         unfilled (float): Share of rows of the graph that were never filled.
         largest_in_degree (int): Edges into the row that most others point to.
-        mean_norm (float): Norm of the mean feature: 0 spread evenly, 1 all rows equal.
+        mean_norm (float): Norm of the mean feature: near 0 if evenly spread, 1 if all are equal.
         num_components (int): Weakly connected components among the filled rows.
         largest_component (float): Share of the filled rows in the largest of them.
         degree (int): k, edges out of each filled row.
@@ -35,29 +34,24 @@ class GraphHealth:
     largest_component: float
     degree: int
 
-    def figures(self) -> dict[str, float]:
-        """The figures by name, for the log."""
-        figures = asdict(self)
-        figures.pop('degree')
-        return figures
+    def metrics(self) -> dict[str, float]:
+        """The attributes by name, without ``degree``, for the log."""
+        metrics = asdict(self)
+        metrics.pop('degree')
+        return metrics
 
     def warnings(self) -> list[str]:
-        """What is wrong, and what to turn."""
+        """A sentence for each limit that is exceeded, with options to change."""
         found = []
         if self.unfilled > MAX_UNFILLED:
             found.append(
                 f'{self.unfilled:.0%} of the rows of the graph are unfilled: those images were '
-                'never visited. Does the sampler reach every image in an epoch?'
+                'never sampled. Use a sampler that reaches every image in an epoch.'
             )
         if self.largest_in_degree > MAX_HUB_RATIO * self.degree:
             found.append(
                 f'one row is a neighbour of {self.largest_in_degree} others (a hub). Lower hops '
                 'or num_neighbours, or raise ramp_epochs.'
-            )
-        if self.mean_norm > MAX_MEAN_NORM:
-            found.append(
-                f'the features have collapsed (mean norm {self.mean_norm:.2f}). Lower the '
-                'learning rate or lambda_inv, or raise num_background.'
             )
         return found
 
@@ -71,7 +65,7 @@ def graph_health(bank: Tensor, neighbours: Tensor) -> GraphHealth:
         neighbours (Tensor): int64, shape ``(N, k)``; -1 for no edge.
 
     Returns:
-        GraphHealth: The figures.
+        GraphHealth: The state.
     """
     neighbours = neighbours.cpu()
     filled = (neighbours >= 0).any(dim=1)
@@ -103,17 +97,17 @@ def _component_sizes(source: Tensor, target: Tensor, linked: Tensor) -> Tensor:
 def neighbour_purity(
     neighbours: Tensor, label: Tensor, hops: int, anchor: Tensor
 ) -> dict[str, float]:
-    """Share of neighbours, and of N(i) after each hop, that have the anchor's label.
+    """Share of the positives N(i) after each hop that have the label of the anchor.
 
     Args:
         neighbours (Tensor): int64, shape ``(N, k)``.
         label (Tensor): int64, shape ``(N,)``, true classes.
-        hops (int): l, steps to walk.
-        anchor (Tensor): int64, shape ``(A,)``, rows to look at.
+        hops (int): l, the number of steps.
+        anchor (Tensor): int64, shape ``(A,)``, rows i that are evaluated.
 
     Returns:
         dict[str, float]: ``purity_hop1`` (the kNN themselves) to ``purity_hop{l}``, in percent,
-        each over all positives of all anchors within so many hops. Empty while no anchor has any.
+        each over all positives of all anchors within so many hops. Empty if no anchor has any.
     """
     purity = {}
     for hop in range(1, hops + 1):

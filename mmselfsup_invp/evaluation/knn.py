@@ -1,4 +1,4 @@
-"""Weighted k nearest neighbours: the accuracy that needs no training."""
+"""Classification by weighted k nearest neighbours."""
 
 import torch
 from torch import Tensor
@@ -6,7 +6,7 @@ from torch import Tensor
 from ..ops import top_m
 from ..ops.checks import require_length, require_positive, require_range
 
-# Queries scored at a time: bounds the votes, (queries, classes), that are held.
+# Queries in a block, which bounds the size of the votes, (queries, classes).
 QUERY_BATCH = 512
 
 
@@ -30,8 +30,9 @@ def knn_predict(
         gallery (Tensor): Float, unit rows, shape ``(N, D)``.
         label (Tensor): int64, shape ``(N,)``, classes of the gallery from 0.
         num_classes (int): Classes C.
-        k (int): Neighbours that vote, 1 to N. Defaults to 200.
-        temperature (float): Positive; the lower, the more the nearest count. Defaults to 0.07.
+        k (int): Number of neighbours, 1 to N. Defaults to 200.
+        temperature (float): Positive; the lower, the more the nearest neighbours weigh. Defaults
+            to 0.07.
 
     Returns:
         Tensor: int64, shape ``(Q,)``, the class with the most votes.
@@ -66,7 +67,7 @@ def knn_accuracy(
     k: int = 200,
     temperature: float = 0.07,
 ) -> float:
-    """Percentage of queries that :func:`knn_predict` classifies right.
+    """Percentage of queries that :func:`knn_predict` classifies correctly.
 
     ``query_label`` is int64 of shape ``(Q,)``; the other arguments are those of
     :func:`knn_predict`.

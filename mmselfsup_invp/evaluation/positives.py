@@ -1,4 +1,4 @@
-"""What the walk on a graph finds for one image: easy and hard positives, hop by hop."""
+"""Positives of one image on a kNN graph: easy and hard ones, and hop by hop."""
 
 import torch
 from torch import Tensor
@@ -10,7 +10,7 @@ from ..ops import propagate
 def rank_positives(
     features: Tensor, neighbours: Tensor, anchor: int, hops: int
 ) -> tuple[Tensor, Tensor]:
-    """Positives N(i) of an image by similarity, the easy first, the hard last.
+    """Positives N(i) of an image by similarity, easy ones first, hard ones last.
 
     Figure 2b of InvP (`arXiv:2010.11694 <https://arxiv.org/abs/2010.11694>`_): of the images that
     :func:`~mmselfsup_invp.ops.propagate` reaches from the anchor, the most similar are easy
@@ -20,7 +20,7 @@ def rank_positives(
         features (Tensor): Float, unit rows, shape ``(N, D)``.
         neighbours (Tensor): int64, shape ``(N, k)``, the graph; -1 for no edge.
         anchor (int): Row i to start from.
-        hops (int): l, steps to walk.
+        hops (int): l, the number of steps.
 
     Returns:
         tuple[Tensor, Tensor]: Row index, int64, and similarity to the anchor, float32, both of
@@ -42,16 +42,15 @@ def rank_positives(
 
 @torch.no_grad()
 def neighbours_by_hop(neighbours: Tensor, anchor: int, hops: int) -> list[Tensor]:
-    """The images that the walk meets first after 1, 2, ... ``hops`` steps.
+    """The images at a distance of 1, 2, ... ``hops`` steps on the graph.
 
     Args:
         neighbours (Tensor): int64, shape ``(N, k)``, the graph; -1 for no edge.
-        anchor (int): Row to start from.
-        hops (int): l, steps to walk.
+        anchor (int): Row i to start from.
+        hops (int): l, the number of steps.
 
     Returns:
-        list[Tensor]: For each number of steps the rows at that distance, int64, ascending; together
-        they are N(i).
+        list[Tensor]: For each distance the rows, int64, ascending; their union is N(i).
 
     Example:
         >>> chain = torch.tensor([[1], [2], [0]])

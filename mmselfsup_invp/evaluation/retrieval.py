@@ -1,4 +1,4 @@
-"""The images of the training set that are nearest to others: Figure 9 of InterCLR."""
+"""Nearest training images of query images: Figure 9 of InterCLR."""
 
 from dataclasses import dataclass
 
@@ -10,13 +10,13 @@ from ..ops import top_m
 
 @dataclass(frozen=True)
 class Retrieval:
-    """What :func:`retrieve` found.
+    """Result of :func:`retrieve`.
 
     Attributes:
         index (Tensor): int64, shape ``(Q, k)``, rows of the gallery, nearest first.
         similarity (Tensor): float32, shape ``(Q, k)``.
-        failed (Tensor | None): bool, shape ``(Q, k)``, where the class is another than the query's;
-            None without labels.
+        failed (Tensor | None): bool, shape ``(Q, k)``, True where the class differs from that of
+            the query; None without labels.
     """
 
     index: Tensor
@@ -25,7 +25,7 @@ class Retrieval:
 
     @property
     def precision(self) -> float | None:
-        """Share of what was found that is of the query's class, in percent; None without labels."""
+        """Percentage of images of the class of the query; None without labels."""
         return None if self.failed is None else (~self.failed).float().mean().item() * 100
 
 
@@ -47,10 +47,10 @@ def retrieve(
         gallery (Tensor): Float, unit rows, shape ``(N, D)``.
         query_label (Tensor, optional): int64, shape ``(Q,)``. Defaults to None.
         gallery_label (Tensor, optional): int64, shape ``(N,)``. Defaults to None.
-        k (int): Images to find, 1 to N. Defaults to 10.
+        k (int): Number of images, 1 to N. Defaults to 10.
 
     Returns:
-        Retrieval: What was found, and where that fails.
+        Retrieval: The images, and which of them are of another class.
 
     Raises:
         ValueError: If ``k`` is not within 1 to N.

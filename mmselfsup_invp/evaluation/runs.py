@@ -1,32 +1,33 @@
-"""What a training run left in its work folder: checkpoint, config and logged figures."""
+"""Read the work folder of a training run: checkpoint, config and logged metrics."""
 
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
 from mmengine.config import Config
+from mmengine.runner import find_latest_checkpoint
 from torch import Tensor
 
 from .checkpoints import read_checkpoint, run_config
 
 LOGS = '*/vis_data/scalars.json'
-# Figures that the hooks log with the iterations before them as the step.
+# Metrics that hooks log with the number of iterations as the step.
 BY_ITERATION = ('sela/',)
-# What every line of a log has beside its figures.
 COUNTERS = ('epoch', 'iter', 'step')
+Points = dict[int, float]
 
 
 @dataclass(frozen=True)
 class Curve:
-    """One logged figure over the run.
+    """A logged metric over the run.
 
     Attributes:
-        epoch (list[float]): When, in epochs done; ascending.
-        value (list[float]): The figure.
+        epoch (list[float]): Epochs done, ascending.
+        value (list[float]): The metric at these times.
     """
 
     epoch: list[float]
@@ -41,10 +42,10 @@ class TrainingRun:
         path (Path): The work folder.
         checkpoint (Path): The checkpoint that was read.
         state (dict[str, Tensor]): Its weights and buffers, on the CPU.
-        meta (dict): What MMEngine notes in it: ``epoch``, ``iter``, ``seed``, ``time``, versions.
+        meta (dict): Its notes by MMEngine: ``epoch``, ``iter``, ``seed``, ``time``, versions.
         config (Config): The config of the run.
         starts (list[str]): When it was started and resumed, ``YYYYMMDD_HHMMSS``.
-        curves (dict[str, Curve]): Logged figures by name.
+        curves (dict[str, Curve]): Logged metrics by name.
     """
 
     path: Path
@@ -59,19 +60,19 @@ class TrainingRun:
 def read_run(path: str | Path, checkpoint: str | Path | None = None) -> TrainingRun:
     """Read a work folder of ``tools/train.py``.
 
-    A resumed run has a log for every start; what was trained again after a resumption counts once,
-    as it was the last time.
+    A resumed run has a log for every start. Steps that were trained again after a resumption
+    appear once, with the values of the last time.
 
     Args:
         path (str | Path): The work folder.
-        checkpoint (str | Path, optional): Checkpoint to read. Defaults to None, the one that
-            ``last_checkpoint`` names, or else that with the highest number.
+        checkpoint (str | Path, optional): Checkpoint to read. Defaults to None, the latest; see
+            :func:`latest_checkpoint`.
 
     Returns:
-        TrainingRun: What is there.
+        TrainingRun: The contents of the folder.
 
     Raises:
-        FileNotFoundError: If there is no such folder, no checkpoint or no log in it.
+        FileNotFoundError: If the folder, a checkpoint or a log is missing.
         ValueError: If the checkpoint cannot be read, or holds no config.
 
     Example:
@@ -93,27 +94,30 @@ def read_run(path: str | Path, checkpoint: str | Path | None = None) -> Training
         )
     file = latest_checkpoint(path) if checkpoint is None else Path(checkpoint)
     content = read_checkpoint(file)
-    meta = content.get('meta', {})
+    config, meta = run_config(file, content), content['meta']
+    meta.pop('cfg')
+    # Only at the end of an epoch the two counts give the length of an epoch.
+    whole = file.name.startswith('epoch_') and meta.get('epoch') and meta.get('iter')
     return TrainingRun(
         path=path,
         checkpoint=file,
         state=content['state_dict'],
-        meta={name: value for name, value in meta.items() if name != 'cfg'},
-        config=run_config(file, content),
+        meta=meta,
+        config=config,
         starts=[log.parents[1].name for log in logs],
-        curves=_read_curves(logs, _epoch_length(file, meta)),
+        curves=_read_curves(logs, meta['iter'] / meta['epoch'] if whole else None),
     )
 
 
 def separate_logs(config: Config, name: str) -> None:
-    """Give a run a name of its own among those of this process.
+    """Give a run a name that no other run of this process has.
 
-    MMEngine keeps loggers and visualisers by their names: a second run of a process would write its
-    figures into the folder of the first.
+    MMEngine keeps loggers and visualisers by name: a second run of the same name would write its
+    metrics into the folder of the first.
 
     Args:
         config (Config): Changed in place.
-        name (str): What the name begins with.
+        name (str): The beginning of the name.
     """
     config.experiment_name = f'{name}_{uuid4().hex[:8]}'
     if config.get('visualizer'):
@@ -121,74 +125,69 @@ def separate_logs(config: Config, name: str) -> None:
         config.visualizer.setdefault('vis_backends', [dict(type='LocalVisBackend')])
 
 
-def latest_checkpoint(path: Path) -> Path:
-    """The checkpoint of a work folder that ``last_checkpoint`` names, or else the last by number.
+def latest_checkpoint(folder: Path) -> Path:
+    """The checkpoint that ``last_checkpoint`` names, or else the one with the highest number.
 
     Raises:
-        FileNotFoundError: If there is none.
+        FileNotFoundError: If the folder has no checkpoint.
     """
-    note = path / 'last_checkpoint'
-    if note.is_file():
-        # By name alone: the folder may have been moved since.
-        named = path / Path(note.read_text().strip()).name
-        if named.is_file():
-            return named
-    numbered = [(int(found[1]), file) for file in path.glob('*.pth') if (found := _number(file))]
+    named = find_latest_checkpoint(str(folder))
+    if named and (folder / Path(named).name).is_file():  # The folder may have been moved.
+        return folder / Path(named).name
+    numbered = [
+        (int(found[1]), file)
+        for file in folder.glob('*.pth')
+        if (found := re.fullmatch(r'(?:epoch|iter)_(\d+)\.pth', file.name))
+    ]
     if not numbered:
         raise FileNotFoundError(
-            f'{path} has no checkpoint (epoch_*.pth or iter_*.pth). Train at least until '
+            f'{folder} has no checkpoint (epoch_*.pth or iter_*.pth). Train at least until '
             'default_hooks.checkpoint.interval, or give one by --checkpoint.'
         )
     return max(numbered)[1]
 
 
-def _number(file: Path) -> re.Match | None:
-    return re.fullmatch(r'(?:epoch|iter)_(\d+)\.pth', file.name)
-
-
-def _epoch_length(checkpoint: Path, meta: dict) -> float | None:
-    """Iterations an epoch, where the checkpoint is from the end of one."""
-    if checkpoint.name.startswith('epoch_') and meta.get('epoch') and meta.get('iter'):
-        return meta['iter'] / meta['epoch']
-    return None
-
-
 def _read_curves(logs: list[Path], epoch_length: float | None) -> dict[str, Curve]:
-    points: dict[str, dict[int, float]] = {}
-    by_iteration, longest = set(), 1
+    """Curves of all logs, with steps in epochs of so many iterations; None to estimate that."""
+    points: dict[str, Points] = {}
+    by_iteration: set[str] = set()
+    longest = 1
     for log in logs:
-        lines = list(_lines(log))
+        lines = _lines(log)
         if any(line.get('epoch') == 1 for line in lines):
-            points.clear()  # A run from the start, not a resumed one.
-        new: dict[str, dict[int, float]] = {}
+            points.clear()  # The run was started anew.
+        new: dict[str, Points] = defaultdict(dict)
         for line in lines:
             if 'iter' in line:
                 by_iteration.update(line)
                 longest = max(longest, math.ceil(line['iter'] / max(line.get('epoch', 1), 1)))
             for name, value in line.items():
                 if name not in COUNTERS and isinstance(value, (int, float)):
-                    new.setdefault(name, {})[line['step']] = value
+                    new[name][line['step']] = value
         for name, values in new.items():
             first = min(values)
-            kept = {step: old for step, old in points.get(name, {}).items() if step < first}
-            points[name] = kept | values
-    length = epoch_length or longest
+            former = points.get(name, {}).items()
+            points[name] = {step: value for step, value in former if step < first} | values
     return {
-        name: _curve(values, length if name in by_iteration or name.startswith(BY_ITERATION) else 1)
+        name: _curve(values, epoch_length or longest)
+        if name in by_iteration or name.startswith(BY_ITERATION)
+        else _curve(values, 1)
         for name, values in points.items()
     }
 
 
-def _curve(points: dict[int, float], length: float) -> Curve:
+def _curve(points: Points, length: float) -> Curve:
     steps = sorted(points)
     return Curve([step / length for step in steps], [points[step] for step in steps])
 
 
-def _lines(log: Path) -> Iterator[dict]:
+def _lines(log: Path) -> list[dict]:
+    lines = []
     for text in log.read_text().splitlines():
         try:
             line = json.loads(text)
-        except json.JSONDecodeError:
-            continue  # Cut short when the run was stopped.
+        except json.JSONDecodeError:  # Cut off when the run was stopped.
+            continue
         if 'step' in line:
-            yield line
+            lines.append(line)
+    return lines

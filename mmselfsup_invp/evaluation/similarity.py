@@ -1,4 +1,4 @@
-"""How similar images are to their own class and to others: Figure 2a of InvP."""
+"""Similarity of images to their own class and to other classes: Figure 2a of InvP."""
 
 import torch
 from torch import Tensor
@@ -18,9 +18,9 @@ def similarity_distribution(
     """Similarity of images to the nearest of their class and to the nearest of other classes.
 
     Figure 2a of InvP (`arXiv:2010.11694 <https://arxiv.org/abs/2010.11694>`_): for each query the
-    cosine similarity to its nearest neighbours of the same class, and to its nearest among images
-    drawn at random from the other classes. There are many more of those in a data set, so drawing
-    some balances the two. The less the distributions overlap, the better.
+    cosine similarity to its nearest neighbours of the same class, and to the nearest among images
+    drawn at random from the other classes, of which there are many more. The less the two
+    distributions overlap, the better.
 
     Args:
         features (Tensor): Float, unit rows, shape ``(N, D)``.
@@ -30,7 +30,7 @@ def similarity_distribution(
             fewer. Defaults to 1500 (the paper).
         num_queries (int, optional): Queries Q to draw; all where there are fewer. Images whose
             class has no more than ``num_neighbours`` images are no queries. Defaults to None, all.
-        generator (torch.Generator, optional): Of the CPU, for the draws. Defaults to None, torch's
+        generator (torch.Generator, optional): CPU generator of the draws. Defaults to None, the
             global one.
 
     Returns:
@@ -54,7 +54,7 @@ def similarity_distribution(
             f'labels must be one for each of the {len(features)} features, found the shape '
             f'{tuple(labels.shape)}.'
         )
-    why = 'so many are drawn, and the nearest picked among them'
+    why = 'the nearest are taken among num_others images'
     require_range('num_neighbours', num_neighbours, 1, num_others, why)
     features, labels = features.float().cpu(), labels.cpu()
     same_parts, other_parts = [], []
@@ -88,26 +88,25 @@ def _draw_queries(
     return queries[torch.randperm(len(queries), generator=generator)[:num]]
 
 
-def similarity_figures(same: Tensor, other: Tensor, num_bins: int = 60) -> dict[str, float]:
-    """How far apart two distributions of similarities are.
+def similarity_metrics(same: Tensor, other: Tensor, num_bins: int = 60) -> dict[str, float]:
+    """Separation of two distributions of similarities.
 
     Args:
         same (Tensor): Float, shape ``(P,)``, of images of one class; see
             :func:`similarity_distribution`.
         other (Tensor): Float, shape ``(Q,)``, of images of different classes.
-        num_bins (int): Of the histograms that are compared, from the lowest to the highest value.
+        num_bins (int): Of the histograms for ``overlap``, from the lowest to the highest value.
             Defaults to 60.
 
     Returns:
-        dict[str, float]: ``auroc``: how often, in percent of the pairs, a similarity of the one
-        kind is above one of the other, 50 for chance; ``overlap``: the area that the histograms
-        share, in percent; ``same`` and ``other``: the means.
+        dict[str, float]: ``auroc``: area under the ROC curve, in percent, 50 for chance;
+        ``overlap``: the common area of the histograms, in percent; ``same``, ``other``: the means.
 
     Example:
-        >>> similarity_figures(torch.tensor([0.8, 0.9]), torch.tensor([0.1, 0.2]))['auroc']
+        >>> similarity_metrics(torch.tensor([0.8, 0.9]), torch.tensor([0.1, 0.2]))['auroc']
         100.0
     """
-    # The mean rank of one kind among all, ties counted half (Mann and Whitney).
+    # The share of pairs in the right order, ties counted half (Mann and Whitney).
     above = torch.searchsorted(other.sort().values, same).double()
     not_below = torch.searchsorted(other.sort().values, same, right=True).double()
     low, high = (value.item() for value in torch.cat([same, other]).aminmax())

@@ -1,34 +1,41 @@
 """Linear SVMs on frozen features, on all labels or on a few."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from math import inf
 
 import numpy as np
 from joblib import Parallel, delayed
 from sklearn.model_selection import StratifiedKFold
 from sklearn.svm import LinearSVC
 
-from .average_precision import average_precision
+from .average_precision import RULES, average_precision
 
-# Costs among which each class chooses, as in the benchmark of Goyal et al.
+# The costs of MMSelfSup's scripts.
 COSTS = (1.0, 10.0, 100.0, *(2.0**-power for power in range(4, 20)))
 SHOTS = (1, 2, 4, 8, 16, 32, 64, 96)
+Split = tuple[np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True)
-class SVMProtocol:
-    """One-against-the-rest linear SVMs: squared hinge, positives weigh twice.
+class LinearSVMs:
+    """One-against-the-rest linear SVMs: squared hinge loss, positives weighted by two.
 
-    The protocol of `arXiv:1905.01235 <https://arxiv.org/abs/1905.01235>`_ (section 6.2), which
-    InterCLR follows.
+    The classifiers of `arXiv:1905.01235 <https://arxiv.org/abs/1905.01235>`_ (section 6.2), whose
+    protocols InterCLR follows. A data set is a pair of features, float, ``(N, D)``, see
+    :func:`unit_features`, and targets, integer, ``(N, C)``: 1 present, 0 absent, -1 left out.
 
     Attributes:
-        costs (Sequence[float]): Of which each class takes the best by cross-validation.
-        folds (int): Of the cross-validation; fewer where a class has fewer positives.
-        max_iter (int): Of the solver.
-        rule (str): Of the average precision; see :func:`~.average_precision`.
-        jobs (int): Processes, each with classes of its own; -1 for one a core.
-        seed (int): Of folds and solver.
+        costs (Sequence[float]): Candidates for the cost. Defaults to the 19 of MMSelfSup.
+        folds (int): Of the cross-validation; fewer if a class has fewer positives. Defaults to 3.
+        max_iter (int): Of the solver. Defaults to 2000.
+        rule (str): Of the average precision, see :func:`~.average_precision`. Defaults to
+            ``'area'``.
+        jobs (int): Processes; -1 for one a core. Defaults to -1.
+
+    Raises:
+        ValueError: If an attribute is out of range.
     """
 
     costs: Sequence[float] = COSTS
@@ -36,97 +43,95 @@ class SVMProtocol:
     max_iter: int = 2000
     rule: str = 'area'
     jobs: int = -1
-    seed: int = 0
 
-    def average_precisions(
-        self,
-        feature: np.ndarray,
-        target: np.ndarray,
-        test_feature: np.ndarray,
-        test_target: np.ndarray,
-    ) -> list[float]:
-        """Train an SVM for each class and rank the test images by it.
+    def __post_init__(self) -> None:
+        if not self.costs or not all(
+            isinstance(cost, (int, float)) and 0 < cost < inf for cost in self.costs
+        ):
+            raise ValueError(f'costs = {self.costs} must be positive numbers, at least one.')
+        for name in ('folds', 'max_iter'):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f'{name} = {value!r} must be an integer above 0.')
+        if self.rule not in RULES:
+            raise ValueError(f'rule = {self.rule!r} is unknown; valid: {", ".join(RULES)}.')
+
+    def cross_validated(self, train: Split, test: Split, seed: int = 0) -> np.ndarray:
+        """Average precisions on the test set; the cost of each class by cross-validation.
+
+        The cost with the highest mean average precision over the folds of the training set is
+        taken, the first of equal ones; with fewer than two positives the first of ``costs``.
 
         Args:
-            feature (ndarray): Float, shape ``(N, D)``; see :func:`unit_features`.
-            target (ndarray): Integer, shape ``(N, C)``: 1 present, 0 absent, -1 left out.
-            test_feature (ndarray): Float, shape ``(M, D)``.
-            test_target (ndarray): Integer, shape ``(M, C)``.
+            train, test (tuple[ndarray, ndarray]): The data sets, see the class.
+            seed (int): Of folds and solver. Defaults to 0.
 
         Returns:
-            list[float]: Average precision of each class, in percent.
+            ndarray: Float, shape ``(C,)``, in percent.
 
         Raises:
             ValueError: If a class has no positive, or no negative, to learn from.
         """
-        every = range(target.shape[1])
-        return [
-            value for _, value in self.each_class(feature, target, test_feature, test_target, every)
-        ]
+        _check_targets(train[1])
+        classes = range(train[1].shape[1])
+        candidates = [(own, cost) for own in classes for cost in self.costs]
+        validation = self._map(partial(_validate, self, train, seed=seed), candidates)
+        best = validation.reshape(len(classes), -1).argmax(axis=1)
+        chosen = [(own, self.costs[index]) for own, index in zip(classes, best, strict=True)]
+        return 100 * self._map(partial(_score, self, train, test, seed=seed), chosen)
 
-    def each_class(
-        self,
-        feature: np.ndarray,
-        target: np.ndarray,
-        test_feature: np.ndarray,
-        test_target: np.ndarray,
-        classes: Sequence[int],
-    ) -> Iterator[tuple[int, float]]:
-        """Do as :meth:`average_precisions` for some of the classes, as they get ready.
+    def each_cost(self, train: Split, test: Split, seed: int = 0) -> np.ndarray:
+        """Average precisions on the test set with every cost, shape ``(C, len(costs))``.
 
-        Args:
-            feature, target, test_feature, test_target (ndarray): See there.
-            classes (Sequence[int]): Columns of the targets.
-
-        Yields:
-            tuple[int, float]: A class and its average precision, in percent, in this order.
-
-        Raises:
-            ValueError: If a class has no positive, or no negative, to learn from.
+        Arguments and errors are those of :meth:`cross_validated`.
         """
-        _check_targets(target)
-        found = Parallel(n_jobs=self.jobs, return_as='generator')(
-            delayed(self._one_class)(feature, target[:, own], test_feature, test_target[:, own])
-            for own in classes
-        )
-        for own, value in zip(classes, found, strict=True):
-            yield own, 100 * value
+        _check_targets(train[1])
+        candidates = [(own, cost) for own in range(train[1].shape[1]) for cost in self.costs]
+        scores = self._map(partial(_score, self, train, test, seed=seed), candidates)
+        return 100 * scores.reshape(-1, len(self.costs))
 
-    def _one_class(
-        self, feature: np.ndarray, own: np.ndarray, test_feature: np.ndarray, test: np.ndarray
-    ) -> float:
-        feature, own = feature[own >= 0], own[own >= 0]
-        model = self._fit(feature, own, self._best_cost(feature, own))
-        return average_precision(model.decision_function(test_feature), test, self.rule)
+    def _map(
+        self, score: Callable[[int, float], float], pairs: Sequence[tuple[int, float]]
+    ) -> np.ndarray:
+        """Scores of pairs of a class and a cost, in parallel."""
+        return np.array(Parallel(self.jobs)(delayed(score)(*pair) for pair in pairs))
 
-    def _best_cost(self, feature: np.ndarray, own: np.ndarray) -> float:
-        """The cost with the best average precision on the folds; the first of equal ones."""
-        folds = min(self.folds, int(own.sum()), int((1 - own).sum()))
-        if folds < 2 or len(self.costs) == 1:
-            return self.costs[0]
-        splits = list(StratifiedKFold(folds, shuffle=True, random_state=self.seed).split(own, own))
-
-        def score(cost: float) -> float:
-            models = ((self._fit(feature[train], own[train], cost), held) for train, held in splits)
-            return np.mean(
-                [
-                    average_precision(model.decision_function(feature[held]), own[held], self.rule)
-                    for model, held in models
-                ]
-            )
-
-        return max(self.costs, key=score)
-
-    def _fit(self, feature: np.ndarray, own: np.ndarray, cost: float) -> LinearSVC:
+    def fit(self, train: Split, cost: float, seed: int) -> LinearSVC:
+        """The SVM of one class; its target has the shape ``(N,)``."""
+        feature, own = train
         model = LinearSVC(
             C=cost,
             class_weight={1: 2, 0: 1},
             dual=True,
             tol=1e-4,
             max_iter=self.max_iter,
-            random_state=self.seed,
+            random_state=seed,
         )
-        return model.fit(feature, own)
+        return model.fit(feature[own >= 0], own[own >= 0])
+
+
+def _score(
+    svms: LinearSVMs, train: Split, test: Split, number: int, cost: float, seed: int
+) -> float:
+    """Average precision of one class on the test set, 0 to 1."""
+    model = svms.fit((train[0], train[1][:, number]), cost, seed)
+    return average_precision(model.decision_function(test[0]), test[1][:, number], svms.rule)
+
+
+def _validate(svms: LinearSVMs, train: Split, number: int, cost: float, seed: int) -> float:
+    """Mean average precision of one class over the folds; 0 if there is nothing to choose."""
+    labelled = train[1][:, number] >= 0
+    feature, target = train[0][labelled], train[1][labelled]
+    own = target[:, number]
+    folds = min(svms.folds, int(own.sum()), int((1 - own).sum()))
+    if folds < 2 or len(svms.costs) == 1:
+        return 0.0
+    splits = StratifiedKFold(folds, shuffle=True, random_state=seed).split(own, own)
+    scores = [
+        _score(svms, (feature[one], target[one]), (feature[two], target[two]), number, cost, seed)
+        for one, two in splits
+    ]
+    return float(np.mean(scores))
 
 
 def _check_targets(target: np.ndarray) -> None:
@@ -148,7 +153,7 @@ def few_shot_target(target: np.ndarray, shots: int, seed: int) -> np.ndarray:
     """Keep ``shots`` positives of each class and ``(C - 1) * shots`` negatives; leave out the rest.
 
     Each class draws for itself, uniformly without replacement (the low-shot protocol of
-    arXiv:1905.01235, section 6.3); all its negatives are kept where there are too few.
+    arXiv:1905.01235, section 6.3). A class with too few negatives keeps them all.
 
     Args:
         target (ndarray): Integer, shape ``(N, C)``: 1 present, 0 absent, -1 left out.
@@ -159,7 +164,7 @@ def few_shot_target(target: np.ndarray, shots: int, seed: int) -> np.ndarray:
         ndarray: int64, shape ``(N, C)``.
 
     Raises:
-        ValueError: If a class has fewer positives than that.
+        ValueError: If a class has fewer than ``shots`` positives.
 
     Example:
         >>> few_shot_target(np.array([[1, 0], [1, 0], [0, 1]]), shots=1, seed=0).clip(0).sum(axis=0)

@@ -1,4 +1,4 @@
-"""Features as points of a plane."""
+"""Two-dimensional layout of features."""
 
 import torch
 from sklearn.manifold import TSNE
@@ -6,7 +6,7 @@ from torch import Tensor
 
 from ..ops.checks import require_features, require_range
 
-# Points for each of the perplexity that scikit-learn's search needs.
+# scikit-learn searches three times the perplexity for neighbours.
 POINTS_PER_PERPLEXITY = 3
 
 
@@ -16,13 +16,14 @@ def tsne(
     """Lay out features in two dimensions by t-SNE, as in Figure 7 of InterCLR.
 
     `van der Maaten and Hinton 2008 <https://jmlr.org/papers/v9/vandermaaten08a.html>`_, by
-    scikit-learn, begun with the principal components. Only who is near whom has a meaning, neither
-    the axes nor the distance between groups.
+    scikit-learn, initialised with the principal components. Only neighbourhoods have a meaning; the
+    axes and the distances between groups have none.
 
     Args:
         features (Tensor): Float, unit rows, shape ``(N, D)``.
-        max_points (int): Features to draw at random where there are more. Defaults to 2000.
-        perplexity (float): Neighbours that count; lowered to a third of the points. Defaults to 30.
+        max_points (int): At most so many features, drawn at random, are laid out. Defaults to 2000.
+        perplexity (float): Effective number of neighbours; at most a third of the points. Defaults
+            to 30.
         seed (int): Of the draw and the layout. Defaults to 0.
 
     Returns:
@@ -38,7 +39,7 @@ def tsne(
         (torch.Size([6]), torch.Size([6, 2]))
     """
     require_features('features', features)
-    require_range('points', min(len(features), max_points), 4, 2**31, 'a layout needs some')
+    require_range('points', min(len(features), max_points), 4, 2**31, 't-SNE needs 4 points')
     order = torch.randperm(len(features), generator=torch.Generator().manual_seed(seed))
     rows = order[:max_points].sort().values
     perplexity = min(perplexity, (len(rows) - 1) / POINTS_PER_PERPLEXITY)

@@ -1,3 +1,7 @@
+from ..compat import require_host
+
+require_host()
+
 from .exporting import Export, export_backbone
 from .targets import TARGETS
 

@@ -1,4 +1,16 @@
-from .algorithms import InterCLR, InvP, MomentumInterCLR, MomentumInvP, SeLa, SoftInvP, TapProbe
+from ..compat import require_host
+
+require_host()
+
+from .algorithms import (
+    InterCLR,
+    InvP,
+    LayerwiseProbe,
+    MomentumInterCLR,
+    MomentumInvP,
+    SeLa,
+    SoftInvP,
+)
 from .backbones import AlexNetBN
 from .branches import OnlineClusterBranch
 from .heads import BankMarginHead, InvPHead, QueueMarginHead, SelfLabelHead, SoftInvPHead
@@ -25,6 +37,7 @@ __all__ = [
     'InvP',
     'InvPHead',
     'KeyQueue',
+    'LayerwiseProbe',
     'MarginNCELoss',
     'MomentumInterCLR',
     'MomentumInvP',
@@ -39,5 +52,4 @@ __all__ = [
     'SelfLabelMemory',
     'SoftInvP',
     'SoftInvPHead',
-    'TapProbe',
 ]

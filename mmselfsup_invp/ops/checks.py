@@ -1,4 +1,4 @@
-"""Argument checks the operations share: what was found, what is valid, what to do."""
+"""Argument checks. Their messages state the value, the valid values and the reason."""
 
 import math
 from collections.abc import Iterable
@@ -22,16 +22,16 @@ def require_range(name: str, value: int, low: int, high: int, why: str) -> None:
 def require_positive(name: str, value: float, example: str) -> None:
     """Raise ``ValueError`` unless ``value`` is positive and finite.
 
-    A tensor is taken as it is: a look at its value would make the device wait.
+    A tensor is not checked, because reading its value would synchronise with the device.
 
     Example:
         >>> require_positive('temperature', 0, '0.07 or 0.2')
         Traceback (most recent call last):
         ...
-        ValueError: temperature = 0 must be positive and finite (0.07 or 0.2, say).
+        ValueError: temperature = 0 must be positive and finite, for example 0.07 or 0.2.
     """
     if not isinstance(value, Tensor) and not 0 < value < math.inf:
-        raise ValueError(f'{name} = {value} must be positive and finite ({example}, say).')
+        raise ValueError(f'{name} = {value} must be positive and finite, for example {example}.')
 
 
 def require_choice(name: str, value: str, valid: Iterable[str]) -> None:
@@ -42,7 +42,7 @@ def require_choice(name: str, value: str, valid: Iterable[str]) -> None:
 
 
 def require_length(name: str, values: Tensor, length: int, what: str) -> None:
-    """Raise ``ValueError`` unless ``values`` is a vector with one entry for each of ``what``.
+    """Raise ``ValueError`` unless ``values`` is a vector with one entry per ``what``.
 
     Example:
         >>> import torch
@@ -62,9 +62,9 @@ def require_features(name: str, features: Tensor, dim: int | None = None) -> Non
     """Raise ``ValueError`` unless ``features`` is a float matrix, with ``dim`` columns if given.
 
     Args:
-        name (str): What the message calls it.
-        features (Tensor): To be looked at, never its values.
-        dim (int, optional): D. Defaults to None, any.
+        name (str): Name of the argument in the message.
+        features (Tensor): Shape and dtype are checked, not the values.
+        dim (int, optional): Number of columns. Defaults to None, any.
 
     Example:
         >>> import torch

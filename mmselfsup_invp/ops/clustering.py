@@ -1,25 +1,27 @@
-"""Clusters of features: k-means, statistics of the labels, repair of small clusters.
+"""Clusters of features: assignment, statistics and k-means.
 
-Labels are int64 of shape ``(N,)``, one of ``0 .. C - 1`` for each row of the features ``(N, D)``;
-centroids are float32 of shape ``(C, D)``. One core for all methods that cluster.
+Labels are int64 of shape ``(N,)``, with values 0 to C - 1, for features of shape ``(N, D)``;
+centroids are float32 of shape ``(C, D)``.
 """
 
 import importlib.util
 import math
+import warnings
 from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
-from .blocks import similarities
 from .checks import require_choice, require_features, require_range
-from .search import default_elements
+from .search import default_elements, similarities
 
 METRICS = ('euclidean', 'dot')
-BACKENDS = ('auto', 'faiss', 'torch')
+BACKENDS = ('auto', 'sklearn', 'torch')
 
-# What ODC and InterCLR call a small cluster on ImageNet: 20 images where 128 are the average.
+# Size of a small cluster of ODC and InterCLR on ImageNet, as a share of the mean size.
 SMALL_SHARE = 20 / 128
+# Relative distance at which the two halves of a cluster are placed.
+SPLIT_OFFSET = 1 / 1024
 
 
 @torch.no_grad()
@@ -31,12 +33,12 @@ def assign(
     Args:
         feature (Tensor): Float, shape ``(N, D)``.
         centroids (Tensor): Float, shape ``(C, D)``.
-        metric (str): ``'euclidean'``, the smallest distance (InterCLR, `arXiv:2008.11702
-            <https://arxiv.org/abs/2008.11702>`_, section 3.3), or ``'dot'``, the largest inner
-            product with the centroids as they are (its code and that of ODC). They differ where
-            the norms of the centroids do. Defaults to ``'euclidean'``.
+        metric (str): ``'euclidean'``, the smallest distance (`InterCLR
+            <https://arxiv.org/abs/2008.11702>`_), or ``'dot'``, the largest inner product with
+            the centroids, not normalised (the code of InterCLR and ODC). They differ if the
+            norms of the centroids do. Defaults to ``'euclidean'``.
         offset (Tensor, optional): float32, shape ``(C,)``, added to the scores of the clusters
-            (see :func:`scores`), to favour those that would stay small. Defaults to None.
+            (see :func:`scores`). Defaults to None.
 
     Returns:
         Tensor: int64, shape ``(N,)``.
@@ -53,10 +55,10 @@ def assign(
 
 @torch.no_grad()
 def scores(feature: Tensor, centroids: Tensor, metric: str = 'euclidean') -> Iterator[Tensor]:
-    """Give, block by block, how near each feature is to each centroid; higher is nearer.
+    """Compute, block by block, the score of each feature with each centroid; higher is nearer.
 
-    ``x.c`` for ``'dot'``, ``x.c - |c|^2 / 2`` for ``'euclidean'``: half the squared distance,
-    negated, but for ``|x|^2``, which is the same for every cluster.
+    ``x.c`` for ``'dot'`` and ``x.c - |c|^2 / 2`` for ``'euclidean'``. The latter is half the
+    negative squared distance, up to ``|x|^2 / 2``, which is the same for every cluster.
 
     Args:
         feature (Tensor): Float, shape ``(N, D)``.
@@ -64,7 +66,7 @@ def scores(feature: Tensor, centroids: Tensor, metric: str = 'euclidean') -> Ite
         metric (str): ``'euclidean'`` or ``'dot'``. Defaults to ``'euclidean'``.
 
     Yields:
-        Tensor: float32, some rows of the matrix of shape ``(N, C)``.
+        Tensor: float32, consecutive rows of the matrix of shape ``(N, C)``.
 
     Example:
         >>> next(scores(torch.tensor([[1.0, 0.0]]), torch.eye(2)))
@@ -92,7 +94,7 @@ def _nearest(
 
 
 def cluster_sizes(label: Tensor, num_clusters: int) -> Tensor:
-    """Count the members of each cluster, without waiting for the device.
+    """Count the members of each cluster, without a device synchronisation.
 
     Args:
         label (Tensor): int64, shape ``(N,)``, the cluster of each row, 0 to C - 1.
@@ -110,12 +112,14 @@ def cluster_sizes(label: Tensor, num_clusters: int) -> Tensor:
 
 @torch.no_grad()
 def cluster_means(feature: Tensor, label: Tensor, centroids: Tensor) -> Tensor:
-    """Mean feature of each cluster, not normalised; an empty cluster keeps its old centroid.
+    """Average the features of each cluster, not normalised.
+
+    An empty cluster keeps its old centroid.
 
     Args:
         feature (Tensor): Float, shape ``(N, D)``.
         label (Tensor): int64, shape ``(N,)``.
-        centroids (Tensor): float32, shape ``(C, D)``, the old ones.
+        centroids (Tensor): float32, shape ``(C, D)``, the old centroids.
 
     Returns:
         Tensor: float32, shape ``(C, D)``.
@@ -128,23 +132,24 @@ def cluster_means(feature: Tensor, label: Tensor, centroids: Tensor) -> Tensor:
     """
     size = cluster_sizes(label, len(centroids))[:, None]
     total = torch.zeros_like(centroids)
-    # Features of another type are widened a part at a time.
-    widened = max(default_elements(feature.device) // feature.size(1), 1)
-    rows = len(feature) if feature.dtype == centroids.dtype else widened
+    # Half precision features are upcast block by block.
+    rows = len(feature)
+    if feature.dtype != centroids.dtype:
+        rows = max(default_elements(feature.device) // feature.size(1), 1)
     for index, part in zip(label.split(rows), feature.split(rows), strict=True):
         total.index_add_(0, index, part.to(centroids))
     return torch.where(size > 0, total / size.clamp(min=1), centroids)
 
 
 def cluster_health(size: Tensor) -> dict[str, float]:
-    """State of the clusters in four figures, for the log.
+    """Summarise the cluster sizes in four metrics for the log.
 
     Args:
         size (Tensor): int64, shape ``(C,)``, from :func:`cluster_sizes`.
 
     Returns:
-        dict[str, float]: ``empty`` clusters, the ``smallest`` and ``largest`` size, and
-        ``entropy`` of the sizes divided by log C: 1 where all are equal, 0 where one holds all.
+        dict[str, float]: Number of ``empty`` clusters, ``smallest`` and ``largest`` size, and
+        ``entropy`` of the sizes divided by log C: 1 if all are equal, 0 if one has all members.
 
     Example:
         >>> cluster_health(torch.tensor([2, 2, 0, 0]))
@@ -169,19 +174,19 @@ def kmeans(
     seed: int = 0,
     backend: str = 'auto',
 ) -> tuple[Tensor, Tensor]:
-    """Cluster all features by Lloyd's algorithm; no cluster of the result is empty.
+    """Cluster features by Lloyd's algorithm; no cluster of the result is empty.
 
-    It starts from random distinct features. A cluster that runs empty on the way continues from
-    one half of the largest; one that is empty at the end takes the feature farthest from its own
-    centroid.
+    The algorithm starts from random distinct features and stops early if no label changes. A
+    cluster that is empty at the end takes the feature farthest from its own centroid.
 
     Args:
         feature (Tensor): Float, shape ``(N, D)``.
         num_clusters (int): C, 1 to N.
-        iterations (int): Rounds of assignment and averaging. Defaults to 20.
-        seed (int): Of the start. Defaults to 0.
-        backend (str): ``'faiss'``, ``'torch'`` (on the device of the features), or ``'auto'``:
-            faiss if it is installed and can run where the features are. Defaults to ``'auto'``.
+        iterations (int): Rounds of assignment and averaging at most. Defaults to 20.
+        seed (int): Seed of the start. Defaults to 0.
+        backend (str): ``'sklearn'`` (scikit-learn, on the CPU), ``'torch'`` (on the device of the
+            features), or ``'auto'``: scikit-learn for features on the CPU if it is installed,
+            because it needs less than half of the time there. Defaults to ``'auto'``.
 
     Returns:
         tuple[Tensor, Tensor]: Labels, int64, ``(N,)``; centroids, float32, ``(C, D)``: the means
@@ -202,62 +207,58 @@ def kmeans(
     require_range('num_clusters', num_clusters, 1, len(feature), why)
     feature = feature.float()
     if not feature.isfinite().all():
-        raise ValueError('The features to cluster hold NaN or Inf; the network has diverged.')
+        raise ValueError('The features to cluster contain NaN or Inf; the network has diverged.')
     if backend == 'auto':
-        backend = 'faiss' if _faiss_fits(feature) else 'torch'
-    run = _kmeans_faiss if backend == 'faiss' else _kmeans_torch
+        installed = importlib.util.find_spec('sklearn') is not None
+        backend = 'sklearn' if installed and feature.device.type == 'cpu' else 'torch'
+    run = _kmeans_sklearn if backend == 'sklearn' else _kmeans_torch
     centroids = run(feature, num_clusters, iterations, seed)
     score, label = _nearest(feature, centroids, 'euclidean')
     _fill_empty(label, feature.square().sum(dim=1) / 2 - score, num_clusters)
     return label, cluster_means(feature, label, centroids)
 
 
-def _faiss_fits(feature: Tensor) -> bool:
-    if importlib.util.find_spec('faiss') is None:
-        return False
-    import faiss
+def _kmeans_sklearn(feature: Tensor, num_clusters: int, iterations: int, seed: int) -> Tensor:
+    """Centroids by scikit-learn, float32, ``(C, D)``."""
+    from sklearn.cluster import KMeans
+    from sklearn.exceptions import ConvergenceWarning
 
-    return feature.device.type == 'cpu' or faiss.get_num_gpus() > 0
-
-
-def _kmeans_faiss(feature: Tensor, num_clusters: int, iterations: int, seed: int) -> Tensor:
-    import faiss
-
-    search = faiss.Kmeans(
-        feature.size(1),
-        num_clusters,
-        niter=iterations,
-        seed=seed,
-        gpu=feature.device.type != 'cpu',
-        # Neither sample the features nor complain that there are few of them.
-        max_points_per_centroid=len(feature),
-        min_points_per_centroid=1,
+    search = KMeans(
+        num_clusters, init='random', n_init=1, max_iter=iterations, tol=0, random_state=seed
     )
-    search.train(feature.cpu().numpy())
-    return torch.from_numpy(search.centroids).to(feature)
+    with warnings.catch_warnings():
+        # About fewer distinct features than clusters; empty clusters are filled afterwards.
+        warnings.simplefilter('ignore', ConvergenceWarning)
+        search.fit(feature.cpu().numpy())
+    return torch.from_numpy(search.cluster_centers_).to(feature)
 
 
 def _kmeans_torch(feature: Tensor, num_clusters: int, iterations: int, seed: int) -> Tensor:
+    """Centroids by PyTorch, float32, ``(C, D)``; an empty cluster takes half of the largest."""
     generator = torch.Generator().manual_seed(seed)
     start = torch.randperm(len(feature), generator=generator)[:num_clusters]
     centroids = feature[start.to(feature.device)].clone()
+    previous = None
     for _ in range(iterations):
         label = assign(feature, centroids)
+        if previous is not None and torch.equal(label, previous):
+            break
         centroids = cluster_means(feature, label, centroids)
         _split_largest(centroids, cluster_sizes(label, num_clusters))
+        previous = label
     return centroids
 
 
 def _split_largest(centroids: Tensor, size: Tensor) -> None:
-    """Put each empty cluster beside one of the largest, a hair to either side of it."""
+    """Move each empty cluster next to one of the largest, in place."""
     empty = (size == 0).nonzero().squeeze(1)
     largest = size.topk(len(empty)).indices
-    centroids[empty] = centroids[largest] * (1 + 1 / 1024)
-    centroids[largest] *= 1 - 1 / 1024
+    centroids[empty] = centroids[largest] * (1 + SPLIT_OFFSET)
+    centroids[largest] *= 1 - SPLIT_OFFSET
 
 
 def _fill_empty(label: Tensor, distance: Tensor, num_clusters: int) -> None:
-    """Give each empty cluster the farthest feature of those that are not alone, in place."""
+    """Move the feature farthest from its centroid to each empty cluster, in place."""
     size = cluster_sizes(label, num_clusters)
     for cluster in (size == 0).nonzero().squeeze(1):
         row = distance.masked_fill(size[label] < 2, -torch.inf).argmax()
@@ -267,7 +268,9 @@ def _fill_empty(label: Tensor, distance: Tensor, num_clusters: int) -> None:
 
 
 def small_size(num_features: int, num_clusters: int) -> int:
-    """Members below which a cluster is small: 20 on ImageNet with 10,000 clusters, scaled.
+    """Number of members below which a cluster is small.
+
+    20 for ImageNet with 10,000 clusters (InterCLR and ODC), scaled with N / C.
 
     Args:
         num_features (int): N.
@@ -281,68 +284,3 @@ def small_size(num_features: int, num_clusters: int) -> int:
         (20, 3)
     """
     return max(round(SMALL_SHARE * num_features / num_clusters), 1)
-
-
-@torch.no_grad()
-def repair_small(
-    feature: Tensor, label: Tensor, centroids: Tensor, min_size: int, seed: int = 0
-) -> Tensor:
-    """Dissolve small clusters and refill them from the largest, in place: the rule of ODC.
-
-    `Online Deep Clustering <https://arxiv.org/abs/2006.10645>`_, section 3.2. Members of a small
-    cluster move to the large one whose centroid has the highest inner product with them. Then
-    each small cluster takes one half of the currently largest, split by 2-means (evenly where all
-    its features are equal). Only the centroids of these halves are renewed.
-
-    Args:
-        feature (Tensor): Float, shape ``(N, D)``, N at least C.
-        label (Tensor): int64, shape ``(N,)``, changed in place.
-        centroids (Tensor): float32, shape ``(C, D)``, changed in place.
-        min_size (int): Clusters with fewer members are small.
-        seed (int): Of the 2-means. Defaults to 0.
-
-    Returns:
-        Tensor: int64, shape ``(S,)``: the clusters that were small.
-
-    Raises:
-        ValueError: If all clusters are small.
-
-    Example:
-        >>> feature = torch.tensor([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0], [0.1, 0.9]])
-        >>> label, centroids = torch.zeros(4, dtype=torch.int64), torch.zeros(2, 2)
-        >>> repair_small(feature, label, centroids, min_size=1)
-        tensor([1])
-        >>> bool(label[0] == label[1] != label[2] == label[3])
-        True
-    """
-    size = cluster_sizes(label, len(centroids))
-    is_small = size < min_size
-    small = is_small.nonzero().squeeze(1)
-    if not len(small):
-        return small
-    large = (~is_small).nonzero().squeeze(1)
-    if not len(large):
-        raise ValueError(
-            f'All {len(centroids)} clusters have fewer than {min_size} members. Lower min_size or '
-            f'num_clusters: {len(feature)} features give {len(feature) / len(centroids):.3g} each.'
-        )
-    moving = is_small[label].nonzero().squeeze(1)
-    label[moving] = large[assign(feature[moving], centroids[large], 'dot')]
-    size = cluster_sizes(label, len(centroids))
-    for cluster in small:
-        largest = size.argmax()
-        members = (label == largest).nonzero().squeeze(1)
-        half, means = _halve(feature[members], seed)
-        label[members[half]] = cluster
-        for side, mean in zip((largest, cluster), means, strict=True):
-            centroids[side] = mean
-            size[side] = (label == side).sum()
-    return small
-
-
-def _halve(feature: Tensor, seed: int) -> tuple[Tensor, Tensor]:
-    """Split features in two: which go to the second part, bool, and the mean of each part."""
-    side, means = kmeans(feature, 2, seed=seed, backend='torch')
-    if torch.allclose(*means):
-        side = torch.arange(len(feature), device=feature.device) % 2
-    return side == 1, means

@@ -1,20 +1,21 @@
-"""The kNN graph over the bank, and the walk on it that finds category-level positives."""
+"""The kNN graph over the bank and the propagation along its edges that finds positives."""
 
 import torch
 from torch import Tensor
 
 from .checks import require_choice, require_range
-from .search import top_m
+from .positives import Positives
+from .search import Neighbours, top_m
 
-# A row of the graph that has never been filled holds this instead of neighbours.
+# Entry of a graph row that has not been filled yet.
 UNFILLED = -1
-# Walks from one anchor: more than these would need gigabytes for a batch.
+# Upper bound of the walks from one anchor; more would need gigabytes for a batch.
 MAX_WALKS = 2**20
-# Which edges a walk may take.
+# Edges that a walk may follow.
 EDGES = ('all', 'mutual')
-# Rows of the bank searched at a time when the whole graph is built. A GPU reads the bank once for
-# each block, which asks for wide ones; the wider, the smaller the sample that each row may have of
-# the bank, and the more of it passes and has to be held.
+# Rows of the bank per search while the whole graph is built. Larger blocks read the bank less
+# often, but leave a smaller sample of the bank per row to estimate its threshold, so that more
+# candidates pass it and have to be stored.
 GRAPH_BATCH = 1024
 
 
@@ -24,8 +25,8 @@ def knn_graph(
 ) -> Tensor:
     """Link every row of the bank to its ``k`` nearest other rows.
 
-    N_k(i) of the InvP paper (section 3.2): on unit vectors the Euclidean order of the paper is
-    the order of the inner product. Built in blocks; an N x N matrix is never held.
+    N_k(i) of the InvP paper (section 3.1). On unit vectors the Euclidean order of the paper is
+    that of the inner product. The graph is built in blocks, without an N x N matrix.
 
     Args:
         bank (Tensor): Float, unit rows, shape ``(N, D)``.
@@ -51,19 +52,18 @@ def knn_graph(
         part = slice(start, start + GRAPH_BATCH)
         own = anchor[part]
         options = dict(exclude=own, max_elements=max_elements, backend=backend)
-        graph[part] = top_m(bank[part], bank, k, **options)[1]
+        graph[part] = top_m(bank[part], bank, k, **options).index
     return graph
 
 
 def exclude_anchor(index: Tensor, anchor: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
-    """Turn a search result of ``m + 1`` columns into ``m`` columns without the anchor.
+    """Reduce a search result of ``m + 1`` columns to ``m`` columns without the anchor.
 
-    The anchor's entry is overwritten by the last column, which is then dropped; a row that does
-    not hold the anchor simply loses its last column. That is the replacement of the official
-    code (METHODS: the substitute takes the anchor's place, so order is not kept).
+    The last column replaces the anchor's entry and is then dropped. A row without the anchor
+    loses its last column. As in the official code, the order is not kept.
 
     Args:
-        index (Tensor): int64, shape ``(B, m + 1)``, the last column the farthest.
+        index (Tensor): int64, shape ``(B, m + 1)``, the farthest row in the last column.
         anchor (Tensor): int64, shape ``(B,)``, each query's own row.
         *others (Tensor): Further ``(B, m + 1)`` tensors to rearrange alike (similarities).
 
@@ -79,49 +79,72 @@ def exclude_anchor(index: Tensor, anchor: Tensor, *others: Tensor) -> tuple[Tens
 
 
 @torch.no_grad()
-def link_back(neighbours: Tensor, source: Tensor, index: Tensor) -> Tensor:
-    """Tell which edges are mutual: their end has the source among its own neighbours.
+def nearest_others(nearest: Neighbours, anchor: Tensor, num: int) -> Tensor:
+    """Select the nearest rows other than the anchor from a search result.
 
     Args:
-        neighbours (Tensor): int64, shape ``(N, k)``; -1 marks an edge that does not exist.
+        nearest (Neighbours): ``(B, m)`` rows in any order, from :func:`top_m`.
+        anchor (Tensor): int64, shape ``(B,)``, each query's own row.
+        num (int): Rows to select; at most m - 1 are returned.
+
+    Returns:
+        Tensor: int64, shape ``(B, min(num, m - 1))``, in the order of the official code, see
+        :func:`exclude_anchor`.
+
+    Example:
+        >>> nearest = Neighbours(torch.tensor([[0.7, 0.9, 0.8]]), torch.tensor([[4, 0, 2]]))
+        >>> nearest_others(nearest, torch.tensor([0]), num=1)
+        tensor([[2]])
+    """
+    width = min(num + 1, nearest.index.size(1))
+    best = nearest.similarity.topk(width, dim=1).indices
+    return exclude_anchor(nearest.index.gather(1, best), anchor)[0]
+
+
+@torch.no_grad()
+def mutual_edges(neighbours: Tensor, source: Tensor, index: Tensor) -> Tensor:
+    """Test which edges are mutual: the end has the source among its own neighbours.
+
+    Args:
+        neighbours (Tensor): int64, shape ``(N, k)``; -1 marks a missing edge.
         source (Tensor): int64, shape ``(B,)``, rows where the edges start.
-        index (Tensor): int64, shape ``(B, F)``, where they end; -1 for no edge.
+        index (Tensor): int64, shape ``(B, F)``, where they end; -1 for a missing edge.
 
     Returns:
         Tensor: bool, shape ``(B, F)``.
 
     Example:
         >>> chain = torch.tensor([[1], [0], [1]])
-        >>> link_back(chain, torch.tensor([0, 2]), torch.tensor([[1], [1]])).tolist()
+        >>> mutual_edges(chain, torch.tensor([0, 2]), torch.tensor([[1], [1]])).tolist()
         [[True], [False]]
     """
-    linked = neighbours[index.clamp(min=0)] == source[:, None, None]
-    return linked.any(dim=2) & (index >= 0)
+    back = neighbours[index.clamp(min=0)] == source[:, None, None]
+    return back.any(dim=2) & (index >= 0)
 
 
 @torch.no_grad()
 def propagate(
     neighbours: Tensor, anchor: Tensor, hops: int, mode: str = 'set', edges: str = 'all'
-) -> tuple[Tensor, Tensor]:
-    """Walk the graph from each anchor: the positives N(i) of the InvP paper (section 3.2).
+) -> Positives:
+    """Collect the positives N(i) of the InvP paper by propagation on the graph (section 3.1).
 
     ``mode='set'`` is the definition: every row other than the anchor within ``hops`` directed
-    steps, once. ``mode='concat'`` is the list of the official code: the end points of all
-    walks, in its order, with repeats and with the anchor where a walk returns to it. Rows of
-    the graph that were never filled (-1) lead nowhere in either mode.
+    steps, once. ``mode='concat'`` is the list of the official code: the end points of all walks
+    in its order, including repeats, and the anchor where a walk returns to it. Unfilled entries
+    of the graph (-1) end a walk in either mode.
 
     Args:
-        neighbours (Tensor): int64, shape ``(N, k)``; -1 marks an edge that does not exist.
+        neighbours (Tensor): int64, shape ``(N, k)``; -1 marks a missing edge.
         anchor (Tensor): int64, shape ``(B,)``, rows to start from.
-        hops (int): Steps to walk, l in the paper, at least 1.
+        hops (int): l in the paper, the longest walk, at least 1.
         mode (str): ``'set'`` or ``'concat'``. Defaults to ``'set'``.
-        edges (str): ``'all'`` (the paper), or ``'mutual'``: the walk takes no edge whose end does
-            not link back. Defaults to ``'all'``.
+        edges (str): ``'all'`` (the paper), or ``'mutual'`` to skip the edges whose end does not
+            link back. Defaults to ``'all'``.
 
     Returns:
-        tuple[Tensor, Tensor]: Row index, int64, and mask, bool, both ``(B, L)`` with
-        ``L = k + k**2 + ... + k**hops``. Where the mask is False the index is 0. In
-        ``'set'`` mode the valid indices of a row ascend and stand before the masked ones.
+        Positives: Row index, int64, and mask, bool, both ``(B, L)`` with
+        ``L = k + k**2 + ... + k**hops``. The index is 0 where the mask is False. In ``'set'``
+        mode the valid indices of a row are ascending and precede the masked ones.
 
     Raises:
         ValueError: If ``hops`` is below 1, there are more than 2**20 walks from an anchor, or
@@ -133,22 +156,22 @@ def propagate(
         >>> [row[keep].tolist() for row, keep in zip(index, mask)]
         [[1, 2, 3], [5]]
     """
-    require_range('hops', hops, 1, 16, 'the walk takes k ** hops steps')
+    require_range('hops', hops, 1, 16, 'propagation visits k ** hops rows')
     require_choice('mode', mode, ('set', 'concat'))
     require_choice('edges', edges, EDGES)
     width = neighbours.size(1)
     walks = sum(width**hop for hop in range(1, hops + 1))
-    why = f'{hops} hops along {width} neighbours each; walk fewer hops, or keep fewer neighbours'
+    why = f'{hops} hops along {width} neighbours each; reduce the hops or the neighbours per row'
     require_range('walks', walks, 1, MAX_WALKS, why)
     reached = _walk(neighbours, anchor, hops, edges)
     if mode == 'set':
-        reached = distinct_others(reached, anchor)
+        reached = _distinct_others(reached, anchor)
     mask = reached >= 0
-    return reached.clamp(min=0), mask
+    return Positives(reached.clamp(min=0), mask)
 
 
 def _walk(neighbours: Tensor, anchor: Tensor, hops: int, edges: str) -> Tensor:
-    """End points of all walks of 1 to ``hops`` steps, shorter walks first, -1 for none."""
+    """End points of all walks of 1 to ``hops`` steps, shorter walks first; -1 where one ends."""
     frontier = _step(neighbours, anchor, edges)
     reached = [frontier]
     for _ in range(hops - 1):
@@ -159,16 +182,16 @@ def _walk(neighbours: Tensor, anchor: Tensor, hops: int, edges: str) -> Tensor:
 
 
 def _step(neighbours: Tensor, source: Tensor, edges: str) -> Tensor:
-    """Where the edges from each row that may be taken lead, ``(B, k)``; -1 for the others."""
+    """Ends of the edges of each row, int64, ``(B, k)``; -1 for those that are skipped."""
     source = source.clamp(min=0)
     index = neighbours[source]
     if edges == 'all':
         return index
-    return index.masked_fill(~link_back(neighbours, source, index), UNFILLED)
+    return index.masked_fill(~mutual_edges(neighbours, source, index), UNFILLED)
 
 
-def distinct_others(reached: Tensor, anchor: Tensor) -> Tensor:
-    """Each row's values once, ascending, the anchor and gaps replaced by trailing -1."""
+def _distinct_others(reached: Tensor, anchor: Tensor) -> Tensor:
+    """The distinct values of each row but the anchor, ascending, padded with -1 at the end."""
     beyond = torch.iinfo(reached.dtype).max
     drop = (reached < 0) | (reached == anchor[:, None])
     ordered = reached.masked_fill(drop, beyond).sort(dim=1).values

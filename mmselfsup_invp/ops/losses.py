@@ -1,280 +1,260 @@
-"""The losses of InvP (`arXiv:2010.11694`_) and InterCLR (`arXiv:2008.11702`_), per sample.
+"""The losses of InvP (`arXiv:2010.11694`_), one value per query.
 
-``s_ij`` is the inner product of query i with row j of the bank, ``e_ij = exp(s_ij / t)`` with
-temperature t. All arithmetic is float32 log-sum-exp; ratios exist only as differences of logs.
+``s_ij`` is the inner product of query i and row j of the bank, ``e_ij = exp(s_ij / t)`` with the
+temperature t. All sums are float32 log-sum-exp; ratios are computed as differences of logarithms.
 
 .. _arXiv:2010.11694: https://arxiv.org/abs/2010.11694
-.. _arXiv:2008.11702: https://arxiv.org/abs/2008.11702
 """
 
 import math
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .checks import require_choice, require_length, require_positive
-from .sampling import contains, select_positives
+from .checks import require_choice, require_positive, require_range
+from .positives import POSITIVE_SELECTORS, Positives, contains, select_positives
+from .search import Neighbours
 from .similarity import bank_similarity, full_logsumexp, masked_logsumexp
 
 INSTANCE_BACKGROUNDS = ('exact', 'topm')
-PROPAGATION_BACKGROUNDS = ('exact', 'topm', 'official')
-# Sines below this count as this in the arc margin.
-SMALLEST_SINE = 1e-4
+BACKGROUNDS = ('exact', 'topm', 'official')
+
+
+@dataclass(frozen=True)
+class HardSampling:
+    """Options of the two losses of InvP: hard positives, hard negatives and the temperature.
+
+    Section 3.2 of `InvP <https://arxiv.org/abs/2010.11694>`_. The defaults are the paper's
+    values and definitions. Note that the paper defines B(i) as in ``'exact'``, but approximates
+    it by N_M(i) in practice (end of section 3.2), as ``'topm'`` and the released code do. The
+    released code is ``background='official', instance_background='topm', eps=1e-7``.
+
+    Args:
+        temperature (float): t, positive. The paper: 0.07 for the linear neck, 0.2 for the MLP
+            neck. Defaults to 0.07.
+        num_background (int, optional): M, nearest other rows of the bank in the denominators;
+            limited to N - 1. None takes the whole bank (no hard negatives). Defaults to 4096.
+        num_hard (int): P, positives in the loss; all of N(i) where it has fewer. Defaults to 50.
+        hard_pos (str): ``'hard'`` takes the least similar positives (the paper), ``'easy'`` the
+            most similar, ``'random'`` a uniform draw, ``'all'`` all of them. Defaults to
+            ``'hard'``.
+        background (str): B(i), the denominator of the propagation loss: ``'exact'``, ``'topm'``
+            or ``'official'``; see :func:`propagation_loss`. Defaults to ``'exact'``.
+        exclusive (bool): Whether the anchor is excluded from the ``'topm'`` and ``'official'``
+            background. Defaults to True.
+        instance_background (str): Denominator of the instance loss: ``'exact'`` or ``'topm'``;
+            see :func:`instance_loss`. Defaults to ``'exact'``.
+        eps (float): Added to each ratio inside the logarithm. The official code adds 1e-7, which
+            limits the loss to 16.118. Defaults to 0, as in the paper.
+
+    Raises:
+        ValueError: If an option is outside its valid values.
+
+    Example:
+        >>> HardSampling(temperature=0.2).search_width
+        4097
+    """
+
+    temperature: float = 0.07
+    num_background: int | None = 4096
+    num_hard: int = 50
+    hard_pos: str = 'hard'
+    background: str = 'exact'
+    exclusive: bool = True
+    instance_background: str = 'exact'
+    eps: float = 0.0
+
+    def __post_init__(self) -> None:
+        require_positive('temperature', self.temperature, '0.07 or 0.2')
+        if self.num_background is not None:
+            why = 'the losses need a background; None takes the whole bank'
+            require_range('num_background', self.num_background, 1, 2**31, why)
+        require_range('num_hard', self.num_hard, 1, 2**31, 'the propagation loss needs a positive')
+        require_choice('hard_pos', self.hard_pos, (*POSITIVE_SELECTORS, 'all'))
+        require_choice('background', self.background, BACKGROUNDS)
+        require_choice('instance_background', self.instance_background, INSTANCE_BACKGROUNDS)
+        if not 0 <= self.eps < math.inf:
+            raise ValueError(
+                f'eps = {self.eps} must be finite and not negative: 0 (the paper) or 1e-7 (the '
+                'official code).'
+            )
+
+    @property
+    def search_width(self) -> int:
+        """Nearest rows that the losses need: M others and the anchor; 0 for the whole bank."""
+        return 0 if self.num_background is None else self.num_background + 1
 
 
 def instance_loss(
-    query: Tensor,
-    bank: Tensor,
-    anchor: Tensor,
-    background: Tensor | None,
-    temperature: float,
-    *,
-    background_mode: str = 'exact',
-    eps: float = 0.0,
-    similarity: Tensor | None = None,
+    query: Tensor, bank: Tensor, anchor: Tensor, nearest: Neighbours | None, sampling: HardSampling
 ) -> Tensor:
-    """Tell each image from its nearest others: ``L_ins`` of InvP (section 3.3).
+    """Discriminate each image from its nearest others: ``L_ins`` of InvP (section 3.2).
 
     ``L_ins(i) = -log(e_ii / sum_j e_ij)``, where j runs over
 
-    - ``'exact'`` (the paper): N_M(i) and i, the anchor counted once wherever it ranks;
-    - ``'topm'`` (the official code): the background as given, so that an anchor that is not
-      in it is missing from the denominator;
-    - all N rows, if ``background`` is None (no hard negatives).
+    - ``instance_background='exact'`` (the paper): N_M(i) and i. The anchor counts once, whether
+      or not it is among ``nearest``;
+    - ``'topm'`` (the official code): the rows of ``nearest``. An anchor that is not among them is
+      missing from the denominator;
+    - all N rows, if ``nearest`` is None (no hard negatives).
 
     Args:
-        query (Tensor): Float, unit rows, shape ``(B, D)``; the gradient flows here only.
+        query (Tensor): Float, unit rows, shape ``(B, D)``; the only input with a gradient.
         bank (Tensor): Float, unit rows, shape ``(N, D)``.
         anchor (Tensor): int64, shape ``(B,)``, the bank row of each query's own image.
-        background (Tensor, optional): int64, shape ``(B, M)``, from :func:`top_m`; None for
-            the whole bank.
-        temperature (float): t, positive. The paper: 0.07 (linear neck), 0.2 (MLP neck).
-        background_mode (str): ``'exact'`` or ``'topm'``. Defaults to ``'exact'``.
-        eps (float): Added to the ratio inside the log; the official code adds 1e-7, which caps
-            the loss at 16.118. Defaults to 0, as in the paper.
-        similarity (Tensor, optional): float32, shape ``(B, M)``: similarities of the background
-            with their gradient (:func:`bank_similarity`), to share them between losses.
+        nearest (Neighbours, optional): ``(B, M)`` nearest rows from :func:`top_m` with the same
+            query and bank. ``sort=False`` is enough and saves half of the search. The
+            similarities are not computed again; backward reads the M rows of each query once.
+        sampling (HardSampling): Uses ``temperature``, ``instance_background`` and ``eps``.
 
     Returns:
         Tensor: float32, shape ``(B,)``.
 
-    Raises:
-        ValueError: If ``background_mode`` is unknown or ``temperature`` not positive.
-
     Example:
-        >>> bank = torch.eye(3)
+        >>> from mmselfsup_invp.ops import top_m
+        >>> bank, anchor = torch.eye(3), torch.tensor([0])
         >>> query = torch.tensor([[1.0, 0.0, 0.0]], requires_grad=True)
-        >>> anchor, background = torch.tensor([0]), torch.tensor([[1, 2]])
-        >>> loss = instance_loss(query, bank, anchor, background, temperature=1.0)
+        >>> nearest = top_m(query, bank, m=2, exclude=anchor, sort=False)
+        >>> loss = instance_loss(query, bank, anchor, nearest, HardSampling(temperature=1.0))
         >>> round(loss.item(), 4)
         0.5514
     """
-    require_choice('background_mode', background_mode, INSTANCE_BACKGROUNDS)
-    require_positive('temperature', temperature, '0.07 or 0.2')
-    own = bank_similarity(query, bank, anchor[:, None]).squeeze(1) / temperature
-    if background is None:
-        return _negative_log(own - full_logsumexp(query, bank, temperature), eps)
-    if similarity is None:
-        similarity = bank_similarity(query, bank, background)
-    if background_mode == 'topm':
-        return _negative_log(own - masked_logsumexp(similarity, None, temperature), eps)
-    others = masked_logsumexp(similarity, background == anchor[:, None], temperature)
-    return _negative_log(_log_share(own, others), eps)
+    temperature = sampling.temperature
+    own = _own_logit(query, bank, anchor, temperature)
+    if nearest is None:
+        return _negative_log(own - full_logsumexp(query, bank, temperature), sampling.eps)
+    similarity = _with_gradient(query, bank, nearest)
+    if sampling.instance_background == 'topm':
+        log_ratio = own - masked_logsumexp(similarity, None, temperature)
+    else:
+        others = masked_logsumexp(similarity, nearest.index == anchor[:, None], temperature)
+        log_ratio = _log_share(own, others)
+    return _negative_log(log_ratio, sampling.eps)
 
 
 def propagation_loss(
     query: Tensor,
     bank: Tensor,
     anchor: Tensor,
-    positive: Tensor,
-    positive_mask: Tensor,
-    background: Tensor | None,
-    temperature: float,
-    num_hard: int = 50,
-    hard: str = 'hard',
-    background_mode: str = 'exact',
+    nearest: Neighbours | None,
+    positive: Positives,
+    sampling: HardSampling,
     *,
-    exclusive: bool = True,
-    eps: float = 0.0,
-    similarity: Tensor | None = None,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Pull each image to the hard positives found by propagation: ``L_inv`` of InvP (section 3.3).
+    """Attract each image to its hard positives: ``L_inv`` of InvP (section 3.2).
 
     ``L_inv(i) = -log(sum_{p in N^h(i)} e_ip / sum_{n in B(i)} e_in)``. N^h(i) are ``num_hard`` of
-    the positives N(i) (see :func:`select_positives`). The background B(i) is
+    the positives N(i), see :func:`select_positives`. The background B(i) is
 
-    - ``'exact'`` (the paper): the M nearest without the positives, and N^h(i). Positives that
-      were not chosen appear nowhere; the anchor appears nowhere.
-    - ``'topm'``: the M nearest as they are, without the anchor (unless ``exclusive=False``).
-      Positives that were not chosen stay in the denominator.
-    - ``'official'``: the released code to the letter, ``sum_topM e - e_ii``: as ``'topm'``, but
-      ``e_ii`` is taken off even where the anchor is not among the M nearest.
-    - all N rows, if ``background`` is None (no hard negatives).
+    - ``background='exact'`` (the paper's definition): the rows of ``nearest`` without N(i), and
+      N^h(i). The other positives and the anchor do not appear in the loss.
+    - ``'topm'`` (the approximation that the paper uses in practice): the rows of ``nearest``,
+      without the anchor unless ``exclusive=False``.
+    - ``'official'`` (the released code): ``sum_j e_ij - e_ii`` over the rows j of ``nearest``:
+      as ``'topm'``, but ``e_ii`` is subtracted even if the anchor is not among them.
+    - all N rows, if ``nearest`` is None (no hard negatives).
 
-    In the last three a repeated positive counts again in the numerator only, and one outside the
-    M nearest is missing below, so those values can fall below zero.
+    In the last three, a repeated positive counts repeatedly in the numerator only, and a positive
+    that is not among ``nearest`` is missing from the denominator. The loss can then be negative.
 
     Args:
-        query (Tensor): Float, unit rows, shape ``(B, D)``; the gradient flows here only.
+        query (Tensor): Float, unit rows, shape ``(B, D)``; the only input with a gradient.
         bank (Tensor): Float, unit rows, shape ``(N, D)``.
         anchor (Tensor): int64, shape ``(B,)``, the bank row of each query's own image.
-        positive (Tensor): int64, shape ``(B, L)``, from :func:`propagate`.
-        positive_mask (Tensor): bool, shape ``(B, L)``.
-        background (Tensor, optional): int64, shape ``(B, M)``, from :func:`top_m`; None for
-            the whole bank.
-        temperature (float): t, positive.
-        num_hard (int): P, positives chosen; a row with fewer uses all. Defaults to 50.
-        hard (str): ``'hard'``, ``'easy'``, ``'random'`` or ``'all'``. Defaults to ``'hard'``.
-        background_mode (str): ``'exact'``, ``'topm'`` or ``'official'``. Defaults to ``'exact'``.
-        exclusive (bool): Whether the anchor is taken out of the ``'topm'`` and ``'official'``
-            background. Defaults to True.
-        eps (float): Added to the ratio inside the log (official: 1e-7). Defaults to 0.
-        similarity (Tensor, optional): float32, shape ``(B, M)``: similarities of the background
-            with their gradient (:func:`bank_similarity`), to share them between losses.
-        generator (torch.Generator, optional): For ``hard='random'``.
+        nearest (Neighbours, optional): ``(B, M)`` nearest rows, see :func:`instance_loss`.
+        positive (Positives): ``(B, L)`` positives, from :func:`propagate`.
+        sampling (HardSampling): Uses all options but ``num_background`` and
+            ``instance_background``.
+        generator (torch.Generator, optional): For ``hard_pos='random'``. Defaults to None, the
+            global generator.
 
     Returns:
-        Tensor: float32, shape ``(B,)``. A row without positives gives 0 and no gradient; leave
-        it out of a mean (``positive_mask.any(dim=1)`` tells).
-
-    Raises:
-        ValueError: If a mode is unknown, ``num_hard`` below 1 or ``temperature`` not positive.
+        Tensor: float32, shape ``(B,)``. A query without positives gives 0 and no gradient;
+        average over the queries with ``positive.mask.any(dim=1)``.
 
     Example:
-        >>> bank = torch.eye(3)
+        >>> from mmselfsup_invp.ops import top_m
+        >>> bank, anchor = torch.eye(3), torch.tensor([0])
         >>> query = torch.tensor([[1.0, 0.0, 0.0]], requires_grad=True)
-        >>> positive, mask = torch.tensor([[1]]), torch.tensor([[True]])
-        >>> background = torch.tensor([[1, 2]])
-        >>> loss = propagation_loss(query, bank, torch.tensor([0]), positive, mask, background, 1.0)
+        >>> nearest = top_m(query, bank, m=2, exclude=anchor, sort=False)
+        >>> positive = Positives(torch.tensor([[1]]), torch.tensor([[True]]))
+        >>> sampling = HardSampling(temperature=1.0)
+        >>> loss = propagation_loss(query, bank, anchor, nearest, positive, sampling)
         >>> round(loss.item(), 4)
         0.6931
     """
-    require_choice('background_mode', background_mode, PROPAGATION_BACKGROUNDS)
-    require_positive('temperature', temperature, '0.07 or 0.2')
-    candidate = bank_similarity(query, bank, positive)
-    chosen = select_positives(candidate, positive_mask, num_hard, hard, generator)
-    chosen_mask = positive_mask.gather(1, chosen)
-    has_positive = chosen_mask.any(dim=1)
-    # A row without positives gets a harmless one here and is set to zero at the end: a row of
-    # -inf alone would turn the gradient into NaN.
-    usable = chosen_mask | ~has_positive[:, None]
-    logits = (candidate.gather(1, chosen) / temperature).masked_fill(~usable, -torch.inf)
-    chosen_sum = logits.logsumexp(dim=1)
-
-    if background is not None and similarity is None:
-        similarity = bank_similarity(query, bank, background)
-    if background is None:
-        log_ratio = chosen_sum - full_logsumexp(query, bank, temperature)
-    elif background_mode == 'exact':
-        hidden = contains(positive, positive_mask, background, size=len(bank))
-        hidden |= background == anchor[:, None]
-        log_ratio = _log_share(chosen_sum, masked_logsumexp(similarity, hidden, temperature))
-    elif background_mode == 'topm':
-        hidden = background == anchor[:, None] if exclusive else None
-        log_ratio = chosen_sum - masked_logsumexp(similarity, hidden, temperature)
+    temperature = sampling.temperature
+    chosen = _chosen_logsumexp(query, bank, positive, sampling, generator)
+    if nearest is None:
+        log_ratio = chosen - full_logsumexp(query, bank, temperature)
+    elif sampling.background == 'exact':
+        masked = contains(positive.index, positive.mask, nearest.index, size=len(bank))
+        masked |= nearest.index == anchor[:, None]
+        similarity = _with_gradient(query, bank, nearest)
+        log_ratio = _log_share(chosen, masked_logsumexp(similarity, masked, temperature))
     else:
-        background_sum = masked_logsumexp(similarity, None, temperature)
-        if exclusive:
-            own = bank_similarity(query, bank, anchor[:, None]).squeeze(1) / temperature
-            background_sum = background_sum + torch.log1p(-(own - background_sum).exp())
-        log_ratio = chosen_sum - background_sum
-    return torch.where(has_positive, _negative_log(log_ratio, eps), 0.0)
+        log_ratio = chosen - _ranked_background(query, bank, anchor, nearest, sampling)
+    return torch.where(positive.mask.any(dim=1), _negative_log(log_ratio, sampling.eps), 0.0)
 
 
-def _cosine_margin(cosine: Tensor, margin: float) -> Tensor:
-    return cosine - margin
-
-
-def _arc_margin(cosine: Tensor, margin: float) -> Tensor:
-    # Clamped, for the slope of the square root is infinite at 1, where a query meets its own row.
-    sine = (1 - cosine.square()).clamp(min=SMALLEST_SINE**2).sqrt()
-    shifted = cosine * math.cos(margin) - sine * math.sin(margin)
-    # Beyond these angles the cosine of the sum would turn back.
-    if margin < 0:
-        return torch.where(cosine < math.cos(margin), shifted, cosine + margin * math.sin(margin))
-    edge = math.pi - margin
-    return torch.where(cosine > math.cos(edge), shifted, cosine - margin * math.sin(edge))
-
-
-MARGINS = {'cosine': _cosine_margin, 'arc': _arc_margin}
-
-
-def margin_logit(positive: Tensor, margin: float, kind: str = 'cosine') -> Tensor:
-    """Move the similarity of the positive away from (``margin`` > 0) or towards the query.
-
-    - ``'cosine'`` (InterCLR, section 3.4): ``cos - m``.
-    - ``'arc'`` (its code): ``cos(angle + m)`` while that falls with the angle. Beyond, a straight
-      line: ``cos + m sin m`` where ``m < 0`` and ``cos >= cos m``; ``cos - m sin(pi - m)`` where
-      ``m > 0`` and ``cos <= cos(pi - m)``. The pieces do not meet; the jump is the code's.
-
-    Args:
-        positive (Tensor): Float, any shape, cosines.
-        margin (float): m; radians for ``'arc'``, within -pi to pi.
-        kind (str): ``'cosine'`` or ``'arc'``. Defaults to ``'cosine'``.
-
-    Returns:
-        Tensor: float32, of the same shape.
-
-    Raises:
-        ValueError: If ``kind`` is unknown, or an arc margin is outside its range.
-
-    Example:
-        >>> margin_logit(torch.tensor([0.6]), margin=0.35)
-        tensor([0.2500])
-    """
-    require_choice('kind', kind, MARGINS)
-    if kind == 'arc' and abs(margin) > math.pi:
-        raise ValueError(f'margin = {margin} is an angle for kind = {kind!r}: -pi to pi.')
-    positive = positive.float()
-    return MARGINS[kind](positive, margin) if margin else positive
-
-
-def margin_nce(
-    positive: Tensor,
-    negative: Tensor,
-    temperature: float,
-    margin: float = 0.0,
-    kind: str = 'cosine',
+def _chosen_logsumexp(
+    query: Tensor,
+    bank: Tensor,
+    positive: Positives,
+    sampling: HardSampling,
+    generator: torch.Generator | None,
 ) -> Tensor:
-    """MarginNCE of InterCLR (section 3.4): InfoNCE with a margin on the positive.
+    """``log sum_{p in N^h(i)} e_ip``; any finite value for a query without positives."""
+    candidate = bank_similarity(query, bank, positive.index)
+    column = select_positives(
+        candidate, positive.mask, sampling.num_hard, sampling.hard_pos, generator
+    )
+    # A query without positives keeps all columns: a row of -inf would make its gradient NaN.
+    kept = positive.mask.gather(1, column) | ~positive.mask.any(dim=1, keepdim=True)
+    logits = candidate.gather(1, column) / sampling.temperature
+    return logits.masked_fill(~kept, -torch.inf).logsumexp(dim=1)
 
-    ``L = -log(exp(f(s_pos) / t) / (exp(f(s_pos) / t) + sum_k exp(s_k / t)))`` with f from
-    :func:`margin_logit`. A positive margin asks for more, a negative one for less; zero is InfoNCE.
 
-    Args:
-        positive (Tensor): Float, shape ``(B,)``, cosine of each query with its positive.
-        negative (Tensor): Float, shape ``(B, K)``, cosines with its negatives.
-        temperature (float): t, positive. The paper: 0.1.
-        margin (float): m. Defaults to 0.
-        kind (str): ``'cosine'`` or ``'arc'``. Defaults to ``'cosine'``.
+def _ranked_background(
+    query: Tensor, bank: Tensor, anchor: Tensor, nearest: Neighbours, sampling: HardSampling
+) -> Tensor:
+    """Log of the ``'topm'`` or ``'official'`` denominator, ``(B,)``."""
+    similarity = _with_gradient(query, bank, nearest)
+    if not sampling.exclusive:
+        return masked_logsumexp(similarity, None, sampling.temperature)
+    is_anchor = nearest.index == anchor[:, None]
+    total = masked_logsumexp(similarity, is_anchor, sampling.temperature)
+    if sampling.background == 'topm':
+        return total
+    # Masking e_ii instead of subtracting it from the sum avoids the cancellation of the official
+    # code at low temperatures; only an e_ii that is not part of the sum is left to subtract.
+    own = _own_logit(query, bank, anchor, sampling.temperature)
+    missing = (own - total).masked_fill(is_anchor.any(dim=1), -torch.inf)
+    return total + torch.log1p(-missing.exp())
 
-    Returns:
-        Tensor: float32, shape ``(B,)``.
 
-    Raises:
-        ValueError: If the shapes do not fit or ``temperature`` is not positive; see also
-            :func:`margin_logit`.
+def _own_logit(query: Tensor, bank: Tensor, anchor: Tensor, temperature: float) -> Tensor:
+    """``log e_ii``, ``(B,)``."""
+    return bank_similarity(query, bank, anchor[:, None]).squeeze(1) / temperature
 
-    Example:
-        >>> negative = torch.tensor([[0.5, 0.1, -0.3]])
-        >>> margin_nce(torch.tensor([0.6]), negative, temperature=0.1, margin=0.35)
-        tensor([2.5960])
-    """
-    require_length('positive', positive, len(negative), 'row of negative')
-    require_positive('temperature', temperature, '0.1 or 0.2')
-    logit = margin_logit(positive, margin, kind) / temperature
-    return F.softplus(masked_logsumexp(negative.float(), None, temperature) - logit)
+
+def _with_gradient(query: Tensor, bank: Tensor, nearest: Neighbours) -> Tensor:
+    """The similarities of a search with a gradient to the query, ``(B, M)``."""
+    if nearest.similarity.requires_grad:
+        return nearest.similarity
+    return bank_similarity(query, bank, nearest.index, nearest.similarity)
 
 
 def _log_share(part: Tensor, rest: Tensor) -> Tensor:
-    """``log(part / (part + rest))`` from the logs of both, exact to the last digits near 0."""
+    """``log(part / (part + rest))`` from the logarithms of both, accurate also close to 0."""
     return F.logsigmoid(part - rest)
 
 
 def _negative_log(log_ratio: Tensor, eps: float) -> Tensor:
-    """``-log(ratio + eps)`` from the log of the ratio."""
+    """``-log(ratio + eps)`` from the logarithm of the ratio."""
     if eps:
         log_ratio = torch.logaddexp(log_ratio, log_ratio.new_full((), math.log(eps)))
     return -log_ratio

@@ -1,6 +1,6 @@
-"""Positives and negatives of InterCLR, drawn by the labels of clusters.
+"""Positives and negatives of InterCLR, drawn by cluster labels.
 
-Labels are int64 and name one of fewer clusters than there are rows in the bank.
+Labels are int64, with values 0 to N - 1.
 """
 
 import math
@@ -12,56 +12,58 @@ from torch import Tensor
 
 from .checks import require_choice, require_features, require_range
 from .clustering import cluster_sizes
-from .search import default_elements, nearest_first, top_m
+from .search import Neighbours, default_elements, nearest_first, top_m
+from .similarity import bank_similarity
 
-# Stands where a query has no negative at all: every row of the bank has its label.
+# Index of the negatives of a query that has none: every row of the bank has its label.
 NO_NEGATIVE = -1
-
-
-# Similarities, where they are known, and rows of the bank in order, ``(B, width)`` each.
-Ordered = tuple[Tensor | None, Tensor]
 
 
 @dataclass
 class _Candidates:
-    """The queries, and the bank of whose rows those with another label are candidates."""
+    """Queries and bank; the candidates of a query are the rows with another label."""
 
     query: Tensor
     bank: Tensor
     label: Tensor
-    own_label: Tensor
+    query_label: Tensor
 
-    def nearest(self, width: int, pool: Tensor, _: torch.Generator | None) -> Ordered:
+    def nearest(self, width: int, pool: Tensor, _: torch.Generator | None) -> Neighbours:
+        """The ``width`` nearest candidates, the ``pool`` nearest first."""
         return self._search(self.query, width, pool)
 
-    def farthest(self, width: int, pool: Tensor, _: torch.Generator | None) -> Ordered:
-        opposite, index = self._search(-self.query, width, pool)
-        return opposite.neg_(), index
+    def farthest(self, width: int, pool: Tensor, _: torch.Generator | None) -> Neighbours:
+        """The ``width`` farthest candidates, the ``pool`` farthest first."""
+        similarity, index = self._search(-self.query, width, pool)
+        return Neighbours(similarity.neg_(), index)
 
-    def _search(self, query: Tensor, width: int, pool: Tensor) -> tuple[Tensor, Tensor]:
-        labels = dict(bank_label=self.label, query_label=self.own_label)
-        return nearest_first(*top_m(query, self.bank, width, sort=False, **labels), pool)
+    def _search(self, query: Tensor, width: int, pool: Tensor) -> Neighbours:
+        labels = self.query_label, self.label
+        return nearest_first(*top_m(query, self.bank, width, labels=labels, sort=False), pool)
 
-    def shuffled(self, width: int, _: Tensor, generator: torch.Generator | None) -> Ordered:
-        """A few queries at a time, lest a random number for each pair be held."""
+    def shuffled(self, width: int, _: Tensor, generator: torch.Generator | None) -> Neighbours:
+        """``width`` candidates in random order."""
+        # In blocks of queries, to bound the memory of one random number per query and row.
         rows = max(default_elements(self.label.device) // len(self.label), 1)
-        blocks = [
-            _random_keys(own[:, None] != self.label, generator).topk(width, dim=1).indices
-            for own in self.own_label.split(rows)
-        ]
-        return None, torch.cat(blocks)
+        index = torch.cat(
+            [
+                _random_keys(own[:, None] != self.label, generator).topk(width, dim=1).indices
+                for own in self.query_label.split(rows)
+            ]
+        )
+        return Neighbours(bank_similarity(self.query, self.bank, index), index)
 
 
-Order = Callable[[_Candidates, int, Tensor, torch.Generator | None], Ordered]
+Order = Callable[[_Candidates, int, Tensor, torch.Generator | None], Neighbours]
 
-# In which order the candidates of a query enter the pool; the first ones do.
+# The order of the candidates of a query, of which the first ones form the pool.
 ORDERS: dict[str, Order] = {
     'hard': _Candidates.nearest,
     'semi_hard': _Candidates.nearest,
     'random': _Candidates.shuffled,
     'semi_easy': _Candidates.farthest,
 }
-# Strategies that draw from a pool larger than what they need.
+# Strategies with a pool of a share of the candidates.
 POOLED = ('semi_hard', 'semi_easy')
 
 
@@ -75,17 +77,17 @@ def sample_negatives(
     num: int,
     pool_ratio: float = 0.1,
     generator: torch.Generator | None = None,
-) -> Tensor:
-    """Draw negatives of each query among the rows of another cluster: S^n of InterCLR.
+) -> Neighbours:
+    """Draw negatives of each query from the rows of other clusters: S^n of InterCLR.
 
-    Section 3.3 of `InterCLR <https://arxiv.org/abs/2008.11702>`_. The draw is without replacement
-    from a pool: for ``'hard'`` the ``num`` nearest rows, for ``'semi_hard'`` the nearest
-    ``pool_ratio`` of S^n, for ``'semi_easy'`` the farthest, for ``'random'`` all of S^n. A pool is
-    never smaller than ``num`` while S^n has so many. Where it has fewer, all of it is the pool and
-    the draw is with replacement.
+    Sampling strategies of `InterCLR <https://arxiv.org/abs/2008.11702>`_. Negatives are drawn
+    without replacement from a pool: the ``num`` nearest rows of S^n (``'hard'``), its nearest
+    ``pool_ratio`` (``'semi_hard'``), its farthest ``pool_ratio`` (``'semi_easy'``), or all of it
+    (``'random'``). A pool has at least ``num`` rows if S^n has. If S^n has fewer, the pool is all
+    of S^n and the draw is with replacement.
 
-    Same-cluster rows are masked before the pool is made, so that its size is right and no draw has
-    to be repeated.
+    Rows of the own cluster are masked before the pool is formed, so that its size is exact and no
+    draw is rejected.
 
     Args:
         strategy (str): ``'hard'``, ``'semi_hard'``, ``'random'`` or ``'semi_easy'``.
@@ -100,8 +102,9 @@ def sample_negatives(
             global generator.
 
     Returns:
-        Tensor: int64, shape ``(B, K)``. A query all of whose rows share its label has
-        :data:`NO_NEGATIVE` everywhere.
+        Neighbours: Similarities, float32, and rows, int64, both ``(B, K)``. A query without any
+        row of another cluster has :data:`NO_NEGATIVE` and similarity 0 everywhere. Pass the
+        similarities to :func:`bank_similarity` as ``known`` to give them a gradient.
 
     Raises:
         ValueError: If the strategy is unknown, or ``num`` or ``pool_ratio`` outside its range.
@@ -110,46 +113,7 @@ def sample_negatives(
         >>> bank, labels = torch.eye(4), torch.tensor([0, 0, 1, 1])
         >>> query = torch.tensor([[0.8, 0.0, 0.6, 0.0]])
         >>> sample_negatives('hard', query, bank, labels, torch.tensor([0]), num=1)
-        tensor([[2]])
-    """
-    return draw_negatives(strategy, query, bank, labels, anchor_label, num, pool_ratio, generator)[
-        0
-    ]
-
-
-@torch.no_grad()
-def draw_negatives(
-    strategy: str,
-    query: Tensor,
-    bank: Tensor,
-    labels: Tensor,
-    anchor_label: Tensor,
-    num: int,
-    pool_ratio: float = 0.1,
-    generator: torch.Generator | None = None,
-) -> tuple[Tensor, Tensor | None]:
-    """Do as :func:`sample_negatives`, and tell the similarities that the search came by.
-
-    Args:
-        strategy (str): ``'hard'``, ``'semi_hard'``, ``'random'`` or ``'semi_easy'``.
-        query (Tensor): Float, shape ``(B, D)``.
-        bank (Tensor): Float, shape ``(N, D)``.
-        labels (Tensor): int64, shape ``(N,)``, the cluster of each row.
-        anchor_label (Tensor): int64, shape ``(B,)``, that of each query.
-        num (int): K, negatives of each query.
-        pool_ratio (float): Share of the other clusters' rows in a pool. Defaults to 0.1.
-        generator (torch.Generator, optional): On the device of ``query``. Defaults to None.
-
-    Returns:
-        tuple[Tensor, Tensor | None]: The rows, int64, and the similarities of the queries with
-        them, float32, both ``(B, K)``; None for ``'random'``, which does not search. They save
-        :func:`bank_similarity` from reading the rows again.
-
-    Example:
-        >>> bank, labels = torch.eye(4), torch.tensor([0, 0, 1, 1])
-        >>> query = torch.tensor([[0.8, 0.0, 0.6, 0.0]])
-        >>> draw_negatives('hard', query, bank, labels, torch.tensor([0]), num=1)
-        (tensor([[2]]), tensor([[0.6000]]))
+        Neighbours(similarity=tensor([[0.6000]]), index=tensor([[2]]))
     """
     require_choice('strategy', strategy, ORDERS)
     require_features('bank', bank)
@@ -157,7 +121,7 @@ def draw_negatives(
     require_range('num', num, 1, 2**31, 'the loss needs a negative')
     if not 0 < pool_ratio <= 1:
         raise ValueError(f'pool_ratio = {pool_ratio} must be above 0 and at most 1.')
-    # There are no more clusters than rows, and to look up how many would make the device wait.
+    # N bounds the number of clusters; counting them would synchronise with the device.
     size = cluster_sizes(labels, len(labels))[anchor_label]
     count = len(bank) - size[:, None]
     share = pool_ratio if strategy in POOLED else 0.0
@@ -166,14 +130,14 @@ def draw_negatives(
     candidates = _Candidates(query, bank, labels, anchor_label)
     similarity, index = ORDERS[strategy](candidates, width, pool.squeeze(1), generator)
     column = _draw_columns(pool, count >= num, width, num, generator, pooled=share > 0)
-    index = index.gather(1, column).masked_fill_(count == 0, NO_NEGATIVE)
-    if similarity is not None:
-        similarity = similarity.gather(1, column).masked_fill_(count == 0, 0)
-    return index, similarity
+    return Neighbours(
+        similarity.gather(1, column).masked_fill_(count == 0, 0),
+        index.gather(1, column).masked_fill_(count == 0, NO_NEGATIVE),
+    )
 
 
 def _rounded_up(share: Tensor) -> Tensor:
-    # 0.1 * 70 is a hair above 7.
+    # 0.1 * 70 is slightly above 7 in floating point.
     return (share.double() - 1e-6).ceil().long()
 
 
@@ -181,9 +145,9 @@ def _draw_columns(
     pool: Tensor, enough: Tensor, width: int, num: int, generator: torch.Generator | None,
     *, pooled: bool,
 ) -> Tensor:  # fmt: skip
-    """``num`` of the first ``pool`` columns of each row: different ones where there are enough."""
+    """Draw ``num`` of the first ``pool`` columns of each row; distinct ones if there are enough."""
     key = torch.rand((len(pool), max(width, num)), generator=generator, device=pool.device)
-    repeated = _scaled(key[:, :num], pool)
+    repeated = (key[:, :num] * pool).long()
     if width < num:
         return repeated
     distinct = torch.arange(width, device=pool.device)
@@ -194,7 +158,7 @@ def _draw_columns(
 
 
 def _random_keys(allowed: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Uniform random numbers; -1 where they are not allowed, so that these rank last."""
+    """Uniform random sort keys; -1 where not allowed, so that these entries rank last."""
     key = torch.rand(allowed.shape, generator=generator, device=allowed.device)
     return key.masked_fill_(~allowed, -1)
 
@@ -206,25 +170,27 @@ def sample_positive(
     anchor: Tensor | None = None,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Draw one row of the bank from each query's cluster: S^p of InterCLR (section 3.3).
+    """Draw one row of the bank from each query's cluster: S^p of `InterCLR`_.
+
+    .. _InterCLR: https://arxiv.org/abs/2008.11702
 
     Args:
         labels (Tensor): int64, shape ``(N,)``, clusters of the rows, 0 to N - 1.
         anchor_label (Tensor): int64, shape ``(B,)``, clusters of the queries.
-        anchor (Tensor, optional): int64, shape ``(B,)``, rows of the queries themselves, not to
-            be drawn unless they are alone in their cluster. Defaults to None: they may be, as
-            in the paper.
+        anchor (Tensor, optional): int64, shape ``(B,)``, rows of the queries themselves, which
+            are then drawn only if they are alone in their cluster. Defaults to None: own rows
+            are drawn as any other, as in the paper.
         generator (torch.Generator, optional): On the device of ``labels``.
 
     Returns:
-        Tensor: int64, shape ``(B,)``. A query of an empty cluster gets any row.
+        Tensor: int64, shape ``(B,)``. A query of an empty cluster gets an arbitrary row.
 
     Example:
         >>> labels = torch.tensor([0, 1, 1])
         >>> sample_positive(labels, torch.tensor([1]), anchor=torch.tensor([1]))
         tensor([2])
     """
-    # Numbers of 32 bits take a GPU half of the passes.
+    # A GPU sorts 32-bit integers in half the passes of 64-bit integers.
     anchor_label = anchor_label.int()
     ordered, row = labels.int().sort(stable=True)
     first = torch.searchsorted(ordered, anchor_label)
@@ -234,17 +200,18 @@ def sample_positive(
     drawn = row[place.clamp(max=len(row) - 1)]
     if anchor is None:
         return drawn
-    # The last of the cluster was left out of the draw; it stands in for the own row.
+    # The last row of the cluster was not among those drawn from; it replaces the own row.
     return torch.where(drawn == anchor, row[last.clamp(min=0)], drawn)
 
 
 @torch.no_grad()
-def sample_others(
+def sample_uniform_negatives(
     anchor: Tensor, length: int, num: int, generator: torch.Generator | None = None
 ) -> Tensor:
     """Draw rows of a bank other than each query's own, uniformly and with replacement.
 
-    The negatives of the intra-image branch of InterCLR (section 3.1), as NPID draws them.
+    The negatives of NPID (`arXiv:1805.01978 <https://arxiv.org/abs/1805.01978>`_) and of the
+    intra-image branch of InterCLR on a memory bank.
 
     Args:
         anchor (Tensor): int64, shape ``(B,)``, own rows.
@@ -259,7 +226,7 @@ def sample_others(
         ValueError: If there is no other row.
 
     Example:
-        >>> sample_others(torch.tensor([0, 1]), length=2, num=3)
+        >>> sample_uniform_negatives(torch.tensor([0, 1]), length=2, num=3)
         tensor([[1, 1, 1],
                 [0, 0, 0]])
     """
@@ -271,9 +238,6 @@ def sample_others(
 def _below(limit: Tensor, generator: torch.Generator | None, num: int | None = None) -> Tensor:
     """Uniform random integers from 0 to below each ``limit``, int64."""
     shape = limit.shape if num is None else (len(limit), num)
-    return _scaled(torch.rand(shape, generator=generator, device=limit.device), limit)
-
-
-def _scaled(draw: Tensor, limit: Tensor) -> Tensor:
-    """Integers below ``limit`` from numbers in [0, 1); rounding can lead up to the limit itself."""
-    return torch.minimum((draw * limit).long(), limit - 1).clamp_(min=0)
+    # float32 has 2**24 values in [0, 1), too few for the rows of a large bank.
+    draw = torch.rand(shape, generator=generator, device=limit.device, dtype=torch.float64)
+    return (draw * limit).long()

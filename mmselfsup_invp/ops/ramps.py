@@ -1,4 +1,4 @@
-"""The weight of the propagation loss over the epochs."""
+"""Schedules for the weight of the propagation loss."""
 
 import math
 from collections.abc import Callable
@@ -13,16 +13,16 @@ RAMPS: dict[str, Callable[[float, float], float]] = {
 
 
 def ramp_weight(kind: str, epoch: float, length: float = 30) -> float:
-    """Weight omega(t) of the propagation loss in epoch ``t`` (InvP, section 3.4).
+    """Compute the weight omega(t) of the propagation loss in epoch ``t`` (InvP, section 3.3).
 
-    ``'binary'`` is the paper's: 0 up to and including epoch ``length``, then 1.
-    ``'gaussian'`` is ``exp(-5 * max(1 - t / length, 0) ** 2)``. ``'constant'`` is 1 (the option
-    that the official code calls ``zero``).
+    ``'binary'`` (the paper) is 0 up to and including epoch ``length``, then 1. ``'gaussian'`` is
+    ``exp(-5 * max(1 - t / length, 0) ** 2)``. ``'constant'`` is 1 (the option ``zero`` of the
+    official code).
 
     Args:
         kind (str): ``'binary'``, ``'gaussian'`` or ``'constant'``.
         epoch (float): The epoch t, counted from **1** (mmengine's ``runner.epoch + 1``).
-        length (float): T, epochs the ramp takes. Defaults to 30.
+        length (float): T, length of the ramp in epochs; 0 is no ramp. Defaults to 30.
 
     Returns:
         float: The weight, 0 to 1.

@@ -1,4 +1,8 @@
-"""Around the assignment of self-labelling: the loss, the schedule, the labels to start from."""
+"""Loss, initial labels and relabelling schedule of SeLa.
+
+`Self-labelling via simultaneous clustering and representation learning
+<https://arxiv.org/abs/1911.05371>`_.
+"""
 
 import math
 from typing import NamedTuple
@@ -11,12 +15,12 @@ from .checks import require_choice, require_range
 
 
 class Spacing(NamedTuple):
-    """How the official code spreads its events over E epochs.
+    """Distribution of the relabelling events of the official code over E epochs.
 
     Attributes:
-        power (int): Event j of n lies at ``((j / (n - 1)) ** power``, a share of the whole.
-        surplus (float): The last event lies this many epochs beyond E.
-        extra_epochs (int): Epochs that the official loop trains on top of E.
+        power (int): Event j of n is at the fraction ``(j / (n - 1)) ** power`` of the schedule.
+        surplus (float): Epochs by which the last event exceeds E.
+        extra_epochs (int): Epochs that the official loop trains in addition to E.
     """
 
     power: int
@@ -31,10 +35,10 @@ SPACINGS = {
 
 
 def self_label_loss(logits: Tensor, label: Tensor) -> Tensor:
-    """Cross entropy with the labels of each head, the mean over heads and images.
+    """Compute the cross entropy of each head with its labels, averaged over heads and images.
 
     Args:
-        logits (Tensor): Float, shape ``(B, H, K)``, of H heads.
+        logits (Tensor): Float, shape ``(B, H, K)``, of H heads with K classes.
         label (Tensor): int64, shape ``(B, H)``.
 
     Returns:
@@ -51,9 +55,9 @@ def self_label_loss(logits: Tensor, label: Tensor) -> Tensor:
 def initial_labels(
     num_images: int, num_classes: int, num_heads: int = 1, generator: torch.Generator | None = None
 ) -> Tensor:
-    """Equally many images for every class, drawn anew for each head.
+    """Draw random labels with classes of equal size, independently for each head.
 
-    ``i mod K`` of a random order, as in the official code.
+    ``i mod K`` in a random order, as in the official code.
 
     Args:
         num_images (int): N.
@@ -81,15 +85,15 @@ def initial_labels(
 def relabel_times(
     num_images: int, epochs: float, num_events: int, spacing: str = 'power'
 ) -> list[float]:
-    """When the official code labels the images anew, in images seen.
+    """Compute when the official code relabels the images, in images seen.
 
     Args:
         num_images (int): N.
         epochs (float): E, its argument ``--epochs``.
         num_events (int): n, at least 2.
-        spacing (str): ``'power'``: ``(E + 1.01) N (j / (n - 1))^2``, dense at the start
-            (ImageNet); ``'linear'``: ``(E + 1.0001) N j / (n - 1)`` (CIFAR).
-            Defaults to ``'power'``.
+        spacing (str): ``'power'`` is ``(E + 1.01) N (j / (n - 1))^2``, dense at the start
+            (ImageNet); ``'linear'`` is ``(E + 1.0001) N j / (n - 1)`` (CIFAR). Defaults to
+            ``'power'``.
 
     Returns:
         list[float]: The times of events j = 0 to n - 1.
@@ -99,22 +103,22 @@ def relabel_times(
         [0.0, 0.040915, 0.163661, 0.368237]
     """
     require_choice('spacing', spacing, SPACINGS)
-    require_range('num_events', num_events, 2, 2**31, 'the first and the last are at the ends')
+    require_range('num_events', num_events, 2, 2**31, 'the schedule has a first and a last event')
     power, surplus, _ = SPACINGS[spacing]
-    whole = (epochs + surplus) * num_images
-    return [whole * (event / (num_events - 1)) ** power for event in range(num_events)]
+    end = (epochs + surplus) * num_images
+    return [end * (event / (num_events - 1)) ** power for event in range(num_events)]
 
 
 def relabel_iterations(times: list[float], batch_size: int) -> list[int]:
-    """The iterations, from 0, before which the events happen: at most one in each.
+    """Convert the times of events to iterations, counted from 0, with at most one event each.
 
-    As in the official code an event is due when ``iteration * batch_size`` has reached its time,
-    and one that finds another in its iteration waits for the next. The count takes the last batch
-    of an epoch for a full one, so the events come the earlier, the smaller that batch is.
+    As in the official code, an event is due when ``iteration * batch_size`` reaches its time, and
+    is delayed to the next iteration if its own already has an event. The last batch of an epoch
+    counts as a full one, so that events occur early if it is smaller.
 
     Args:
         times (list[float]): In images seen, ascending.
-        batch_size (int): Images of an iteration, of all processes.
+        batch_size (int): Images per iteration, over all processes.
 
     Returns:
         list[int]: One iteration for each time, strictly ascending.

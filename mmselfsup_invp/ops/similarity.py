@@ -10,13 +10,12 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from .blocks import similarities
-from .proof import gpu_kernels
-from .search import default_elements
+from .search import default_elements, similarities
+from .search.self_test import gpu_kernels
 
 
 class _GatheredSimilarity(Function):
-    """``query[b] . bank[index[b, j]]``; ``known`` saves the forward arithmetic."""
+    """``query[b] . bank[index[b, j]]`` in PyTorch; ``known`` saves the forward arithmetic."""
 
     @staticmethod
     def forward(ctx, query: Tensor, bank: Tensor, index: Tensor, known: Tensor | None) -> Tensor:
@@ -33,8 +32,6 @@ class _GatheredSimilarity(Function):
 
 def _gather_dot(query: Tensor, bank: Tensor, index: Tensor) -> Tensor:
     """Read the rows of a few queries at a time: never all B x M x D values at once."""
-    if fused := gpu_kernels(bank):
-        return fused.gathered_products(query, bank, index)
     out = torch.empty(index.shape, dtype=torch.float32, device=query.device)
     for block in _query_blocks(index, bank.size(1)):
         rows = bank.index_select(0, index[block].flatten()).float()
@@ -45,8 +42,6 @@ def _gather_dot(query: Tensor, bank: Tensor, index: Tensor) -> Tensor:
 
 def _weighted_rows(weight: Tensor, bank: Tensor, index: Tensor) -> Tensor:
     """``sum_j weight[b, j] * bank[index[b, j]]`` in float32, shape ``(B, D)``."""
-    if fused := gpu_kernels(bank):
-        return fused.weighted_rows(weight, bank, index)
     if bank.dtype == torch.float32:
         return F.embedding_bag(index, bank, per_sample_weights=weight.float(), mode='sum')
     out = torch.empty((len(index), bank.size(1)), dtype=torch.float32, device=bank.device)
@@ -81,7 +76,9 @@ def bank_similarity(
         >>> bank_similarity(torch.tensor([[0.6, 0.8]]), torch.eye(2), torch.tensor([[1, 0]]))
         tensor([[0.8000, 0.6000]])
     """
-    return _GatheredSimilarity.apply(query, bank.detach(), index, known)
+    kernels = gpu_kernels(bank)
+    function = kernels.GatheredSimilarity if kernels else _GatheredSimilarity
+    return function.apply(query, bank.detach(), index, known)
 
 
 class _MaskedLogSumExp(Function):

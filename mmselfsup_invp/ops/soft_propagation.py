@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from .checks import require_choice, require_positive, require_range
-from .graph import EDGES, MAX_WALKS, UNFILLED, distinct_others, link_back
+from .graph import EDGES, MAX_WALKS, mutual_edges
 from .similarity import bank_similarity, full_logsumexp, masked_logsumexp
 
 
@@ -90,47 +90,6 @@ def soft_walk(
     return index, weight.masked_fill(index == anchor[:, None], 0)
 
 
-@torch.no_grad()
-def propagate_trusted(
-    bank: Tensor,
-    neighbours: Tensor,
-    anchor: Tensor,
-    hops: int,
-    trust: float,
-    *,
-    edges: str = 'all',
-) -> tuple[Tensor, Tensor]:
-    """Positives N(i) that the most similar edges lead to; see :func:`propagate`.
-
-    The similarity of an edge tells more of whether both ends are of one class than its rank among
-    the neighbours of a row: images in dense parts of the bank get positives, others get none.
-
-    Args:
-        bank (Tensor): Float, unit rows, shape ``(N, D)``.
-        neighbours (Tensor): int64, shape ``(N, k)``; -1 marks an edge that does not exist.
-        anchor (Tensor): int64, shape ``(B,)``, rows to start from.
-        hops (int): Steps to walk, at least 1.
-        trust (float): Share of the anchors' edges to take, see :func:`soft_walk`.
-        edges (str): ``'all'`` or ``'mutual'``. Defaults to ``'all'``.
-
-    Returns:
-        tuple[Tensor, Tensor]: Row index and mask, as :func:`propagate` gives them.
-    """
-    index, weight = soft_walk(
-        bank,
-        neighbours,
-        anchor,
-        hops,
-        1.0,
-        branches=neighbours.size(1),
-        edges=edges,
-        trust=trust,
-    )
-    reached = distinct_others(index.masked_fill(weight == 0, UNFILLED), anchor)
-    mask = reached >= 0
-    return reached.clamp(min=0), mask
-
-
 def _similarity(bank: Tensor, source: Tensor, index: Tensor) -> Tensor:
     """Similarity of the ends of each edge, float32, ``(B, F)``; -inf where there is none."""
     rows = bank[index.clamp(min=0)].float()
@@ -158,7 +117,7 @@ def _step(
     """Ends and probabilities of the edges to take, ``(B, branches)``; all 0 if there is none."""
     similarity = _similarity(bank, source, index)
     if edges == 'mutual':
-        similarity.masked_fill_(~link_back(neighbours, source, index), -torch.inf)
+        similarity.masked_fill_(~mutual_edges(neighbours, source, index), -torch.inf)
     if bound is not None:
         similarity.masked_fill_(similarity < bound, -torch.inf)
     similarity, kept = similarity.topk(branches, dim=1)

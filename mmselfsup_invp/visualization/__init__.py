@@ -1,3 +1,7 @@
+from ..compat import require_host
+
+require_host()
+
 from .report import write_report
 from .source import Options
 

@@ -9,7 +9,7 @@ from ..evaluation import (
     rank_positives,
     retrieve,
     similarity_distribution,
-    similarity_figures,
+    similarity_metrics,
     tsne,
 )
 from .blocks import Absent, Block, Gallery, Paragraph, Picture, Strip
@@ -67,7 +67,7 @@ def similarities(source: Source) -> list[Block]:
     except ValueError as error:
         raise Absent(str(error).rstrip('.')) from error
     bins = edges(torch.cat([same, other]))
-    figures = similarity_figures(same, other, BINS)
+    figures = similarity_metrics(same, other, BINS)
     chart = histogram(
         {'same class': same, 'other classes': other},
         'Cosine similarity to the nearest images',

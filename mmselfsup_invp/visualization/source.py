@@ -18,11 +18,12 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from .. import ops
+from ..config import require_registered
 from ..datasets import image_labels
 from ..datasets.transforms.loading import UnreadableImage
 from ..engine.hooks.knn_eval_hook import backbone_features
 from ..evaluation import TrainingRun, extract_features
-from ..models.memories.sized_memory import SizedMemory
+from ..models.memories import Memory
 from ..ops.checks import require_range
 from .blocks import Absent
 
@@ -112,6 +113,7 @@ class Source:
         cfg = deepcopy(self.run.config)
         if cfg.get('data_preprocessor'):
             cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)
+        require_registered(cfg.model)
         with self._scope():
             model = MODELS.build(cfg.model)
         memories = tuple(f'{name}.' for name, _ in _memories(model))
@@ -128,7 +130,7 @@ class Source:
         return model.to(self.options.device).eval()
 
     @cached_property
-    def memories(self) -> dict[str, tuple[SizedMemory, dict[str, Tensor]]]:
+    def memories(self) -> dict[str, tuple[Memory, dict[str, Tensor]]]:
         """Memories of the model by name, each with its buffers in the checkpoint."""
         found = {}
         for name, memory in _memories(self.model):
@@ -253,6 +255,7 @@ class Source:
             collate_fn=training.get('collate_fn', dict(type='default_collate')),
             dataset=dataset,
         )
+        require_registered(config)
         try:
             with self._scope():
                 loader = Runner.build_dataloader(config, seed=self.options.seed)
@@ -285,8 +288,8 @@ class Source:
             raise Absent(str(error).splitlines()[-1].rstrip('.')) from error
 
 
-def _memories(model: BaseModel) -> list[tuple[str, SizedMemory]]:
-    return [(name, part) for name, part in model.named_modules() if isinstance(part, SizedMemory)]
+def _memories(model: BaseModel) -> list[tuple[str, Memory]]:
+    return [(name, part) for name, part in model.named_modules() if isinstance(part, Memory)]
 
 
 def _embedding(model: BaseModel, inputs: list[Tensor]) -> Tensor:

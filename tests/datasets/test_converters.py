@@ -15,7 +15,12 @@ from sklearn.datasets import load_digits
 from torchvision import datasets
 
 from mmselfsup_invp.datasets import converters
-from mmselfsup_invp.datasets.converters import convert_digits, convert_torchvision, write_split
+from mmselfsup_invp.datasets.converters import (
+    claim_folder,
+    convert_digits,
+    convert_torchvision,
+    write_split,
+)
 
 from .. import toy
 
@@ -45,13 +50,13 @@ class TestDigits:
         ):
             pixels = np.stack(pixels_of(digits, split))
             assert pixels.dtype == np.uint8 and pixels.shape == (len(chosen), 8, 8)
-            # 17 grey levels, spread over the range and told apart.
+            # 17 grey levels, spread over the whole range.
             assert np.array_equal(np.round(pixels * (16 / 255)), source.images[chosen])
             assert [label for _, label in listed(digits, split)] == list(source.target[chosen])
             assert all(path.startswith(f'{label}/') for path, label in listed(digits, split))
         assert pixels.min() == 0 and pixels.max() == 255
 
-    def test_the_host_reads_them(self, digits):
+    def test_mmcls_reads_them(self, digits):
         config = toy.loader(digits)['dataset']
         dataset = toy.build_dataset({**config, 'type': 'mmcls.CustomDataset'})
         assert len(dataset) == 1438
@@ -61,57 +66,50 @@ class TestDigits:
         assert dataset.get_data_info(1000)['gt_label'] == label
         assert item['data_samples'].img_path.endswith(f'train/{path}')
 
-    def test_a_whole_split_is_left_alone(self, digits):
-        path = digits / 'test' / listed(digits, 'test')[0][0]
-        before = path.stat().st_mtime_ns, (digits / 'meta' / 'test.txt').stat().st_mtime_ns
+    def test_a_complete_split_is_kept(self, digits):
+        files = digits / 'test' / listed(digits, 'test')[0][0], digits / 'meta' / 'test.txt'
+        before = [path.stat().st_mtime_ns for path in files]
         assert convert_digits(digits) == {}
-        assert before == (
-            path.stat().st_mtime_ns,
-            (digits / 'meta' / 'test.txt').stat().st_mtime_ns,
-        )
+        assert before == [path.stat().st_mtime_ns for path in files]
 
 
 class TestOtherData:
-    """A folder with something else in it is left as it is."""
+    """A folder with other data is not changed."""
 
     @pytest.mark.parametrize('convert', [convert_digits, partial(convert_torchvision, 'svhn', '')])
     @pytest.mark.parametrize('path', ['train/cat/1.png', 'test/cat/1.png', 'meta/train.txt'])
     def test_own_images(self, tmp_path, convert, path):
         (tmp_path / path).parent.mkdir(parents=True)
         (tmp_path / path).write_text('mine')
-        with pytest.raises(ValueError, match=f'holds other data .{path.split("/")[0]}; .*Name an'):
+        message = f'holds other data .{path.split("/")[0]}; .*Choose an empty folder'
+        with pytest.raises(ValueError, match=message):
             convert(tmp_path)
         assert [file for file in tmp_path.rglob('*') if file.is_file()] == [tmp_path / path]
 
     def test_another_conversion(self, tmp_path):
-        convert_digits(tmp_path)
+        claim_folder(tmp_path, 'digits')
         with pytest.raises(ValueError, match=r'source.json says digits, not cifar10\)'):
             convert_torchvision('cifar10', tmp_path, tmp_path)
 
-    def test_what_has_no_note_is_known_by_its_size(self, tmp_path):
-        convert_digits(tmp_path)
-        (tmp_path / 'meta' / 'source.json').unlink()
-        assert convert_digits(tmp_path) == {}
-        assert (tmp_path / 'meta' / 'source.json').is_file()
-
-    def test_the_tool_says_so_in_a_line(self, tmp_path):
+    def test_the_tool_ends_with_the_message(self, tmp_path):
         (tmp_path / 'train').mkdir()
         tool = Path(__file__).resolve().parents[2] / 'tools' / 'convert_dataset.py'
         command = [sys.executable, str(tool), 'digits', str(tmp_path)]
         done = subprocess.run(command, capture_output=True, text=True)
-        assert done.returncode == 1 and done.stderr.startswith(f'{tmp_path} holds other data')
+        assert done.returncode == 1 and 'Traceback' not in done.stderr
+        assert f'{tmp_path} holds other data' in done.stderr
 
 
 class Interrupted(list):
-    """Samples that end with a Ctrl-C."""
+    """Samples that end in a keyboard interrupt."""
 
     def __iter__(self):
         yield from super().__iter__()
         raise KeyboardInterrupt
 
 
-class TestInterruption:
-    def test_a_split_cut_short_is_written_again(self, tmp_path, monkeypatch):
+class TestInterruptedConversion:
+    def test_an_interrupted_split_is_written_again(self, tmp_path, monkeypatch):
         write = converters.write_split
 
         def cut(root, split, samples, classes):
@@ -126,7 +124,7 @@ class TestInterruption:
         assert convert_digits(tmp_path) == dict(train=1438, test=359)
         assert len(list((tmp_path / 'train').rglob('*.png'))) == len(listed(tmp_path, 'train'))
 
-    def test_the_list_appears_whole_or_not_at_all(self, tmp_path, monkeypatch):
+    def test_the_list_is_written_atomically(self, tmp_path, monkeypatch):
         def full_disk(*_):
             raise OSError('No space left on device')
 
@@ -139,14 +137,14 @@ class TestInterruption:
         assert write_split(tmp_path, 'train', samples, ['a']) == 1
         assert [path.name for path in (tmp_path / 'meta').iterdir()] == ['train.txt']
 
-    def test_samples_of_unknown_number_are_taken(self, tmp_path):
+    def test_samples_without_a_length(self, tmp_path):
         samples = ((Image.new('L', (2, 2), 10 * i), i % 2) for i in range(5))
         assert write_split(tmp_path, 'train', samples, ['a', 'b']) == 5
         assert listed(tmp_path, 'train')[3:] == [('b/00003.png', 1), ('a/00004.png', 0)]
 
 
 def cifar_archive(root, monkeypatch, dataset=datasets.CIFAR10):
-    """A CIFAR archive of 3 images a batch; torchvision is told its checksums."""
+    """Unpack a CIFAR archive of 3 images a batch and register its checksums with torchvision."""
     random = np.random.default_rng(0)
     folder = root / dataset.base_folder
     folder.mkdir(parents=True)
@@ -193,7 +191,7 @@ class TestTorchvision:
                 f'class{label}' for label in labels
             ]
 
-    def test_whole_splits_need_no_archive(self, tmp_path, monkeypatch):
+    def test_complete_splits_need_no_archive(self, tmp_path, monkeypatch):
         cifar_archive(tmp_path / 'source', monkeypatch)
         convert_torchvision('cifar10', tmp_path / 'source', tmp_path / 'cifar')
         assert convert_torchvision('cifar10', tmp_path / 'nothing', tmp_path / 'cifar') == {}
@@ -217,14 +215,14 @@ class TestTorchvision:
         assert convert_torchvision('svhn', source, root) == dict(train=4, test=4)
         for split, data in content.items():
             assert np.array_equal(np.stack(pixels_of(root, split)), data)
-            # In the file a 0 is a 10.
+            # The label of 0 is 10 in the file.
             assert [label for _, label in listed(root, split)] == [0, 1, 9, 2]
 
     @pytest.mark.parametrize(
         ('name', 'address'),
         [('cifar10', 'https://.*cifar-10-python.tar.gz'), ('svhn', 'http.*train_32x32.mat')],
     )
-    def test_neither_there_nor_to_be_downloaded(self, tmp_path, monkeypatch, name, address):
+    def test_a_failed_download(self, tmp_path, monkeypatch, name, address):
         def offline(*_, **__):
             raise URLError('no route to host')
 
@@ -234,7 +232,7 @@ class TestTorchvision:
             convert_torchvision(name, source, tmp_path / 'data')
         dataset = dict(cifar10='CIFAR10', svhn='SVHN')[name]
         assert raised.match(
-            f'{dataset} is not in {source} and cannot be downloaded .*Fetch {address} .*put it'
+            f'{dataset} is not in {source} and the download failed .*Download {address} .*put it'
         )
         assert not (tmp_path / 'data').exists()
 

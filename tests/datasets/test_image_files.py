@@ -1,6 +1,7 @@
 import os
 import re
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ NAMES = [
 
 @pytest.fixture
 def folder(tmp_path):
-    """Images, none of them real, and what is none."""
+    """Empty files with names of images, and other files."""
     others = ['notes.txt', 'png', 'B/.hidden.png', '.cache/1.png', 'a b/1.png.part']
     for name in [*NAMES, *others]:
         path = tmp_path / 'my data/train' / name
@@ -49,14 +50,13 @@ class TestFolder:
         assert num_images(images) == 6 and image_labels(images) is None
 
     def test_the_order_is_not_that_of_the_file_system(self, folder, monkeypatch):
-        walk = os.walk
+        scandir = os.scandir
 
-        def backwards(*args, **options):
-            for path, folders, names in walk(*args, **options):
-                folders.sort(reverse=True)
-                yield path, folders, sorted(names, reverse=True)
+        def reversed_entries(path):
+            with scandir(path) as entries:
+                return nullcontext(sorted(entries, key=lambda entry: entry.name, reverse=True))
 
-        monkeypatch.setattr(os, 'walk', backwards)
+        monkeypatch.setattr(os, 'scandir', reversed_entries)
         images = ImageFiles(data_root=str(folder), data_prefix='train')
         assert names_of(images, folder / 'train') == sorted(NAMES)
 
@@ -68,7 +68,7 @@ class TestFolder:
             lambda root: dict(data_root=f'{root}/', data_prefix=dict(img_path='train/')),
         ],
     )
-    def test_the_folder_may_be_given_in_any_way(self, folder, where):
+    def test_root_and_prefix(self, folder, where):
         assert names_of(ImageFiles(**where(folder)), folder / 'train') == sorted(NAMES)
 
     def test_links_are_followed(self, folder):
@@ -79,18 +79,48 @@ class TestFolder:
         expected = ['group/a cat.JPG', 'group/deep/er/é.jpeg', 'one.png']
         assert names_of(images, folder / 'linked') == expected
 
+    @pytest.mark.parametrize('target', ['..', '.', '../a b'])
+    def test_a_link_to_a_folder_of_the_same_images_is_refused(self, folder, target):
+        """A link to a parent would otherwise be followed until the path is too long."""
+        (folder / 'train/B/link').symlink_to(target)
+        with pytest.raises(ValueError, match='train/B.* are the same folder.*Remove the link'):
+            ImageFiles(data_root=str(folder), data_prefix='train')
+
+    def test_two_links_to_a_folder_are_refused(self, folder):
+        (folder / 'linked').mkdir()
+        for name in ('one', 'two'):
+            (folder / 'linked' / name).symlink_to(folder / 'train')
+        with pytest.raises(
+            ValueError, match='linked/(one|two) and .*linked/(one|two) are the same'
+        ):
+            ImageFiles(data_root=str(folder), data_prefix='linked')
+
+    @pytest.mark.parametrize('kind', ['FIFO', 'broken link'])
+    def test_what_is_no_regular_file_is_named(self, folder, kind):
+        path = folder / 'train/B/last.png'
+        os.mkfifo(path) if kind == 'FIFO' else path.symlink_to('nowhere.png')
+        with pytest.raises(ValueError, match=f'{path} is no regular file.*Remove it'):
+            ImageFiles(data_root=str(folder), data_prefix='train')
+
+    def test_names_that_are_not_utf8(self, folder):
+        path = os.fsencode(folder / 'train') + b'/caf\xe9.png'
+        Path(os.fsdecode(path)).touch()
+        images = ImageFiles(data_root=str(folder), data_prefix='train')
+        found = [os.fsencode(images.get_data_info(row)['img_path']) for row in range(7)]
+        assert len(images) == 7 and path in found
+
     def test_other_extensions(self, folder):
         images = ImageFiles(data_root=str(folder), data_prefix='train', extensions=['.PART'])
         assert names_of(images, folder / 'train') == ['a b/1.png.part']
 
     @pytest.mark.parametrize('prefix', ['tain', 'train/1.png'])
     def test_a_missing_folder_is_named(self, folder, prefix):
-        message = rf'^There is no folder .*{prefix}.*data_root and data_prefix'
+        message = rf'^The folder .*{prefix}.* does not exist.*data_root and data_prefix'
         with pytest.raises(FileNotFoundError, match=message):
             ImageFiles(data_root=str(folder), data_prefix=prefix)
 
-    def test_no_folder_at_all(self):
-        with pytest.raises(FileNotFoundError, match="no folder ''.*data_root and data_prefix"):
+    def test_no_folder(self):
+        with pytest.raises(FileNotFoundError, match="The folder '' does not exist"):
             ImageFiles()
 
     def test_an_empty_folder_is_named(self, tmp_path):
@@ -99,7 +129,7 @@ class TestFolder:
         with pytest.raises(ValueError, match=f'{places}.*data_root.*or set extensions'):
             ImageFiles(data_root=str(tmp_path))
 
-    def test_a_folder_that_cannot_be_read_is_not_left_out(self, folder, monkeypatch):
+    def test_an_unreadable_folder_is_not_skipped(self, folder, monkeypatch):
         scandir = os.scandir
 
         def refuse(path):
@@ -113,7 +143,7 @@ class TestFolder:
 
 
 class TestList:
-    def test_its_order_is_kept(self, folder):
+    def test_the_order_is_kept(self, folder):
         images = listed(folder, b'B/a cat.JPG\n./1.png\na b/10.png\n')
         assert names_of(images, folder / 'train') == ['B/a cat.JPG', '1.png', 'a b/10.png']
         assert image_labels(images) is None
@@ -130,14 +160,14 @@ class TestList:
     def test_blank_lines_and_other_line_ends(self, folder, content):
         assert names_of(listed(folder, content), folder / 'train') == ['1.png', 'a b/10.png']
 
-    def test_names_need_be_neither_utf8_nor_known(self, folder):
+    def test_names_may_have_any_encoding_and_extension(self, folder):
         path = os.fsencode(folder / 'train') + b'/caf\xe9'
         Path(os.fsdecode(path)).touch()
         found = listed(folder, b'caf\xe9\n').get_data_info(0)['img_path']
         assert os.path.exists(found) and os.fsencode(found) == path
 
     def test_a_missing_list_is_named(self, folder):
-        message = r"^There is no list .*my data/meta\.txt\..*ann_file=''.*below .*my data/train"
+        message = r"^The list .*my data/meta\.txt does.*ann_file=''.*below .*my data/train"
         with pytest.raises(FileNotFoundError, match=message):
             ImageFiles('meta.txt', data_root=str(folder), data_prefix='train')
 
@@ -157,7 +187,7 @@ def test_a_config_finds_it_by_name(folder, name):
 
 @pytest.fixture
 def spaced(images, tmp_path):
-    """The images of the other tests, with blanks in their names and folders."""
+    """The images of the other tests, with blanks in the names of files and folders."""
     for path in sorted((images / 'train').iterdir()):
         target = tmp_path / 'my images' / f'group {path.stem[-1]}' / f'no {path.name}'
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -179,7 +209,7 @@ def test_names_with_blanks_are_trained_on(spaced, tmp_path):
     assert runner.iter == 3 and len(runner.model.memory) == 24
 
 
-def test_an_image_of_the_list_that_is_not_there_is_named(spaced):
+def test_a_missing_image_of_the_list_is_named(spaced):
     (spaced / 'list.txt').write_text('group 0/no 000.png\nno such.png\n')
     images = toy.build_dataset(loader_of(spaced, 'list.txt')['dataset'])
     assert images[0]['inputs'][0].shape == (3, 16, 16)
@@ -187,8 +217,8 @@ def test_an_image_of_the_list_that_is_not_there_is_named(spaced):
         images[1]
 
 
-def test_files_that_were_added_are_noticed_on_resuming(spaced, tmp_path):
-    """Rows of the bank would be those of other images."""
+def test_added_files_are_noticed_on_resuming(spaced, tmp_path):
+    """The rows of the bank would belong to other images."""
     options = dict(
         train_dataloader=loader_of(spaced), default_hooks=dict(checkpoint=dict(interval=1))
     )

@@ -11,7 +11,7 @@ from .. import toy
 
 
 class Listed(BaseDataset):
-    """Images with these labels; None for an image without."""
+    """A data set of images with these labels; None for an image without a label."""
 
     METAINFO = dict(classes=('a', 'b', 'c'))
 
@@ -32,7 +32,7 @@ class Listed(BaseDataset):
 LABELS = [2, 0, 0, 0, 0, 0, 0, 1, 0]
 
 
-def test_a_plain_data_set():
+def test_without_a_wrapper():
     assert num_images(Listed(LABELS)) == 9
     found = image_labels(Listed(LABELS))
     assert found.dtype == torch.int64 and found.tolist() == LABELS
@@ -42,17 +42,17 @@ def test_a_plain_data_set():
     ('wrapper', 'options'),
     [(RepeatDataset, dict(times=3)), (ClassBalancedDataset, dict(oversample_thr=0.9))],
 )
-def test_repeats_of_a_wrapper_are_the_same_images(wrapper, options):
+def test_repetitions_by_a_wrapper_are_not_counted(wrapper, options):
     dataset = wrapper(Listed(LABELS), **options)
     assert len(dataset) > 9
     assert num_images(dataset) == 9
     assert image_labels(dataset).tolist() == LABELS
-    # Which is right because the ids that samples carry are those of the data set inside.
+    # The samples carry the ids of the wrapped data set.
     assert {dataset[i]['sample_idx'] for i in range(len(dataset))} == set(range(9))
 
 
 @pytest.mark.parametrize('labels', [[None, None], [-1, -1], [0, -1], [1, None]])
-def test_without_a_label_for_every_image_there_are_none(labels):
+def test_labels_are_none_unless_every_image_has_one(labels):
     assert image_labels(Listed(labels)) is None
 
 
@@ -60,21 +60,21 @@ def test_without_a_label_for_every_image_there_are_none(labels):
     'labels',
     [[[0, 2], [1]], [[0], [1]], [0, [1]], [dict(colour=0), dict(colour=1)], ['cat', 'dog']],
 )
-def test_without_one_number_an_image_there_are_none(labels):
+def test_labels_are_none_unless_each_is_one_integer(labels):
     assert image_labels(Listed(labels)) is None
 
 
 @pytest.mark.parametrize('form', [int, np.int64, np.array, torch.tensor])
-def test_a_label_may_be_any_whole_number(form):
+def test_a_label_may_have_any_integer_type(form):
     found = image_labels(Listed([form(label) for label in LABELS]))
     assert found.dtype == torch.int64 and found.tolist() == LABELS
 
 
-@pytest.mark.parametrize('look', [num_images, image_labels])
-def test_joined_data_sets_are_refused(look):
+@pytest.mark.parametrize('function', [num_images, image_labels])
+def test_concatenated_data_sets_are_refused(function):
     joined = ConcatDataset([Listed(LABELS), Listed(LABELS)])
     with pytest.raises(ValueError, match='numbers the images of each part from 0.*annotation file'):
-        look(joined)
+        function(joined)
 
 
 def test_an_empty_data_set_is_refused():

@@ -1,33 +1,37 @@
-"""Lists of each data set, from tiny folders in its official layout."""
+"""Lists of each data set, read from tiny folders in its official layout."""
 
-import dataclasses
 import json
 import os
 from collections import Counter
 
+import numpy as np
 import pytest
 from mmcls.datasets import VOC, CustomDataset
 from mmselfsup.datasets import ImageList as HostImageList
+from PIL import Image
 from torchvision import datasets
 from torchvision.datasets import imagenet as tv_imagenet
 
-from mmselfsup_invp.datasets.preparation import check, data_sets, facts, prepare
+from mmselfsup_invp.datasets.preparation import check, data_sets, prepare, selection
 
 from .. import layouts
 from .test_converters import cifar_archive
 
+tiny = layouts.data_set
 
-def tiny(name, seed=None, subset_list=None, **counts):
-    """A data set with other expected counts."""
-    return dataclasses.replace(data_sets(seed, subset_list)[name], counts=counts)
+
+@pytest.fixture(autouse=True)
+def _unchecked_flowers():
+    with layouts.unchecked_flowers():
+        yield
 
 
 def lines(root, file='meta/train.txt'):
     return (root / file).read_text().splitlines()
 
 
-def host_reads(name, root):
-    """The data sets of mmcls over the lists; every image is looked for."""
+def read_lists(name, root):
+    """(path, label) of each list as mmcls reads it; every image exists."""
     found = {}
     for item in data_sets()[name].lists:
         data_set = CustomDataset(
@@ -49,7 +53,7 @@ def host_reads(name, root):
             'data/vision/torralba/deeplearning/images256',
         ),
         ('cars', ['Maker Model 0 2012', 'Maker Model 1 2012', 'Maker Model 2 2012'], '.'),
-        ('pets', ['Abyssinian', 'american_bulldog', 'yorkshire_terrier'], '.'),
+        ('pets', ['Abyssinian', 'American Bulldog', 'Yorkshire Terrier'], '.'),
         ('flowers', None, '.'),
         ('caltech101', ['Faces', 'accordion', 'airplanes'], '.'),
         ('custom', ['class 0', 'class 1', 'class 2'], '.'),
@@ -60,7 +64,7 @@ def test_every_class_is_in_every_split(tmp_path, name, classes, prefix):
     data_set = tiny(name)
     counts = prepare(data_set, root)
     assert data_set.lists[0].prefix == prefix
-    found = host_reads(name, root)
+    found = read_lists(name, root)
     assert {split: len(samples) for split, samples in found.items()} == counts
     for samples in found.values():
         assert Counter(label for _, label in samples).keys() == {0, 1, 2}
@@ -71,23 +75,58 @@ def test_every_class_is_in_every_split(tmp_path, name, classes, prefix):
 
 
 @pytest.mark.parametrize('name', data_sets())
-def test_all_have_a_layout(tmp_path, name):
-    """What the tests of configs start from."""
+def test_every_data_set_has_a_layout(tmp_path, name):
+    """The tests of configs use them."""
     root = layouts.prepared(name, tmp_path)
     assert check(tiny(name), root).keys() == {item.file for item in data_sets()[name].lists}
 
 
+BY_CLASS = [0, 0, 0, 1, 1, 1, 2, 2, 2]
+
+
+class TestOfficialSplits:
+    """Those that torchvision reads."""
+
+    @pytest.mark.parametrize(
+        ('name', 'train', 'test'),
+        [
+            ('cars', [0, 1, 2] * 3, [0, 1, 2] * 3),
+            ('pets', BY_CLASS, BY_CLASS),
+            ('flowers', BY_CLASS * 2, BY_CLASS),
+        ],
+    )
+    def test_labels(self, tmp_path, name, train, test):
+        root = getattr(layouts, name)(tmp_path, classes=3, per_class=3)
+        prepare(tiny(name), root)
+        found = read_lists(name, root)
+        labels = {split: [label for _, label in samples] for split, samples in found.items()}
+        assert labels == dict(train=train, test=test)
+        for path, label in found['train'] + found['test']:
+            colour = np.asarray(Image.open(path)).mean(axis=(0, 1))
+            assert np.abs(colour - layouts.colour(label)).max() < 5
+
+    def test_names_of_flowers(self, tmp_path):
+        prepare(tiny('flowers'), layouts.flowers(tmp_path))
+        numbers = [str(number) for number in range(1, 103)]  # Old torchvision has no names.
+        expected = getattr(datasets.Flowers102, 'classes', numbers)
+        assert lines(tmp_path, 'meta/classes.txt') == expected and len(expected) == 102
+
+
 class TestImageNet:
+    @pytest.fixture
+    def devkit(self, monkeypatch):
+        """Accept a development kit with another checksum."""
+        name = tv_imagenet.ARCHIVE_META['devkit'][0]
+        monkeypatch.setitem(tv_imagenet.ARCHIVE_META, 'devkit', (name, None))
+
     def test_paths_are_those_that_mmselfsup_expects(self, tmp_path):
         root = layouts.imagenet(tmp_path)
         assert prepare(tiny('imagenet', train=4, val=4), root) == dict(train=4, val=4)
         assert lines(root)[2] == 'n01443537/n01443537_0.JPEG 1'
         assert lines(root, 'meta/val.txt')[3] == 'n01443537/ILSVRC2012_val_00000004.JPEG 1'
 
-    def test_a_flat_val_by_the_devkit(self, tmp_path, monkeypatch):
+    def test_flat_val_with_the_devkit(self, tmp_path, devkit):
         root = layouts.imagenet_devkit(layouts.imagenet(tmp_path, 3, flat=True), 3)
-        name = tv_imagenet.ARCHIVE_META['devkit'][0]
-        monkeypatch.setitem(tv_imagenet.ARCHIVE_META, 'devkit', (name, None))
         prepare(tiny('imagenet', train=6, val=6), root)
         assert lines(root, 'meta/val.txt') == [
             f'ILSVRC2012_val_{n + 1:08d}.JPEG {n // 2}' for n in range(6)
@@ -99,7 +138,7 @@ class TestImageNet:
         with pytest.raises(ValueError, match='devkit_t12.tar.gz is not the published file'):
             prepare(tiny('imagenet'), root)
 
-    def test_a_flat_val_by_kaggles_table(self, tmp_path):
+    def test_flat_val_with_the_labels_of_kaggle(self, tmp_path):
         root = layouts.imagenet(tmp_path, flat=True)
         rows = [
             f'ILSVRC2012_val_{n + 1:08d},{layouts.WNIDS[n // 2]} 1 2 3 4 ' for n in (3, 0, 2, 1)
@@ -111,7 +150,7 @@ class TestImageNet:
             'ILSVRC2012_val_00000002.JPEG 0', 'ILSVRC2012_val_00000003.JPEG 1',
         ]  # fmt: skip
 
-    def test_a_flat_val_by_a_list_that_is_there(self, tmp_path):
+    def test_flat_val_with_an_existing_list(self, tmp_path):
         root = layouts.imagenet(tmp_path, flat=True)
         (root / 'meta').mkdir()
         text = ''.join(f'ILSVRC2012_val_{n + 1:08d}.JPEG {n // 2}\n' for n in (3, 1))
@@ -119,11 +158,11 @@ class TestImageNet:
         assert prepare(tiny('imagenet', val=2), root) == dict(train=4, val=2)
         assert (root / 'meta' / 'val.txt').read_text() == text
 
-    def test_a_flat_val_without_labels(self, tmp_path):
+    def test_flat_val_without_labels(self, tmp_path):
         with pytest.raises(FileNotFoundError, match='ILSVRC2012_devkit_t12.tar.gz'):
             prepare(tiny('imagenet'), layouts.imagenet(tmp_path, flat=True))
 
-    def test_from_the_archives(self, tmp_path):
+    def test_archives(self, tmp_path, devkit):
         """An archive of archives to train, a flat one to validate."""
         root = layouts.imagenet_devkit(layouts.imagenet(tmp_path, flat=True))
         train, val = root / 'train', root / 'val'
@@ -134,64 +173,9 @@ class TestImageNet:
         layouts.pack(root / 'ILSVRC2012_img_val.tar', list(val.iterdir()), val)
         train.rmdir()
         val.rmdir()
-        with pytest.MonkeyPatch.context() as patch:
-            name = tv_imagenet.ARCHIVE_META['devkit'][0]
-            patch.setitem(tv_imagenet.ARCHIVE_META, 'devkit', (name, None))
-            assert prepare(tiny('imagenet', train=4, val=4), root) == dict(train=4, val=4)
+        assert prepare(tiny('imagenet', train=4, val=4), root) == dict(train=4, val=4)
         assert lines(root)[3] == 'n01443537/n01443537_1.JPEG 1'
         assert len(list((root / 'val').iterdir())) == 4
-
-
-def as_torchvision(root, name):
-    """A folder in which torchvision finds the data set under the name it looks for."""
-    folder = root.parent / 'torchvision'
-    if not folder.exists():
-        folder.mkdir()
-        (folder / name).symlink_to(root)
-    return folder
-
-
-class TestAgainstTorchvision:
-    """Its data sets read the same files."""
-
-    def test_cars(self, tmp_path):
-        root = layouts.cars(tmp_path / 'cars', classes=3, per_class=3)
-        prepare(tiny('cars', train=9, test=9), root)
-        for split in ('train', 'test'):
-            theirs = datasets.StanfordCars(as_torchvision(root, 'stanford_cars'), split)
-            ours = host_reads('cars', root)[split]
-            assert [label for _, label in ours] == [label for _, label in theirs]
-            assert lines(root, 'meta/classes.txt') == theirs.classes
-
-    def test_pets(self, tmp_path):
-        root = layouts.pets(tmp_path / 'pets', classes=4)
-        prepare(tiny('pets'), root)
-        for split, ours in host_reads('pets', root).items():
-            name = 'trainval' if split == 'train' else split
-            theirs = datasets.OxfordIIITPet(as_torchvision(root, 'oxford-iiit-pet'), name)
-            assert [label for _, label in ours] == [label for _, label in theirs]
-            names = [n.replace('_', ' ').title() for n in lines(root, 'meta/classes.txt')]
-            assert names == theirs.classes
-
-    def test_flowers(self, tmp_path, monkeypatch):
-        root = layouts.flowers(tmp_path / 'flowers', classes=4)
-        assert prepare(tiny('flowers'), root) == dict(train=16, test=8)
-        unchecked = {key: (name, None) for key, (name, _) in datasets.Flowers102._file_dict.items()}
-        monkeypatch.setattr(datasets.Flowers102, '_file_dict', unchecked)
-        found = host_reads('flowers', root)
-        folder = as_torchvision(root, 'flowers-102')
-        parts = {name: datasets.Flowers102(folder, name) for name in ('train', 'val', 'test')}
-        labels = {name: [label for _, label in part] for name, part in parts.items()}
-        assert [label for _, label in found['train']] == labels['train'] + labels['val']
-        assert [label for _, label in found['test']] == labels['test']
-        assert len(lines(root, 'meta/classes.txt')) == 102
-
-    def test_caltech101(self, tmp_path):
-        root = layouts.caltech101(tmp_path / 'caltech101', classes=3)
-        prepare(tiny('caltech101'), root)
-        theirs = datasets.Caltech101(root.parent)
-        assert lines(root, 'meta/classes.txt') == theirs.categories
-        assert len(lines(root)) + len(lines(root, 'meta/test.txt')) == len(theirs)
 
 
 class TestCaltech101:
@@ -202,7 +186,7 @@ class TestCaltech101:
             labels = Counter(line.split()[1] for line in lines(root, f'meta/{split}.txt'))
             assert labels == {'0': size, '1': size, '2': size}
         assert not any('BACKGROUND' in line for line in lines(root))
-        assert facts(tiny('caltech101'), root)['seed'] == 0
+        assert selection(tiny('caltech101'), root)['seed'] == 0
 
     def test_the_seed_alone_decides(self, tmp_path):
         drawn = []
@@ -213,78 +197,78 @@ class TestCaltech101:
         assert drawn[0] == drawn[1] != drawn[2]
 
     def test_a_class_with_too_few_images(self, tmp_path):
+        root = layouts.caltech101(tmp_path)
+        for number in (31, 32):
+            (root / f'101_ObjectCategories/accordion/image_{number:04d}.jpg').unlink()
         with pytest.raises(ValueError, match='accordion holds 30 images; 30 to train'):
-            root = layouts.caltech101(tmp_path)
-            for number in (31, 32):
-                (root / f'101_ObjectCategories/accordion/image_{number:04d}.jpg').unlink()
             prepare(tiny('caltech101'), root)
 
 
 class TestCustom:
-    def test_a_fifth_of_each_class_tests(self, tmp_path):
-        root = layouts.custom(tmp_path, classes=3, per_class=6)
-        assert prepare(tiny('custom'), root) == dict(train=12, test=6)
-        labels = Counter(line.rsplit(' ', 1)[1] for line in lines(root, 'meta/test.txt'))
-        assert labels == {'0': 2, '1': 2, '2': 2}
-
-    def test_splits_that_are_there_are_kept(self, tmp_path):
+    def test_existing_splits_are_kept(self, tmp_path):
         root = layouts.custom(tmp_path, splits=True)
         (root / 'train' / 'class 0' / 'notes.txt').write_text('no image')
+        (root / 'train' / 'class 0' / '._1.png').write_text('of another system')
         assert prepare(tiny('custom'), root) == dict(train=10, test=10)
         assert lines(root)[0] == 'train/class 0/0.png 0'
 
-    def test_a_train_folder_alone_is_split(self, tmp_path):
-        layouts.custom(tmp_path / 'train', classes=3, per_class=6)
-        for _ in range(2):
-            assert prepare(tiny('custom'), tmp_path) in (dict(train=12, test=6), None)
+    @pytest.mark.parametrize('folder', ['train', '.'])
+    def test_a_fifth_of_each_class_is_drawn(self, tmp_path, folder):
+        layouts.custom(tmp_path / folder, classes=3, per_class=6)
+        assert prepare(tiny('custom'), tmp_path) == dict(train=12, test=6)
+        assert prepare(tiny('custom'), tmp_path) is None
         train, test = lines(tmp_path), lines(tmp_path, 'meta/test.txt')
-        assert all(line.startswith('train/class ') for line in train + test)
+        prefix = 'train/class ' if folder == 'train' else 'class '
+        assert all(line.startswith(prefix) for line in train + test)
+        assert Counter(line.rsplit(' ', 1)[1] for line in test) == {'0': 2, '1': 2, '2': 2}
         assert not {*train} & {*test}
-        assert host_reads('custom', tmp_path)['test'] and check(tiny('custom'), tmp_path)
+        assert read_lists('custom', tmp_path)['test'] and check(tiny('custom'), tmp_path)
 
     def test_an_empty_test_folder(self, tmp_path):
         layouts.custom(tmp_path / 'train')
         (tmp_path / 'test').mkdir()
-        with pytest.raises(ValueError, match=r'(?s)test: no image found.*in train/CLASS'):
+        with pytest.raises(ValueError, match=r'(?s)test: no image found.*into train/CLASS'):
             prepare(tiny('custom'), tmp_path)
 
-    def test_no_folder(self, tmp_path):
-        with pytest.raises(FileNotFoundError, match='has no folder of a class. Make one for each'):
-            prepare(tiny('custom'), tmp_path / 'nowhere')
-
-    @pytest.mark.parametrize('folder', ['train', '.'])
-    def test_images_without_folders(self, tmp_path, folder):
-        layouts.write_image(tmp_path / folder / '1.png', 0, 0)
-        message = 'has no folder of a class. The images in it say no class. Make one'
+    @pytest.mark.parametrize('folder', ['nowhere', 'train', '.'])
+    def test_no_class_folders(self, tmp_path, folder):
+        message = 'has no class folders. Create a folder for each class'
+        if folder != 'nowhere':
+            layouts.write_image(tmp_path / folder / '1.png', 0, 0)
+            message = 'has no class folders. Its images have no class. Create a folder'
         with pytest.raises(FileNotFoundError, match=message):
             prepare(tiny('custom'), tmp_path)
 
-    def test_a_list_of_the_user_is_left_alone(self, tmp_path):
+    def test_a_list_of_the_user_is_left_unchanged(self, tmp_path):
         root = layouts.custom(tmp_path, splits=True)
         (root / 'meta').mkdir()
         (root / 'meta' / 'train.txt').write_text('class 0/0.png\n')
-        with pytest.raises(ValueError, match='train.txt: not by this tool.*--root') as told:
+        with pytest.raises(ValueError, match='train.txt: not written by this.*--root') as raised:
             prepare(tiny('custom'), root)
-        assert 'Delete' not in str(told.value)
+        assert 'Delete' not in str(raised.value)
         assert lines(root) == ['class 0/0.png']
+
+    def test_a_name_that_is_not_utf8_is_refused(self, tmp_path):
+        root = layouts.custom(tmp_path, splits=True)
+        image = root / 'train' / 'class 0' / '0.png'
+        image.rename(os.fsdecode(os.fsencode(image.parent) + b'/caf\xe9.png'))
+        with pytest.raises(ValueError, match=r"'train/class 0/caf\\xe9.png' cannot be put into"):
+            prepare(tiny('custom'), root)
+        assert not (root / 'meta' / 'train.txt').exists()
 
 
 class TestCIFAR:
-    @pytest.fixture
-    def root(self, tmp_path, monkeypatch):
-        """What CIFAR-10 is downloaded as, of 3 images a batch."""
+    def test_unpacked_and_written(self, tmp_path, monkeypatch):
         root = tmp_path / 'cifar10'
         cifar_archive(root, monkeypatch)
         layouts.pack(root / 'cifar-10-python.tar.gz', [root / 'cifar-10-batches-py'])
-        return root
-
-    def test_is_unpacked_and_written(self, root):
-        assert prepare(tiny('cifar10', train=15, test=3), root) == dict(train=15, test=3)
-        found = host_reads('cifar10', root)
+        data_set = tiny('cifar10', train=15, test=3)
+        assert prepare(data_set, root) == dict(train=15, test=3)
+        found = read_lists('cifar10', root)
         assert all(f'/class{label}/' in path for path, label in found['train'])
-        assert check(tiny('cifar10', train=15, test=3), root)
+        assert check(data_set, root)
 
-    def test_what_convert_dataset_wrote_lacks_the_classes_only(self, tmp_path):
+    def test_only_the_classes_are_added_to_a_conversion(self, tmp_path):
         root = layouts.cifar(tmp_path, classes=3)
         (root / 'meta' / 'classes.txt').unlink()
         before = (root / 'meta' / 'train.txt').stat().st_mtime_ns
@@ -346,11 +330,11 @@ class TestSubsets:
         data_set = tiny('imagenet-10percent')
         assert prepare(data_set, root) == dict(train=4)
         drawn = lines(root, 'meta/train_10percent.txt')
-        # ceil(2.1) and ceil(0.5), lines of the whole list in its order.
+        # ceil(2.1) and ceil(0.5) lines, in the order of the whole list.
         assert [line.split()[1] for line in drawn] == ['0', '0', '0', '1']
         assert [line for line in lines(root) if line in drawn] == drawn
-        sidecar = json.loads((root / 'meta' / 'train_10percent.json').read_text())
-        assert sidecar == dict(source='random', seed=0, count=4)
+        note = json.loads((root / 'meta' / 'train_10percent.json').read_text())
+        assert note == dict(source='random', seed=0, count=4)
         assert prepare(data_set, root) is None
         assert prepare(tiny('imagenet-1percent'), root) == dict(train=2)
 
@@ -371,11 +355,11 @@ class TestSubsets:
         assert lines(root, 'meta/train_1percent.txt') == [
             f'{wnid}/{names[0]} 1', f'n01440764/{names[1]} 0', f'{wnid}/{names[2]} 1',
         ]  # fmt: skip
-        sidecar = json.loads((root / 'meta' / 'train_1percent.json').read_text())
-        assert sidecar == dict(source='1percent.txt', seed=None, count=3)
-        # It is complete however it was made, unless something else is asked for.
+        note = json.loads((root / 'meta' / 'train_1percent.json').read_text())
+        assert note == dict(source='1percent.txt', seed=None, count=3)
+        # Without a request the lists are complete however they were made.
         assert prepare(tiny('imagenet-1percent'), root) is None
-        with pytest.raises(ValueError, match=r"made with {'seed': None}, not with {'seed': 0}"):
+        with pytest.raises(ValueError, match=r"drawn with {'seed': None}, not with {'seed': 0}"):
             prepare(tiny('imagenet-1percent', seed=0), root)
 
     @pytest.mark.parametrize(
@@ -392,7 +376,7 @@ class TestSubsets:
             prepare(tiny('imagenet-1percent', subset_list=tmp_path / 'list.txt'), root)
         assert not (root / 'meta' / 'train_1percent.txt').exists()
 
-    def test_a_list_that_is_not_there(self, root, tmp_path):
+    def test_a_missing_list(self, root, tmp_path):
         with pytest.raises(FileNotFoundError, match='google-research/simclr'):
             prepare(tiny('imagenet-1percent', subset_list=tmp_path / 'list.txt'), root)
 

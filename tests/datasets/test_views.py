@@ -27,7 +27,7 @@ def views_of(transform, index=0, seed=0):
 
 
 class Images(Dataset):
-    """Augmented views of random images; to be pickled, it stands in the module."""
+    """Augmented views of random images; in the module, so that it can be pickled."""
 
     def __init__(self, transform):
         self.transform = transform
@@ -47,7 +47,7 @@ class TestAugmentedViews:
         assert view.dtype == np.uint8 and view.shape == (20, 20, 3)
 
     def test_transforms_see_rgb(self):
-        """Luma weighs the three channels differently."""
+        """The luma weights of the three channels differ."""
         transform = AugmentedViews([dict(type='Grayscale', num_output_channels=3)])
         (view,) = views_of(transform)
         luma = np.asarray(Image.fromarray(image()[..., ::-1].copy()).convert('L'))
@@ -85,12 +85,12 @@ class TestAugmentedViews:
         assert np.array_equal(reference, view(1, 2, 3, 0, noise=5))
         for other in ((2, 2, 3, 0), (1, 3, 3, 0), (1, 2, 4, 0), (1, 2, 3, 1), (2, 1, 3, 0)):
             assert not np.array_equal(reference, view(*other)), other
-        # An order of loading leaves no trace.
+        # The order of loading does not matter.
         transform.set_epoch(1, 2)
         views_of(transform, 9)
         assert np.array_equal(reference, views_of(transform, 3)[0])
 
-    def test_without_the_hook_the_global_seed_counts(self):
+    def test_without_the_hook_the_global_seed_is_used(self):
         transform = AugmentedViews(JITTER)
         views = []
         for seed in (0, 0, 1):
@@ -101,7 +101,7 @@ class TestAugmentedViews:
 
     @pytest.mark.parametrize('context', ['fork', 'spawn'])
     def test_persistent_workers_follow_the_epoch(self, context):
-        """They were started with a copy of the transform, epochs ago."""
+        """They hold a copy of the transform from the first epoch."""
         transform = AugmentedViews(JITTER, num_views=2)
         loader = DataLoader(
             Images(transform),
@@ -126,19 +126,19 @@ class TestAugmentedViews:
             (dict(type='Grayscale', num_output_channels=1), 'an image of mode L'),
         ],
     )
-    def test_what_is_no_rgb_image_is_refused(self, last, found):
-        """Turning its last axis round would turn the image round."""
+    def test_views_that_are_no_rgb_images_are_refused(self, last, found):
+        """Reversing the last axis of a (3, H, W) tensor would mirror the image."""
         transform = AugmentedViews([*JITTER, last])
-        with pytest.raises(ValueError, match=f'must give an RGB image.*found {found}'):
+        with pytest.raises(ValueError, match=f'must return an RGB image.*found {found}'):
             views_of(transform)
 
-    def test_no_view_is_refused(self):
+    def test_num_views_must_be_positive(self):
         with pytest.raises(ValueError, match='num_views = 0 must be at least 1'):
             AugmentedViews(JITTER, num_views=0)
 
 
 class TestBuildTorchvision:
-    def test_the_scope_of_an_inherited_config_is_no_argument(self):
+    def test_the_scope_of_an_inherited_config_is_ignored(self):
         crop = dict(type='CenterCrop', size=8, _scope_='mmselfsup_invp')
         apply = dict(type='RandomApply', transforms=[crop], p=1.0, _scope_='mmselfsup_invp')
         assert build_torchvision(apply).transforms[0].size == (8, 8)
@@ -171,7 +171,7 @@ class TestBuildTorchvision:
         with pytest.raises(ValueError, match=re.escape(f'torchvision.transforms has no {name!r}')):
             build_torchvision(dict(type=name))
 
-    def test_wrong_arguments_are_torchvisions_to_name(self):
+    def test_wrong_arguments_are_reported_by_torchvision(self):
         with pytest.raises(TypeError, match='sizes'):
             build_torchvision(dict(type='RandomCrop', sizes=3))
 

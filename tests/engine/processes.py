@@ -1,20 +1,21 @@
-"""Two processes on one CPU, as the distributed tests train on them."""
+"""Two processes on one CPU for the distributed tests."""
 
 import os
 from collections.abc import Callable
 from datetime import timedelta
+from multiprocessing import set_forkserver_preload
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import distributed
-from torch.multiprocessing import spawn
+from torch.multiprocessing import start_processes
 
 RANKS = 2
-# Of a rank for another that never comes; half an hour unless told.
+# For a rank that has failed; the default is half an hour.
 LONGEST_WAIT = timedelta(minutes=5)
 
-# What makes a Runner of a test train in such a process.
+# Options with which the runner of a test trains in such a process.
 OPTIONS = dict(
     launcher='pytorch',
     env_cfg=dict(dist_cfg=dict(backend='gloo')),
@@ -25,15 +26,21 @@ OPTIONS = dict(
 
 
 def run_ranks(scenarios: Callable[..., dict], folder: Path, *inputs: Any) -> list[dict]:
-    """What ``scenarios(folder, *inputs)``, a function of a module, returns on every rank."""
-    spawn(_process, (scenarios, folder, inputs), nprocs=RANKS)
+    """Return what ``scenarios(folder, *inputs)``, a function of a module, returns on each rank."""
+    preload()
+    start_processes(_process, (scenarios, folder, inputs), nprocs=RANKS, start_method='forkserver')
     return [torch.load(folder / f'{rank}.pth', weights_only=False) for rank in range(RANKS)]
+
+
+def preload() -> None:
+    """Let the server of new processes import the package, once for all tests."""
+    set_forkserver_preload(['tests.toy'])
 
 
 def _process(rank: int, scenarios: Callable[..., dict], folder: Path, inputs: tuple) -> None:
     torch.set_num_threads(1)
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(RANKS))
-    # By hand, for the host's own start asks for a GPU.
+    # MMEngine's own initialisation needs a GPU.
     distributed.init_process_group(
         'gloo',
         init_method=f'file://{folder}/group',
@@ -42,7 +49,6 @@ def _process(rank: int, scenarios: Callable[..., dict], folder: Path, inputs: tu
         timeout=LONGEST_WAIT,
     )
     torch.save(scenarios(folder, *inputs), folder / f'{rank}.pth')
-    # A rank that ended first would close its connections while the other still uses them,
-    # and gloo answers that with an abort.
+    # gloo aborts if a rank closes its connections while the other one still uses them.
     distributed.barrier()
     distributed.destroy_process_group()

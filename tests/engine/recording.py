@@ -1,4 +1,4 @@
-"""Hooks and readers by which the tests look into a run."""
+"""Hooks that record a run, and functions that read its log."""
 
 import json
 from collections.abc import Callable
@@ -20,9 +20,9 @@ class Watch(Hook):
 
 
 class Steps(Hook):
-    """Keeps of every iteration the ids and queries of the batch and the memory around the step."""
+    """Records the ids and queries of every batch, and the memory before and after its step."""
 
-    priority = 'LOWEST'  # Runs after the memory took the batch.
+    priority = 'LOWEST'  # After the memory has committed the batch.
 
     def __init__(self) -> None:
         self.ids: list[Tensor] = []
@@ -63,19 +63,30 @@ def snapshot(model) -> dict[str, Tensor]:
     )
 
 
+def record_staged(memory, features: list[Tensor]) -> None:
+    """Append the features of every batch that is staged in a memory to a list."""
+    stage = memory.stage
+
+    def recorded(sample: Tensor, feature: Tensor, *others) -> None:
+        features.append(feature.detach().clone())
+        stage(sample, feature, *others)
+
+    memory.stage = recorded
+
+
 def ids_of(batch: dict) -> Tensor:
     return torch.cat([sample.sample_idx.value for sample in batch['data_samples']])
 
 
 def scalars(work_dir: Path, group: str) -> dict[int, dict[str, float]]:
-    """Figures of a group by epoch, from the file of the visualizer."""
+    """Metrics of a group by step, from the file of the visualizer."""
     (path,) = work_dir.glob('*/vis_data/scalars.json')
     found = {}
     for line in path.read_text().splitlines():
         entry = json.loads(line)
-        figures = {name: value for name, value in entry.items() if name.startswith(f'{group}/')}
-        if figures:
-            found[entry['step']] = figures
+        metrics = {name: value for name, value in entry.items() if name.startswith(f'{group}/')}
+        if metrics:
+            found[entry['step']] = metrics
     return found
 
 

@@ -59,7 +59,7 @@ def test_values_are_read_where_a_logger_needs_them(images, tmp_path):
         losses = runner.message_hub.log_scalars.get('train/loss')
         counts.append(len(losses.data[0]) if losses else 0)
         hook = next(one for one in runner.hooks if type(one).__name__ == 'DeferredInfoHook')
-        kept.extend(value for values in hook._unread for value in values.values())
+        kept.extend(value for values in hook._pending for value in values.values())
 
     runner.register_hook(Watch('after_train_iter', look))
     runner.train()

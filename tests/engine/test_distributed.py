@@ -8,11 +8,14 @@ import torch.nn.functional as F
 from torch import distributed
 
 from mmselfsup_invp import ops
+from mmselfsup_invp.engine.hooks.common import unwrap
 from mmselfsup_invp.evaluation import extract_features
 
 from .. import toy
 from .processes import OPTIONS, run_ranks
-from .recording import Steps, Watch, ids_of, snapshot
+from .recording import Steps, Watch, ids_of, record_staged, snapshot
+
+pytestmark = pytest.mark.slow  # Two processes are started.
 
 
 def runner_of(
@@ -62,7 +65,7 @@ def train(images: Path, work_dir: Path, batch_size: int, momentum: bool = False,
     runner.register_hook(steps)
 
     def watch_keys(runner):
-        memory = getattr(runner.model, 'module', runner.model).memory
+        memory = unwrap(runner.model).memory
         insert = memory.insert
 
         def watched(key, sample):
@@ -79,7 +82,7 @@ def train(images: Path, work_dir: Path, batch_size: int, momentum: bool = False,
     runner.register_hook(Watch('before_train', watch_keys))
     runner.register_hook(Watch('after_train_epoch', watch_knn))
     runner.train()
-    model = getattr(runner.model, 'module', runner.model)
+    model = unwrap(runner.model)
     return dict(
         state=model.state_dict(),
         ids=steps.ids,
@@ -108,18 +111,22 @@ def train_clusters(images: Path, work_dir: Path, **changes) -> dict:
         custom_hooks=[dict(type='EpochSeedHook'), hook],
         **changes,
     )
-    steps = []
+    steps, keys = [], []
 
-    def staged(runner, data_batch, **_):
-        memory = runner.model.module.branch.memory
-        steps.append(dict(ids=ids_of(data_batch), key=memory.staged[1].clone()))
+    def written(runner, data_batch, **_):
+        model = unwrap(runner.model)
+        steps.append(
+            dict(
+                ids=ids_of(data_batch),
+                key=keys[-1],
+                branch={k: v.clone() for k, v in model.branch.state_dict().items()},
+                queue={k: v.clone() for k, v in model.queue.state_dict().items()},
+            )
+        )
 
-    def written(runner, **_):
-        model = runner.model.module
-        steps[-1]['branch'] = {k: v.clone() for k, v in model.branch.state_dict().items()}
-        steps[-1]['queue'] = {k: v.clone() for k, v in model.queue.state_dict().items()}
-
-    runner.register_hook(Watch('after_train_iter', staged, priority='VERY_HIGH'))
+    runner.register_hook(
+        Watch('before_train', lambda r: record_staged(unwrap(r.model).branch.memory, keys))
+    )
     runner.register_hook(Watch('after_train_iter', written))
     runner.train()
     return steps
@@ -148,7 +155,7 @@ def repaired() -> dict:
 
 
 def scenarios(folder: Path, images: Path, odd: Path) -> dict:
-    """What one of the processes trains and keeps for the tests."""
+    """Train in one of the processes; return what the tests compare."""
     return dict(
         even=train(images, folder / 'even', 4, **OPTIONS),
         odd=train(odd, folder / 'odd', 4, **OPTIONS),
@@ -158,12 +165,6 @@ def scenarios(folder: Path, images: Path, odd: Path) -> dict:
         clusters=train_clusters(odd, folder / 'clusters', **OPTIONS),
         repaired=repaired(),
     )
-
-
-@pytest.fixture(scope='module')
-def odd_images(tmp_path_factory):
-    """21 images: in batches of 4 on 2 processes, one of them is repeated to come out even."""
-    return toy.image_folder(tmp_path_factory.mktemp('odd') / 'images', images=21)
 
 
 @pytest.fixture(scope='module')
@@ -207,8 +208,7 @@ def test_the_memory_is_written_from_every_rank(ranks):
         assert torch.equal(after['neighbours'].sort(1)[0], neighbours.sort(1)[0])
     visits = [int(i) for run in runs for ids in run['ids'][:3] for i in ids]
     assert len(visits) == 22 and set(visits) == set(range(21))
-    # A repeat falls into the batch of its image or into another, but there is one an epoch.
-    assert repeated <= 2
+    assert repeated <= 2  # One in each epoch, if it is in the batch of its image.
 
 
 def test_a_run_equals_that_of_one_process_with_the_whole_batch(ranks, images, tmp_path):
@@ -228,8 +228,7 @@ def test_a_run_equals_that_of_one_process_with_the_whole_batch(ranks, images, tm
     assert torch.equal(
         double[0]['after'][0]['neighbours'].sort(1)[0], single['after'][0]['neighbours'].sort(1)[0]
     )
-    moved = (single['end']['weight'] - single['before'][0]['weight']).abs().max()
-    assert moved > 1e-2  # There was something to compare.
+    assert (single['end']['weight'] - single['before'][0]['weight']).abs().max() > 1e-2
 
 
 def test_evaluation_is_the_same_on_every_rank_and_in_one_process(ranks, images, tmp_path):
@@ -259,7 +258,7 @@ def test_anchors_are_the_slots_of_the_ranks_own_keys(ranks):
 
 
 def test_neighbours_in_the_queue_are_those_of_every_ranks_queries(ranks):
-    """Of the last step, whose slots nobody has overwritten."""
+    """For the last step, whose slots were not overwritten."""
     runs = [rank['queue'] for rank in ranks]
     bank, neighbours = runs[0]['end']['bank'], runs[0]['end']['neighbours']
     for run in runs:
@@ -288,7 +287,6 @@ def test_a_repair_ends_alike_though_only_one_rank_found_something(ranks):
 
 def test_clusters_and_queue_take_the_keys_of_every_rank(ranks):
     runs = [rank['clusters'] for rank in ranks]
-    pointer = 0
     for before, *after in zip(runs[0], *(run[1:] for run in runs), strict=False):
         ids = torch.cat([step['ids'] for step in after])
         key = torch.cat([step['key'] for step in after])

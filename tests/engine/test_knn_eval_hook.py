@@ -4,10 +4,12 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from mmengine.runner import Runner
 
 from mmselfsup_invp.engine.hooks import KNNEvalHook, knn_eval_hook
 
 from .. import toy
+from .methods import changes
 from .recording import Watch, log_text, scalars
 
 
@@ -73,21 +75,21 @@ def accuracy(query, truth, gallery, label, k, temperature):
 def test_accuracy_of_both_galleries_equals_loops(images, tmp_path):
     runner = runner_of(images, tmp_path)
     runner.train()
-    figures = scalars(tmp_path, 'knn')
-    assert list(figures) == [1, 2]
+    metrics = scalars(tmp_path, 'knn')
+    assert list(metrics) == [1, 2]
     bank = runner.model.memory.bank.double()
     query, truth = features_of(runner.model, images, 'test', embedding)
     labels = [i % 3 for i in range(24)]
     expected, margin = accuracy(query, truth, bank, labels, 7, 0.1)
     assert margin > 1e-5
-    assert figures[2]['knn/bank_k7_t0.1'] == pytest.approx(expected, abs=1e-4)
+    assert metrics[2]['knn/bank_k7_t0.1'] == pytest.approx(expected, abs=1e-4)
 
     query, truth = features_of(runner.model, images, 'test', pooled)
     gallery, labels = features_of(runner.model, images, 'train', pooled)
     expected, margin = accuracy(query, truth, gallery, labels, 7, 0.1)
     assert margin > 1e-5
-    assert figures[2]['knn/backbone_k7_t0.1'] == pytest.approx(expected, abs=1e-4)
-    assert len(figures[2]) == 2
+    assert metrics[2]['knn/backbone_k7_t0.1'] == pytest.approx(expected, abs=1e-4)
+    assert len(metrics[2]) == 2
     assert 'Epoch(knn) [2]  bank_k7_t0.1: ' in log_text(tmp_path)
 
 
@@ -171,20 +173,54 @@ def test_without_labels_it_says_so_once(images, tmp_path, unlabelled, ann_file):
         config['query_dataloader'] = toy.loader(images, 'train', ann_file=ann_file)
     runner_of(images, tmp_path, 3, config, **changes).train()
     assert scalars(tmp_path, 'knn') == {}
-    assert log_text(tmp_path).count('kNN evaluation needs one label for each image') == 1
+    assert log_text(tmp_path).count('kNN evaluation is skipped: it needs one label') == 1
 
 
-def test_a_queue_is_no_gallery(images, tmp_path):
-    runner = runner_of(
-        images,
-        tmp_path,
-        1,
-        hook_config(images, 'bank'),
-        model=toy.model_config('MomentumInvP', memory=dict(length=20)),
-        train_dataloader=toy.loader(images, views=toy.VIEWS, num_views=2),
-    )
-    with pytest.raises(ValueError, match="row for every image, PropagationQueue.*'backbone'"):
+def first_step(*_, **__):
+    raise AssertionError('The first training step was reached.')
+
+
+@pytest.mark.parametrize(
+    ('name', 'found'), [('MomentumInvP', 'PropagationQueue'), ('SeLa', 'SelfLabelMemory')]
+)
+def test_a_memory_without_a_feature_of_every_image_is_no_gallery(images, tmp_path, name, found):
+    config = changes(name, images)
+    config['custom_hooks'].append(hook_config(images, 'bank'))
+    runner = toy.build_runner(images, tmp_path, 1, **config)
+    runner.register_hook(Watch('before_train', first_step))
+    message = f"a feature of every image, {name} has {found}. Use gallery='backbone'"
+    with pytest.raises(ValueError, match=message):
         runner.train()
+
+
+@pytest.mark.parametrize('name', ['query_dataloader', 'gallery_dataloader'])
+def test_a_missing_list_is_an_error_before_training(images, tmp_path, name):
+    config = hook_config(images)
+    config[name]['dataset']['ann_file'] = 'meta/none.txt'
+    runner = runner_of(images, tmp_path, hook=config)
+    runner.register_hook(Watch('before_train', first_step))
+    with pytest.raises(FileNotFoundError, match='meta/none.txt'):
+        runner.train()
+
+
+def test_a_gallery_of_other_images_is_an_error_before_training(images, tmp_path):
+    config = hook_config(images)
+    config['gallery_dataloader']['dataset']['indices'] = 20
+    runner = runner_of(images, tmp_path, hook=config)
+    runner.register_hook(Watch('before_train', first_step))
+    with pytest.raises(ValueError, match="gallery 'backbone' has 20 rows, .* lists 24 images"):
+        runner.train()
+
+
+@pytest.mark.parametrize('disabled', [False, True])
+def test_none_disables_the_hook_of_a_config(images, tmp_path, disabled):
+    """As in ``--cfg-options default_hooks.knn=None``; the hooks of MMEngine likewise."""
+    config = toy.runner_config(images, tmp_path, 1, default_hooks=dict(knn=hook_config(images)))
+    if disabled:
+        config.merge_from_dict({'default_hooks.knn': None, 'default_hooks.timer': None})
+    hooks = [type(hook).__name__ for hook in Runner.from_cfg(config).hooks]
+    assert ('KNNEvalHook' not in hooks) == ('IterTimerHook' not in hooks) == disabled
+    assert 'CheckpointHook' in hooks
 
 
 def evaluator(images, work_dir, listed=24, rows=24, **options):
@@ -245,7 +281,7 @@ def test_an_empty_bank_alone_is_an_error(images, tmp_path):
         (dict(gallery=['bank', 'neck']), "gallery = 'neck' is unknown"),
         (dict(gallery='backbone'), "gallery='backbone' needs gallery_dataloader"),
         (dict(k=0), 'k = 0 is outside'),
-        (dict(interval=0), 'interval = 0 is outside'),
+        (dict(interval=0), 'interval = 0 is outside .* default_hooks.knn=None disables the hook'),
         (dict(temperature=0), 'temperature = 0 must be positive'),
         (dict(temperature=-1), 'temperature = -1 must be positive'),
     ],

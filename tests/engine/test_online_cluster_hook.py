@@ -5,35 +5,21 @@ import torch
 import torch.nn.functional as F
 
 from mmselfsup_invp import ops
-from mmselfsup_invp.engine.hooks.common import NonFiniteFeatures
 from mmselfsup_invp.engine.hooks.odc_reweight_hook import cluster_weights
 from mmselfsup_invp.evaluation import cluster_agreement
 from mmselfsup_invp.models import ClusterMemory
+from mmselfsup_invp.ops.clustering import cluster_health
 
 from .. import toy
-from .recording import Watch, ids_of, log_text, scalars
+from .methods import changes
+from .recording import Watch, ids_of, log_text, record_staged, scalars
 
-SAVE = dict(checkpoint=dict(interval=1))
-
-
-def config_of(images, name='InterCLR', *, num_workers=0, **hook):
-    """Changes to a run that make it one of InterCLR."""
-    extract = toy.loader(images, batch_size=5)
-    views = 1 + name.startswith('Momentum')
-    return dict(
-        model=toy.interclr_config(name),
-        train_dataloader=toy.loader(
-            images, views=toy.VIEWS, num_views=views, num_workers=num_workers
-        ),
-        custom_hooks=[
-            dict(type='EpochSeedHook'),
-            dict(type='OnlineClusterHook', **{'extract_dataloader': extract, **hook}),
-        ],
-    )
+SAVE = dict(default_hooks=dict(checkpoint=dict(interval=1)))
 
 
-def train(images, work_dir, *watches, epochs=2, changes=None, **hook):
-    config = toy.merged(config_of(images, **hook), changes or {})
+def train(images, work_dir, *watches, name='InterCLR', epochs=2, config=None, **options):
+    """Train with the options of the hook and further hooks; return the runner."""
+    config = toy.merged(changes(name, images, **options), config or {})
     runner = toy.build_runner(images, work_dir, epochs, **config)
     for watch in watches:
         runner.register_hook(watch)
@@ -51,16 +37,13 @@ class Steps:
     def watches(self):
         return [
             Watch('before_train_iter', self._before),
-            Watch('after_train_iter', self._staged, priority='VERY_HIGH'),
+            Watch('before_train', lambda r: record_staged(r.model.branch.memory, self.feature)),
             Watch('after_train_iter', lambda r, **_: self.after.append(snapshot(r.model))),
         ]
 
     def _before(self, runner, data_batch, **_):
         self.ids.append(ids_of(data_batch))
         self.before.append(snapshot(runner.model))
-
-    def _staged(self, runner, **_):
-        self.feature.append(runner.model.branch.memory.staged[1].clone())
 
 
 def snapshot(model):
@@ -75,7 +58,7 @@ class TestStart:
             tmp_path,
             Watch('before_train_epoch', lambda r: first.append(snapshot(r.model))),
             epochs=1,
-            changes=dict(optim_wrapper=dict(optimizer=dict(lr=0.0))),
+            config=dict(optim_wrapper=dict(optimizer=dict(lr=0.0))),
             seed=3,
         )
         start = first[0]
@@ -84,7 +67,7 @@ class TestStart:
         (batch,) = loader
         inputs, _ = runner.model.data_preprocessor(batch, False)
         # Statistics have moved since, but those of the start are what a new network has.
-        fresh = toy.build_runner(images, tmp_path / 'fresh', **config_of(images)).model
+        fresh = toy.build_runner(images, tmp_path / 'fresh', **changes('InterCLR', images)).model
         fresh.load_state_dict({**runner.model.state_dict(), **_statistics(fresh)})
         feature = fresh.eval().embed(inputs[0]).detach()
         torch.testing.assert_close(start['bank'], feature)
@@ -93,10 +76,9 @@ class TestStart:
         torch.testing.assert_close(start['centroids'], centroids)
 
     def test_labels_from_a_checkpoint_are_kept(self, images, tmp_path, monkeypatch):
-        changes = dict(default_hooks=SAVE)
-        train(images, tmp_path, epochs=1, changes=changes)
+        train(images, tmp_path, epochs=1, config=SAVE)
         monkeypatch.setattr(ClusterMemory, 'cluster', None)
-        resumed = train(images, tmp_path, epochs=2, changes=dict(changes, resume=True))
+        resumed = train(images, tmp_path, epochs=2, config=dict(SAVE, resume=True))
         assert resumed.epoch == 2
 
     def test_the_queue_is_lowered_to_the_data_set(self, images, tmp_path):
@@ -104,34 +86,30 @@ class TestStart:
             images,
             tmp_path,
             name='MomentumInterCLR',
-            changes=dict(model=dict(queue=dict(length=50))),
+            config=dict(model=dict(queue=dict(length=50))),
         )
         assert len(runner.model.queue) == 24
         assert runner.model.queue.pointer == 0  # 48 keys later.
         assert 'queue of 50 is lowered to the 24 images' in log_text(tmp_path)
 
-    def test_more_negatives_than_images_are_told(self, images, tmp_path):
+    def test_more_negatives_than_images_are_named(self, images, tmp_path):
         model = dict(head=dict(num_negatives=9), branch=dict(num_negatives=30))
-        train(images, tmp_path, epochs=1, changes=dict(model=model))
+        train(images, tmp_path, epochs=1, config=dict(model=model))
         text = log_text(tmp_path)
-        assert 'num_negatives = 30 of OnlineClusterBranch is more than 24 images' in text
+        assert 'num_negatives = 30 of OnlineClusterBranch exceeds what 24 images provide' in text
         assert 'of BankMarginHead' not in text
 
     def test_more_clusters_than_images_are_refused(self, images, tmp_path):
         model = dict(branch=dict(memory=dict(num_clusters=25)))
         with pytest.raises(ValueError, match='24 images cannot fill 25 clusters'):
-            train(images, tmp_path, changes=dict(model=model))
+            train(images, tmp_path, config=dict(model=model))
 
-    def test_a_model_without_clusters_is_named(self, images, tmp_path):
-        changes = config_of(images)
-        changes['model'] = toy.model_config()
-        with pytest.raises(TypeError, match='needs a model with clusters, InvP has none'):
-            toy.build_runner(images, tmp_path, **changes).train()
-
-    def test_a_loop_without_epochs_is_refused(self, images, tmp_path):
-        loop = dict(train_cfg=dict(type='IterBasedTrainLoop', max_iters=4), param_scheduler=None)
-        with pytest.raises(TypeError, match='counts epochs, which IterBasedTrainLoop does not'):
-            train(images, tmp_path, changes=loop)
+    def test_a_missing_list_is_an_error_before_training(self, images, tmp_path):
+        loader = toy.loader(images, ann_file='meta/none.txt')
+        steps = Steps()
+        with pytest.raises(FileNotFoundError, match='meta/none.txt'):
+            train(images, tmp_path, *steps.watches, extract_dataloader=loader)
+        assert not steps.ids
 
 
 def _statistics(model):
@@ -192,33 +170,22 @@ class TestStep:
         train(images, tmp_path, watch, epochs=3, warmup_epochs=2)
         assert [bool(step['loss_inter'] > 0) for step in losses] == [False] * 6 + [True] * 3
 
-    def test_features_that_are_not_finite_stop_the_run(self, images, tmp_path):
-        def spoil(runner):
-            if runner.epoch == 1:
-                runner.model.neck.output.bias.data.fill_(torch.nan)
-
-        with pytest.raises(NonFiniteFeatures, match='iteration 4'):
-            train(images, tmp_path, Watch('before_train_epoch', spoil), check_interval=1)
-
     def test_invp_with_the_branch(self, images, tmp_path):
-        changes = config_of(images)
-        changes['model'] = toy.model_config(branch=toy.branch_config())
-        changes['custom_hooks'].append(dict(type='PropagationMemoryHook', ramp='constant'))
-        runner = toy.build_runner(images, tmp_path, **changes)
-        runner.train()
-        branch, memory = runner.model.branch.memory, runner.model.memory
-        assert branch.staged is None and memory.staged is None
-        assert branch.clustered and (memory.neighbours >= 0).all()
+        config = changes('InterCLR', images)
+        config['model'] = toy.model_config(branch=toy.branch_config())
+        config['custom_hooks'].append(dict(type='PropagationMemoryHook', ramp='constant'))
+        model = train(images, tmp_path, config=config).model
+        assert model.branch.memory.clustered and (model.memory.neighbours >= 0).all()
 
 
 class TestHealth:
-    def test_figures_are_logged_every_epoch(self, images, tmp_path):
+    def test_metrics_are_logged_every_epoch(self, images, tmp_path):
         steps = Steps()
         memory = train(images, tmp_path, *steps.watches).model.branch.memory
-        figures = scalars(tmp_path, 'clusters')
+        metrics = scalars(tmp_path, 'clusters')
         sizes = ops.cluster_sizes(memory.labels, 4)
-        for name, value in ops.cluster_health(sizes).items():
-            assert figures[2][f'clusters/{name}'] == pytest.approx(value)
+        for name, value in cluster_health(sizes).items():
+            assert metrics[2][f'clusters/{name}'] == pytest.approx(value)
         for epoch in (1, 2):
             changed = sum(
                 int((after['labels'] != before['labels'])[ids].sum())
@@ -226,23 +193,23 @@ class TestHealth:
                     zip(steps.ids, steps.before, steps.after, strict=True)
                 )[3 * epoch - 3 : 3 * epoch]
             )
-            assert figures[epoch]['clusters/change_ratio'] == pytest.approx(changed / 24)
+            assert metrics[epoch]['clusters/change_ratio'] == pytest.approx(changed / 24)
         assert re.search(r'Epoch\(clusters\) \[2\]  empty: 0 ', log_text(tmp_path))
 
     def test_agreement_with_the_true_classes(self, images, tmp_path):
         steps = Steps()
         memory = train(images, tmp_path, *steps.watches).model.branch.memory
-        figures, truth = scalars(tmp_path, 'clusters'), torch.arange(24) % 3
+        metrics, truth = scalars(tmp_path, 'clusters'), torch.arange(24) % 3
         for epoch, labels in ((0, steps.before[0]['labels']), (2, memory.labels)):
             for name, value in cluster_agreement(labels, truth).items():
-                assert figures[epoch][f'clusters/{name}'] == pytest.approx(value)
+                assert metrics[epoch][f'clusters/{name}'] == pytest.approx(value)
 
     @pytest.mark.parametrize('ann_file', toy.NOT_ONE_LABEL)
     def test_without_labels_there_is_no_agreement(self, images, tmp_path, ann_file):
         loader = toy.loader(images, views=toy.VIEWS, ann_file=ann_file)
-        train(images, tmp_path, epochs=1, changes=dict(train_dataloader=loader))
-        figures = scalars(tmp_path, 'clusters')
-        assert list(figures) == [1] and 'clusters/nmi' not in figures[1]
+        train(images, tmp_path, epochs=1, config=dict(train_dataloader=loader))
+        metrics = scalars(tmp_path, 'clusters')
+        assert list(metrics) == [1] and 'clusters/nmi' not in metrics[1]
 
     @pytest.mark.parametrize(('interval', 'epochs'), [(0, []), (2, [0, 2])])
     def test_interval(self, images, tmp_path, interval, epochs):
@@ -250,50 +217,16 @@ class TestHealth:
         assert list(scalars(tmp_path, 'clusters')) == epochs
 
 
-@pytest.mark.parametrize('name', ['InterCLR', 'MomentumInterCLR'])
-@pytest.mark.parametrize('num_workers', [0, 2])
-def test_a_resumed_run_equals_the_uninterrupted_one(images, tmp_path, name, num_workers):
-    options = dict(name=name, num_workers=num_workers, centroid_interval=2, repair_interval=2)
-    changes = dict(default_hooks=SAVE)
-    straight = train(images, tmp_path / 'straight', epochs=4, changes=changes, **options)
-    train(images, tmp_path / 'half', epochs=2, changes=changes, **options)
-    resumed = train(
-        images, tmp_path / 'half', epochs=4, changes=dict(changes, resume=True), **options
-    )
-    assert resumed.epoch == 4
-    for key, value in straight.model.state_dict().items():
-        assert torch.equal(value, resumed.model.state_dict()[key]), key
-
-
 class TestODC:
-    def changes(self, images):
-        changes = config_of(images)
-        changes['custom_hooks'].append(dict(type='ODCReweightHook', interval=1))
-        changes['model'] = dict(
-            type='ODC',
-            data_preprocessor=dict(mean=[127.5] * 3, std=[127.5] * 3),
-            backbone=toy.model_config()['backbone'],
-            neck=dict(
-                type='ODCNeck', in_channels=16, hid_channels=16, out_channels=toy.DIM,
-                norm_cfg=dict(type='BN1d'),
-            ),
-            head=dict(
-                type='ClsHead', in_channels=toy.DIM, num_classes=4,
-                loss=dict(type='mmcls.CrossEntropyLoss'),
-            ),
-            memory_bank=dict(type='ODCClusterMemory', num_classes=4, feat_dim=toy.DIM),
-        )  # fmt: skip
-        return changes
-
-    def test_the_hosts_algorithm_trains_in_one_process(self, images, tmp_path):
+    def test_odc_of_mmselfsup_trains_in_one_process(self, images, tmp_path):
         losses = []
-        runner = toy.build_runner(images, tmp_path, **self.changes(images))
-        runner.register_hook(
-            Watch('after_train_iter', lambda r, outputs, **_: losses.append(outputs))
-        )
-        runner.train()
+        watch = Watch('after_train_iter', lambda r, outputs, **_: losses.append(outputs))
+        reweight = dict(type='ODCReweightHook', interval=1)
+        config = changes('ODC', images)
+        config['custom_hooks'].append(reweight)
+        runner = train(images, tmp_path, watch, name='ODC', config=config)
         memory = runner.model.memory_bank
-        assert memory.clustered and memory.staged is None
+        assert memory.clustered
         assert all(0 <= step['change_ratio'] <= 1 and step['loss'] > 0.1 for step in losses)
         size = ops.cluster_sizes(memory.labels, 4)
         assert torch.equal(runner.model.head.loss.class_weight, cluster_weights(size, 0.5))
@@ -306,8 +239,9 @@ class TestODC:
         torch.testing.assert_close((weight * size).sum() / 21, torch.tensor(1.0))
         assert torch.equal(cluster_weights(torch.tensor([3, 5]), 0.0), torch.ones(2))
 
-    def test_another_model_is_named(self, images, tmp_path):
-        changes = config_of(images)
-        changes['custom_hooks'].append(dict(type='ODCReweightHook'))
-        with pytest.raises(TypeError, match='needs ODC with an ODCClusterMemory, not InterCLR'):
-            toy.build_runner(images, tmp_path, **changes).train()
+    def test_another_model_is_refused(self, images, tmp_path):
+        config = changes('InterCLR', images)
+        config['custom_hooks'].append(dict(type='ODCReweightHook'))
+        message = 'ODCReweightHook needs ODC with an ODCClusterMemory, InterCLR has none'
+        with pytest.raises(TypeError, match=message):
+            train(images, tmp_path, config=config)

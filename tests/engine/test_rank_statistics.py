@@ -13,6 +13,8 @@ from .. import toy
 from .processes import OPTIONS, run_ranks
 from .recording import Watch
 
+pytestmark = pytest.mark.slow  # Two processes are started.
+
 # Norm layers count in training, unlike those of the other distributed tests.
 MODELS = dict(
     InvP=toy.model_config(),
@@ -124,7 +126,7 @@ def test_what_is_evaluated_is_the_network_that_is_saved(ranks, images, name):
     expected = features_by(first['own'], images)
     for found in (first['extracted'], second['extracted'], first['collected']):
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
-    # The other network would have been told apart.
+    # The networks of the two processes differ.
     assert (features_by(second['own'], images) - expected).abs().max() > 1e-3
 
 

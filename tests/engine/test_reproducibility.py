@@ -6,33 +6,38 @@ import torch
 from mmselfsup_invp.datasets import AugmentedViews
 
 from .. import toy
+from .methods import MODELS, changes
 from .recording import Watch, ids_of
 
 SAVE = dict(default_hooks=dict(checkpoint=dict(interval=1)))
+# Dropout, random positives, and labelling events: what draws from the random state.
+RANDOM = dict(neck=dict(dropout=0.3), head=dict(loss=dict(hard_pos='random', num_hard=1)))
+RANDOM_MODELS = dict(
+    InvP=RANDOM, MomentumInvP=RANDOM, SeLa=dict(neck=dict(hid_channels=(16,), dropout=0.5))
+)
+# As if the first half of a run knew how long it will be; a ramp; updates at odd iterations.
+OPTIONS = dict(
+    InvP=dict(ramp='gaussian', ramp_epochs=2),
+    MomentumInvP=dict(ramp='gaussian', ramp_epochs=2),
+    InterCLR=dict(centroid_interval=2, repair_interval=2),
+    MomentumInterCLR=dict(centroid_interval=2, repair_interval=2),
+    ODC=dict(centroid_interval=2, repair_interval=2),
+    SeLa=dict(num_events=7, spacing='linear', schedule_epochs=4, lambd=10.0),
+)
 
 
-def run(images, work_dir, epochs=2, num_workers=0, batches=None, momentum=False, **changes):
-    """Train a model that draws in every way: views, dropout, positives, and keys in disorder."""
-    random = dict(neck=dict(dropout=0.3), head=dict(loss=dict(hard_pos='random', num_hard=1)))
-    model = toy.model_config('MomentumInvP', memory=dict(length=20)) if momentum else {}
-    loader = toy.loader(images, views=toy.VIEWS, num_views=1 + momentum, num_workers=num_workers)
-    hooks = [
-        dict(type='EpochSeedHook'),
-        dict(type='PropagationMemoryHook', ramp='gaussian', ramp_epochs=2),
-        dict(
-            type='KNNEvalHook',
-            gallery='backbone',
-            query_dataloader=toy.loader(images, 'test'),
-            gallery_dataloader=toy.loader(images, 'train'),
-        ),
-    ]
-    model = toy.merged(model or toy.model_config(), random)
-    runner = toy.build_runner(
-        images,
-        work_dir,
-        epochs,
-        **{'model': model, 'train_dataloader': loader, 'custom_hooks': hooks, **SAVE, **changes},
+def run(images, work_dir, epochs=2, name='InvP', num_workers=0, batches=None, **config):
+    """Train a model that draws from the random state in every way, with a kNN evaluation."""
+    run = changes(name, images, loader=dict(num_workers=num_workers), **OPTIONS[name])
+    run['model'] = toy.merged(run['model'], RANDOM_MODELS.get(name, {}))
+    knn = dict(
+        type='KNNEvalHook',
+        gallery='backbone',
+        query_dataloader=toy.loader(images, 'test'),
+        gallery_dataloader=toy.loader(images, 'train'),
     )
+    run['custom_hooks'].append(knn)
+    runner = toy.build_runner(images, work_dir, epochs, **{**run, **SAVE, **config})
     if batches is not None:
         runner.register_hook(
             Watch('before_train_iter', lambda r, data_batch, **_: batches.append(data_batch))
@@ -42,9 +47,9 @@ def run(images, work_dir, epochs=2, num_workers=0, batches=None, momentum=False,
 
 
 def assert_same(one, other):
-    """Bit for bit: weights, statistics, bank, graph, and the optimiser's momentum."""
+    """Compare weights, statistics, memories and the optimiser's momentum bit by bit."""
     first, second = one.model.state_dict(), other.model.state_dict()
-    assert first.keys() == second.keys() and 'memory.bank' in first
+    assert first.keys() == second.keys()
     for name, value in first.items():
         assert torch.equal(value, second[name]), name
     first, second = (runner.optim_wrapper.state_dict()['state'] for runner in (one, other))
@@ -59,9 +64,15 @@ def differ(one, other):
     return not torch.equal(first['backbone.conv1.weight'], second['backbone.conv1.weight'])
 
 
-@pytest.mark.parametrize(('num_workers', 'momentum'), [(0, False), (2, False), (0, True)])
-def test_a_resumed_run_equals_the_uninterrupted_one(images, tmp_path, num_workers, momentum):
-    options = dict(num_workers=num_workers, momentum=momentum)
+@pytest.mark.parametrize(
+    ('name', 'num_workers'),
+    [
+        *((name, 0) for name in MODELS),
+        *(pytest.param(name, 2, marks=pytest.mark.slow) for name in ('InvP', 'InterCLR', 'SeLa')),
+    ],
+)
+def test_a_resumed_run_equals_the_uninterrupted_one(images, tmp_path, name, num_workers):
+    options = dict(name=name, num_workers=num_workers)
     straight = run(images, tmp_path / 'straight', 4, **options)
     half = run(images, tmp_path / 'resumed', 2, **options)
     assert half.epoch == 2
@@ -80,12 +91,12 @@ def test_the_same_seed_gives_the_same_run_and_another_another(images, tmp_path):
     assert differ(runs[0], runs[2])
 
 
-def test_nothing_depends_on_the_number_of_workers(images, tmp_path):
+@pytest.mark.parametrize('name', ['InvP', 'SeLa'])
+def test_nothing_depends_on_the_number_of_workers(images, tmp_path, name):
     runs, seen = [], []
     for num_workers in (0, 1, 2):
-        batches = []
-        work_dir = tmp_path / str(num_workers)
-        runs.append(run(images, work_dir, num_workers=num_workers, batches=batches))
+        batches, folder = [], tmp_path / str(num_workers)
+        runs.append(run(images, folder, name=name, num_workers=num_workers, batches=batches))
         seen.append(batches)
     assert_same(*runs[:2])
     assert_same(*runs[1:])
@@ -118,7 +129,7 @@ def test_views_differ_by_epoch_and_run(images, tmp_path):
 
 
 def test_without_the_seed_hook_resuming_would_differ(images, tmp_path):
-    """What the hook is for; else the tests above would prove nothing about it."""
+    """The tests above depend on the hook."""
     hooks = [dict(type='PropagationMemoryHook', ramp='gaussian', ramp_epochs=2)]
     straight = run(images, tmp_path / 'straight', 4, custom_hooks=hooks)
     run(images, tmp_path / 'resumed', 2, custom_hooks=hooks)
@@ -127,7 +138,7 @@ def test_without_the_seed_hook_resuming_would_differ(images, tmp_path):
 
 
 def test_transforms_are_seeded_through_wrappers_and_nesting(images, tmp_path):
-    """Of a repeated data set, and inside the host's choice of transforms."""
+    """In a repeated data set, and inside a transform of mmcv."""
     loader = toy.loader(images, views=toy.VIEWS)
     pipeline = loader['dataset']['pipeline']
     pipeline[1] = dict(type='mmcv.RandomApply', transforms=[pipeline[1]], prob=1.0)

@@ -1,25 +1,27 @@
 import random
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
 from mmselfsup_invp.engine import SelfLabelHook
-from mmselfsup_invp.engine.hooks import self_label_hook
-from mmselfsup_invp.engine.hooks.common import NonFiniteFeatures
-from mmselfsup_invp.evaluation import cluster_agreement, collect_features, extract_features
-from mmselfsup_invp.ops import relabel_iterations, relabel_times, sinkhorn_labels
+from mmselfsup_invp.engine.hooks import self_labelling
+from mmselfsup_invp.evaluation import cluster_agreement
+from mmselfsup_invp.memory import NonFiniteFeatures
+from mmselfsup_invp.ops import sinkhorn_labels
+from mmselfsup_invp.ops.self_label import relabel_iterations, relabel_times
 
 from .. import toy
-from .processes import OPTIONS, run_ranks
-from .recording import Watch, ids_of, log_text, scalars
+from .recording import Watch, log_text, scalars
 
 DROPOUT = dict(neck=dict(hid_channels=(16,), dropout=0.5))
 SAVE = dict(default_hooks=dict(checkpoint=dict(interval=1)))
 
 
 def hooks(**options):
-    options = {'num_events': 7, 'spacing': 'linear', 'strength': 10.0, **options}
+    options = {'num_events': 7, 'spacing': 'linear', 'lambd': 10.0, **options}
     return [dict(type='EpochSeedHook'), dict(type='SelfLabelHook', **options)]
 
 
@@ -44,24 +46,29 @@ def label_hook(runner):
 
 
 class Labels:
-    """Keeps the labels as every step uses them, and what the network was before the events."""
+    """Records the labels that every step uses, and the network before and after the events."""
 
     def __init__(self):
-        self.seen, self.states = [], []
+        self.seen, self.states, self.after, self.modes = [], [], [], []
         self.hooks = [
             Watch('before_train_iter', self.before, priority='VERY_HIGH'),
-            Watch('before_train_iter', self.after, priority='LOWEST'),
+            Watch('before_train_iter', self.relabelled, priority='LOWEST'),
         ]
 
     def before(self, runner, **_):
-        state = {name: value.clone() for name, value in runner.model.state_dict().items()}
-        self.states.append(state)
+        self.states.append(state(runner.model))
 
-    def after(self, runner, **_):
+    def relabelled(self, runner, **_):
         self.seen.append(runner.model.memory.labels.clone())
+        self.after.append(state(runner.model))
+        self.modes.append(runner.model.training)
 
 
-def evaluated_labels(images, state, strength=10.0, **solver):
+def state(model):
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+def evaluated_labels(images, state, lambd=10.0, **solver):
     """Labels of both heads by a network in evaluation mode, one image at a time."""
     model = toy.build_model(toy.sela_config())
     model.load_state_dict(state)
@@ -73,7 +80,7 @@ def evaluated_labels(images, state, strength=10.0, **solver):
     logits = torch.stack(features).double() @ model.head.classifiers.weight.T.double()
     logits += model.head.classifiers.bias.double()
     heads = [part.log_softmax(dim=1) for part in logits.detach().split(3, dim=1)]
-    solved = [sinkhorn_labels(head, strength, **solver) for head in heads]
+    solved = [sinkhorn_labels(head, lambd, **solver) for head in heads]
     return torch.stack([label for label, _ in solved], dim=1), [info for _, info in solved]
 
 
@@ -81,10 +88,22 @@ def eval_mode(images):
     return dict(relabel_mode='eval', relabel_dataloader=toy.loader(images, 'train', batch_size=5))
 
 
+@pytest.fixture(scope='module')
+def runs(images, tmp_path_factory):
+    """Two recorded epochs of three batches each, by the mode of the network in the events."""
+    found = {}
+    for name, hook in (('train', {}), ('eval', eval_mode(images))):
+        folder, labels = tmp_path_factory.mktemp(name), Labels()
+        train(images, folder, *labels.hooks, hook=hook)
+        found[name] = SimpleNamespace(
+            labels=labels, metrics=scalars(folder, 'sela'), log=log_text(folder)
+        )
+    return found
+
+
 class TestEvents:
-    def test_labels_equal_those_of_the_network_in_evaluation_mode(self, images, tmp_path):
-        labels = Labels()
-        train(images, tmp_path, *labels.hooks, hook=eval_mode(images))
+    def test_labels_equal_those_of_the_network_in_evaluation_mode(self, images, runs):
+        labels = runs['eval'].labels
         assert len(labels.seen) == 6
         due = relabel_iterations(relabel_times(24, 2, 7, 'linear'), 8)
         assert due[:5] == [0, 2, 4, 5, 7]  # The run has 6 iterations.
@@ -120,48 +139,32 @@ class TestEvents:
         initial = labels.states[0]['memory.labels']
         assert not torch.equal(labels.seen[-1][:, 1], initial[:, 1])
 
-    def test_training_mode_is_put_back_and_has_moved_the_statistics(self, images, tmp_path):
-        labels, modes = Labels(), []
-        mode = Watch('before_train_iter', lambda r, **_: modes.append(r.model.training))
-        after = []
-        state = Watch(
-            'before_train_iter',
-            lambda r, **_: after.append(r.model.backbone.bn1.running_mean.clone()),
-        )
-        train(images, tmp_path, *labels.hooks, mode, state, epochs=1)
-        assert modes == [True] * 3
-        assert not torch.equal(labels.states[0]['backbone.bn1.running_mean'], after[0])
-
-    def test_evaluation_mode_leaves_the_statistics_and_the_mode(self, images, tmp_path):
-        labels, after, modes = Labels(), [], []
-        mode = Watch('before_train_iter', lambda r, **_: modes.append(r.model.training))
-        state = Watch(
-            'before_train_iter',
-            lambda r, **_: after.append(r.model.backbone.bn1.running_mean.clone()),
-        )
-        train(images, tmp_path, *labels.hooks, mode, state, epochs=1, hook=eval_mode(images))
-        assert torch.equal(labels.states[0]['backbone.bn1.running_mean'], after[0])
-        assert not torch.equal(*after[:2])
-        assert modes == [True] * 3
+    @pytest.mark.parametrize('mode', ['train', 'eval'])
+    def test_only_training_mode_updates_the_statistics(self, runs, mode):
+        labels, name = runs[mode].labels, 'backbone.bn1.running_mean'
+        before, after = labels.states[0][name], labels.after[0][name]
+        assert torch.equal(before, after) == (mode == 'eval')
+        assert not torch.equal(after, labels.after[1][name])
+        assert labels.modes == [True] * 6  # The training mode is restored.
 
     def test_in_training_mode_images_are_augmented_and_features_dropped(self, images, tmp_path):
-        """Both are drawn, so two events with the same network differ."""
+        """Both are random, so the features of two events with the same network differ."""
         runner = runner_of(images, tmp_path, model=DROPOUT)
         hook, found = label_hook(runner), []
 
         def collect(runner):
             runner.model.train()
-            found.extend(hook._features(runner, event) for event in (0, 0, 1))
+            found.extend(hook.extract(runner, event) for event in (0, 0, 1))
 
         runner.register_hook(Watch('before_train_epoch', collect))
         runner.train()
-        # But for the running statistics, which training mode does not read, they are alike.
+        # Only the running statistics have changed, which training mode does not use.
         torch.testing.assert_close(found[0], found[1])
         assert not torch.allclose(found[0], found[2])
 
     @pytest.mark.parametrize('storage', ['features', 'host'])
     def test_storage_does_not_change_the_labels(self, images, tmp_path, storage, monkeypatch):
-        monkeypatch.setattr(self_label_hook, 'default_elements', lambda device: 15)
+        monkeypatch.setattr(self_labelling, 'default_elements', lambda device: 15)
         seen = []
         for name in ('log_prob', storage):
             labels = Labels()
@@ -171,17 +174,24 @@ class TestEvents:
             assert torch.equal(one, other)
 
     def test_balanced(self, images, tmp_path):
-        runner = train(images, tmp_path, hook=dict(balanced=True, strength=1.0))
+        runner = train(images, tmp_path, hook=dict(balanced=True, lambd=1.0))
         for column in runner.model.memory.labels.T:
             assert column.bincount().tolist() == [8, 8, 8]
 
-    def test_a_loader_of_ones_own(self, images, tmp_path):
+    def test_the_loader_is_a_copy_built_before_the_run(self, images, tmp_path):
         runner = runner_of(images, tmp_path)
         hook = label_hook(runner)
         runner.call_hook('before_run')
-        own = hook._loader(runner)
-        assert own is hook._loader(runner) and own is not runner.train_dataloader
-        assert own.dataset is not runner.train_dataloader.dataset
+        loader = hook.relabel_dataloader
+        assert isinstance(loader, DataLoader) and loader is not runner.train_dataloader
+        assert loader.dataset is not runner.train_dataloader.dataset
+
+    def test_a_missing_list_is_an_error_before_training(self, images, tmp_path):
+        labels, loader = Labels(), toy.loader(images, ann_file='meta/none.txt')
+        hook = dict(relabel_mode='eval', relabel_dataloader=loader)
+        with pytest.raises(FileNotFoundError, match='meta/none.txt'):
+            train(images, tmp_path, *labels.hooks, hook=hook)
+        assert not labels.seen
 
 
 class TestRandomState:
@@ -199,48 +209,17 @@ class TestRandomState:
             assert one[0] == other[0] and (one[1] == other[1]).all()
             assert torch.equal(one[2], other[2])
 
-    @pytest.mark.parametrize('num_workers', [0, 2])
-    def test_a_resumed_run_equals_the_uninterrupted_one(self, images, tmp_path, num_workers):
-        loader = toy.loader(images, views=toy.VIEWS, num_workers=num_workers)
-        options = dict(
-            model=DROPOUT,
-            # As if the first half knew how long the run will be.
-            hook=dict(num_events=7, schedule_epochs=4),
-            train_dataloader=loader,
-            **SAVE,
-        )
-        straight = train(images, tmp_path / 'straight', epochs=4, **options)
-        half = train(images, tmp_path / 'resumed', epochs=2, **options)
-        resumed = train(images, tmp_path / 'resumed', epochs=4, resume=True, **options)
-        assert resumed.iter == straight.iter == 12
-        first, second = straight.model.state_dict(), resumed.model.state_dict()
-        for name, value in first.items():
-            assert torch.equal(value, second[name]), name
-        assert not torch.equal(half.model.memory.labels, first['memory.labels'])
-
-    def test_nothing_depends_on_the_number_of_workers(self, images, tmp_path):
-        states = []
-        for num_workers in (0, 2):
-            loader = toy.loader(images, views=toy.VIEWS, num_workers=num_workers)
-            options = dict(model=DROPOUT, train_dataloader=loader)
-            runner = train(images, tmp_path / str(num_workers), **options)
-            states.append(runner.model.state_dict())
-        for name, value in states[0].items():
-            assert torch.equal(value, states[1][name]), name
-
 
 class TestLog:
-    def test_figures_after_every_event(self, images, tmp_path):
-        labels = Labels()
-        train(images, tmp_path, *labels.hooks, hook=eval_mode(images))
-        figures = scalars(tmp_path, 'sela')
-        assert list(figures) == [0, 2, 4, 5]
+    def test_metrics_after_every_event(self, images, runs):
+        labels, metrics, text = runs['eval'].labels, runs['eval'].metrics, runs['eval'].log
+        assert list(metrics) == [0, 2, 4, 5]
         truth = torch.tensor([i % 3 for i in range(24)])
-        for step, found in figures.items():
-            state, label = labels.states[step], labels.seen[step]
-            _, infos = evaluated_labels(images, state)
+        for step, found in metrics.items():
+            before, label = labels.states[step], labels.seen[step]
+            _, infos = evaluated_labels(images, before)
             sizes = torch.stack([column.bincount(minlength=3) for column in label.T])
-            changed = (label != state['memory.labels']).float().mean().item()
+            changed = (label != before['memory.labels']).float().mean().item()
             expected = dict(
                 change_ratio=changed,
                 empty=(sizes == 0).sum().item() / 2,
@@ -256,8 +235,7 @@ class TestLog:
             for name, value in expected.items():
                 assert found[f'sela/{name}'] == pytest.approx(value, rel=1e-4), name
             assert 0 <= found['sela/entropy'] <= 1 and 0 <= found['sela/error'] <= 0.01
-        text = log_text(tmp_path)
-        assert 'Labelled 24 images anew' in text and 'Iter(sela) [5]  change_ratio' in text
+        assert 'Relabelled 24 images' in text and 'Iter(sela) [5]  change_ratio' in text
 
     @pytest.mark.parametrize('ann_file', toy.NOT_ONE_LABEL)
     def test_without_true_labels(self, images, tmp_path, ann_file):
@@ -267,34 +245,12 @@ class TestLog:
         assert 'sela/cost' in first and not {'sela/nmi', 'sela/ari'} & set(first)
 
     def test_too_few_passes_are_warned_of(self, images, tmp_path):
-        train(images, tmp_path, epochs=1, hook=dict(max_iter=1, tol=1e-9, strength=25.0))
-        message = '2 of 2 heads were not solved to tol = 1e-09 in 1 passes'
+        train(images, tmp_path, epochs=1, hook=dict(max_iter=1, tol=1e-9, lambd=25.0))
+        message = '2 of 2 heads did not converge to tol = 1e-09 within 1 passes'
         assert message in log_text(tmp_path)
-
-    def test_knn_of_the_backbone_works_beside_it(self, images, tmp_path):
-        knn = dict(
-            type='KNNEvalHook',
-            gallery='backbone',
-            query_dataloader=toy.loader(images, 'test'),
-            gallery_dataloader=toy.loader(images, 'train'),
-            k=5,
-        )
-        runner = runner_of(images, tmp_path)
-        runner.register_hook(knn)
-        runner.train()
-        assert [list(step) for step in scalars(tmp_path, 'knn').values()] == [
-            ['knn/backbone_k5_t0.07']
-        ] * 2
 
 
 class TestErrors:
-    def test_there_is_no_bank_to_evaluate(self, images, tmp_path):
-        runner = runner_of(images, tmp_path, epochs=1)
-        loader = toy.loader(images, 'test')
-        runner.register_hook(dict(type='KNNEvalHook', gallery='bank', query_dataloader=loader))
-        with pytest.raises(ValueError, match="SelfLabelMemory has none. Use gallery='backbone'"):
-            runner.train()
-
     @pytest.mark.parametrize(
         ('options', 'message'),
         [
@@ -304,7 +260,6 @@ class TestErrors:
             (dict(relabel_mode='test'), "relabel_mode = 'test' is unknown; valid: 'train', 'eval'"),
             (dict(relabel_mode='eval'), "relabel_mode='eval' needs relabel_dataloader"),
             (dict(criterion='strict'), "criterion = 'strict' is unknown"),
-            (dict(check_interval=0), 'check_interval = 0 is outside'),
             (dict(storage='disk'), "storage = 'disk' is unknown; valid: 'log_prob', 'features'"),
         ],
     )
@@ -318,41 +273,21 @@ class TestErrors:
         with pytest.raises(ValueError, match=message):
             train(images, tmp_path, model=dict(head=many, memory=many))
 
-    def test_another_model(self, images, tmp_path):
-        runner = toy.build_runner(images, tmp_path, custom_hooks=hooks())
-        with pytest.raises(TypeError, match='needs the model SeLa, found InvP'):
-            runner.train()
-
-    def test_another_loop(self, images, tmp_path):
-        runner = runner_of(images, tmp_path)
-        runner._train_loop = runner.build_train_loop(dict(type='IterBasedTrainLoop', max_iters=2))
-        with pytest.raises(TypeError, match='counts epochs, which IterBasedTrainLoop does not'):
-            runner.call_hook('before_run')
-
     def test_a_loader_that_leaves_images_out(self, images, tmp_path):
         loader = toy.loader(images, 'train', batch_size=5)
         loader['drop_last'] = True
         with pytest.raises(ValueError, match='leaves out 4 of 24 images'):
             train(images, tmp_path, hook=dict(relabel_mode='eval', relabel_dataloader=loader))
 
-    def test_ids_outside_the_data_set(self, images, tmp_path):
-        runner = runner_of(images, tmp_path)
-        hook = label_hook(runner)
-        runner.call_hook('before_run')
-        with pytest.raises(ValueError, match='sample_idx 24 is outside 0 to 23'):
-            hook.before_train_iter(runner, 0, dict(data_samples=toy.samples(3, 24)))
-
     def test_features_that_are_not_finite(self, images, tmp_path):
         def spoil(runner, **_):
             runner.model.backbone.conv1.weight.data[0, 0, 0, 0] = torch.nan
 
-        watch = Watch('before_train_epoch', spoil)
         with pytest.raises(ValueError, match='hold NaN or Inf.*diverged'):
-            train(images, tmp_path, watch)
+            train(images, tmp_path, Watch('before_train_epoch', spoil))
 
-    @pytest.mark.parametrize('check_interval', [1, 50])
-    def test_features_of_a_step_that_are_not_finite(self, images, tmp_path, check_interval):
-        """Seen at the next look, or before labels are made of them: there is an event at 2."""
+    def test_features_of_a_step_are_checked_before_an_event(self, images, tmp_path):
+        """An event precedes the third iteration; the first regular check comes after it."""
         steps = []
 
         def spoil(runner, **_):
@@ -360,83 +295,6 @@ class TestErrors:
             if runner.iter == 1:
                 runner.model.backbone.conv1.weight.data.fill_(torch.nan)
 
-        watch = Watch('before_train_iter', spoil)
         with pytest.raises(NonFiniteFeatures, match='NaN or Inf in iteration 2, first for the'):
-            train(images, tmp_path, watch, hook=dict(check_interval=check_interval))
+            train(images, tmp_path, Watch('before_train_iter', spoil))
         assert steps == [0, 1]
-
-
-# ---- two processes ----
-
-# Statistics of a batch play no part.
-FROZEN = dict(backbone=dict(norm_eval=True))
-
-
-def scenario(images, work_dir, hook, **changes):
-    """Labels after every event, how often each image came, and the features of one pass."""
-    seen, ids = [], []
-    note = Watch(
-        'before_train_iter',
-        lambda r, data_batch, **_: (
-            seen.append(getattr(r.model, 'module', r.model).memory.labels.clone()),
-            ids.append(ids_of(data_batch)),
-        ),
-    )
-    runner = train(images, work_dir, note, epochs=2, hook=hook, **changes)
-    loader = toy.build_loader(toy.loader(images, 'train', batch_size=4))
-    feature = collect_features(runner.model, loader, embed, training=False)
-    expected = extract_features(runner.model, loader, embed)
-    return dict(labels=seen, ids=ids, feature=feature, expected=expected)
-
-
-def embed(model, inputs):
-    return model.embed(inputs[0])
-
-
-def scenarios(folder, odd):
-    options = dict(**OPTIONS, train_dataloader=toy.loader(odd, views=toy.VIEWS, batch_size=4))
-    return dict(
-        train=scenario(odd, folder / 'train', {}, model=DROPOUT, **options),
-        eval=scenario(odd, folder / 'eval', eval_mode(odd), model=FROZEN, **options),
-    )
-
-
-@pytest.fixture(scope='module')
-def odd_images(tmp_path_factory):
-    """21 images: on 2 processes one of them is repeated to come out even."""
-    return toy.image_folder(tmp_path_factory.mktemp('odd') / 'images', images=21)
-
-
-@pytest.fixture(scope='module')
-def ranks(odd_images, tmp_path_factory):
-    return run_ranks(scenarios, tmp_path_factory.mktemp('ranks'), odd_images)
-
-
-@pytest.mark.parametrize('mode', ['train', 'eval'])
-def test_labels_are_the_same_on_every_rank(ranks, mode):
-    runs = [rank[mode] for rank in ranks]
-    assert len(runs[0]['labels']) == 6
-    for one, other in zip(*(run['labels'] for run in runs), strict=True):
-        assert torch.equal(one, other) and one.shape == (21, 2)
-    assert not torch.equal(runs[0]['labels'][0], runs[0]['labels'][-1])
-    for one, other in zip(*(run['ids'] for run in runs), strict=True):
-        assert len(set(one.tolist()) & set(other.tolist())) <= 1  # The image that pads.
-
-
-def test_features_are_collected_on_the_main_process_alone(ranks):
-    found = ranks[0]['eval']
-    assert found['feature'].shape == (21, 16)
-    torch.testing.assert_close(found['feature'], found['expected'])
-    assert ranks[1]['eval']['feature'] is None
-
-
-def test_labels_of_two_ranks_equal_those_of_one(ranks, odd_images, tmp_path):
-    """The first event, before rounding in the training steps sets the networks apart."""
-    single = scenario(
-        odd_images,
-        tmp_path,
-        eval_mode(odd_images),
-        model=FROZEN,
-        train_dataloader=toy.loader(odd_images, views=toy.VIEWS, batch_size=8),
-    )
-    assert torch.equal(single['labels'][0], ranks[0]['eval']['labels'][0])

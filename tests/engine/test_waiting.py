@@ -1,15 +1,14 @@
-"""No step makes the host wait for the device, but those that log.
+"""No training step synchronises with the device, except for those that log.
 
-On a GPU a look at a value (``.item()``, ``bool(tensor)``), a copy to the host, or an operation
-whose result has as many entries as its input has non-zeros, stops the host until the device has
-come so far. Two tests look for them:
+On a GPU the host waits for the device when it reads a value (``.item()``, ``bool(tensor)``), copies
+to the host, or calls an operation whose output size depends on values. Two kinds of tests detect
+this:
 
-- A whole run on the CPU, hooks and MMEngine's loop included, is watched for such calls. What they
-  are called from is known by the stack. Left out, by name, are the loader, which works on the host,
-  and the optimiser of PyTorch, whose step counts are tensors on the host.
-- The forward pass of a step and its update of the memories run on tensors without data that claim
-  to be on a GPU (``FakeTensorMode``), where such calls, and tensors of the host among those of the
-  device, are errors.
+- A whole run on the CPU, with all hooks, is observed for such calls. The stack tells
+  where they come from. Exempt are the loader, which works on the host, and PyTorch's optimiser,
+  whose step counts are tensors on the host.
+- The forward pass of a step and its memory updates run on tensors without data that claim to be on
+  a GPU (``FakeTensorMode``). Such calls, and mixing tensors of host and device, raise there.
 """
 
 import traceback
@@ -24,10 +23,11 @@ from torch._subclasses.fake_tensor import (
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmselfsup_invp.models import InvPHead
-from mmselfsup_invp.ops import devices
+from mmselfsup_invp.ops.search import self_test
 from mmselfsup_invp.structures import SampleBatch
 
 from .. import toy
+from .methods import changes
 from .recording import Watch
 
 aten = torch.ops.aten
@@ -44,14 +44,14 @@ WAITING = {
     aten.bincount.default,
 }
 INDEXING = {aten.index.Tensor, aten.index_put.default, aten.index_put_.default}
-# Methods that copy to the host without an operation that a mode would see on a CPU. Not numpy(),
-# which is an error on a device.
+# Methods that copy to the host without an operation that a dispatch mode sees on a CPU. numpy() is
+# not among them, because it raises for a tensor on a device.
 METHODS = ('tolist', 'cpu')
 HOST = ('torch/utils/data/', 'mmengine/dataset/', 'torch/optim/')
 
 
 class Waits(TorchDispatchMode):
-    """Collects the places, innermost last, of calls that would make the host wait."""
+    """Collects the stacks, innermost frame last, of calls that would synchronise."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -89,7 +89,7 @@ def waits(monkeypatch):
     return mode
 
 
-def test_the_watch_sees_every_way_to_wait(waits):
+def test_every_synchronising_call_is_detected(waits):
     tensor, flags = torch.arange(3.0), torch.tensor([True, False, True])
     ways = [
         lambda: tensor[0].item(),
@@ -113,37 +113,15 @@ def test_the_watch_sees_every_way_to_wait(waits):
     assert len(waits.places) == before
 
 
-def sela_hooks():
-    return [dict(type='EpochSeedHook'), dict(type='SelfLabelHook', num_events=2)]
-
-
-def cluster_hooks(images):
-    # Repairs and looks for NaN wait, which is why they have an interval.
-    hook = dict(
-        type='OnlineClusterHook',
-        extract_dataloader=toy.loader(images),
-        repair_interval=100,
-        centroid_interval=1,
-    )
-    return [dict(type='EpochSeedHook'), hook]
-
-
 def run_of(name, images, work_dir, runtime_info='DeferredInfoHook'):
     """A runner of each method; it logs every third of its six iterations."""
-    views = 2 if name.startswith('Momentum') else 1
-    changes = dict(
-        train_dataloader=toy.loader(images, views=toy.VIEWS, num_views=views, batch_size=4),
-        default_hooks=dict(
-            runtime_info=dict(type=runtime_info), logger=dict(type='LoggerHook', interval=3)
-        ),
+    # Repairs and checks for NaN synchronise, which is why they have an interval.
+    rare = dict(repair_interval=100, centroid_interval=1) if name.endswith('InterCLR') else {}
+    config = changes(name, images, loader=dict(batch_size=4), **rare)
+    config['default_hooks'] = dict(
+        runtime_info=dict(type=runtime_info), logger=dict(type='LoggerHook', interval=3)
     )
-    if name == 'SeLa':
-        changes.update(model=toy.sela_config(), custom_hooks=sela_hooks())
-    elif name.endswith('InterCLR'):
-        changes.update(model=toy.interclr_config(name), custom_hooks=cluster_hooks(images))
-    else:
-        changes.update(model=toy.model_config(name))
-    return toy.build_runner(images, work_dir, 2, **changes)
+    return toy.build_runner(images, work_dir, 2, **config)
 
 
 NAMES = ['InvP', 'MomentumInvP', 'InterCLR', 'MomentumInterCLR', 'SeLa']
@@ -170,30 +148,30 @@ def watched_steps(runner, waits):
 
 
 @pytest.mark.parametrize('name', NAMES)
-def test_steps_between_two_logs_do_not_wait(name, images, tmp_path, waits):
+def test_steps_between_two_logs_do_not_synchronise(name, images, tmp_path, waits):
     found = watched_steps(run_of(name, images, tmp_path), waits)
     assert sorted(found) == [0, 1, 2, 3, 4, 5]
     quiet = [place for step in (0, 1, 3, 4) for place in found[step]]
     assert not quiet, '\n\n'.join(quiet)
-    assert found[2]  # The log is made of numbers.
+    assert found[2]  # Logging reads the values.
 
 
-def test_with_the_hook_of_mmengine_every_step_waits(images, tmp_path, waits):
-    """Else the test above would prove nothing."""
+def test_every_step_synchronises_with_the_hook_of_mmengine(images, tmp_path, waits):
+    """The test above detects the hook of MMEngine."""
     found = watched_steps(run_of('InvP', images, tmp_path, 'RuntimeInfoHook'), waits)
     assert all('runtime_info_hook' in ''.join(found[step]) for step in range(6))
 
 
 @pytest.fixture
 def no_kernels(monkeypatch):
-    """No GPU is there to compile the Triton kernels for; tests of the operations watch those."""
-    monkeypatch.setattr(devices, 'fused_obstacle', lambda bank: 'there is no GPU behind it')
+    """Disable the Triton kernels, which cannot be compiled without a GPU."""
+    monkeypatch.setattr(self_test, 'unsupported_reason', lambda bank: 'there is no GPU')
 
 
 def fake_step(name, **memory):
-    """Losses of a step, and its update of the memories, on tensors that claim to be on a GPU.
+    """Compute the losses of a step and update the memories, on tensors that claim to be on a GPU.
 
-    Without backward, for whose streams PyTorch asks a real one.
+    Backward is left out, because its streams need a real GPU.
     """
     memory['length'] = 40
     if name == 'SeLa':
@@ -203,7 +181,7 @@ def fake_step(name, **memory):
     else:
         model = toy.build_model(toy.model_config(name, memory=memory))
     if hasattr(model, 'key_encoder'):
-        model.key_encoder._follows = True  # All steps but the first.
+        model.key_encoder._initialised = True  # All steps but the first.
     samples = SampleBatch(toy.samples(*range(6)))
     with FakeTensorMode() as mode:
         for module in model.modules():
@@ -234,20 +212,20 @@ def test_a_step_on_a_gpu_needs_no_value(name):
 
 @pytest.mark.usefixtures('no_kernels')
 @pytest.mark.parametrize('name', ['InvP', 'MomentumInvP', 'InterCLR'])
-def test_nor_with_a_bank_of_16_bits(name):
+def test_a_step_with_a_float16_bank_needs_no_value(name):
     assert {value.dtype for value in fake_step(name, dtype='float16').values()} == {torch.float32}
 
 
 @pytest.mark.usefixtures('no_kernels')
-@pytest.mark.parametrize('look', [lambda loss: loss.item(), lambda loss: loss[loss > 0]])
-def test_a_look_at_a_value_would_be_an_error_there(look, monkeypatch):
+@pytest.mark.parametrize('read', [lambda loss: loss.item(), lambda loss: loss[loss > 0]])
+def test_reading_a_value_raises_there(read, monkeypatch):
     forward = InvPHead.forward
 
-    def looking(self, *inputs):
+    def reading(self, *inputs):
         losses = forward(self, *inputs)
-        look(losses['loss_ins'])
+        read(losses['loss_ins'])
         return losses
 
-    monkeypatch.setattr(InvPHead, 'forward', looking)
+    monkeypatch.setattr(InvPHead, 'forward', reading)
     with pytest.raises((DataDependentOutputException, DynamicOutputShapeException)):
         fake_step('InvP')

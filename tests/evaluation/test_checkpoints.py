@@ -74,6 +74,56 @@ def test_other_checkpoints_are_refused(run, tmp_path, change, message):
         read_backbone(tmp_path / 'other.pth')
 
 
+class Executed:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, file):
+        self.file = file
+
+    def __reduce__(self):
+        return open, (str(self.file), 'w')
+
+
+def set_config(text):
+    def change(checkpoint, file):
+        checkpoint['meta']['cfg'] = text.format(file=file)
+
+    return change
+
+
+def set_pickle(checkpoint, file):
+    checkpoint['meta']['author'] = Executed(file)
+
+
+HOSTILE = {
+    'statement': set_config("open('{file}', 'w')"),
+    'value': set_config("model = dict(backbone=dict(type=open('{file}', 'w')))"),
+    'base': set_config("_base_ = '{file}'\nimport os"),
+    'type': set_config(
+        "model = dict(backbone=dict(type='builtins.open', file='{file}', mode='w'))"
+    ),
+    'inner type': set_config(
+        "model = dict(backbone=dict(type='ResNet', "
+        "norm_cfg=dict(type='builtins.open', file='{file}', mode='w')))"
+    ),
+    'pickle': set_pickle,
+    'no model': set_config('model = 3'),
+    'no backbone': set_config("model = dict(backbone='ResNet')"),
+    'meta': lambda checkpoint, file: checkpoint.update(meta=[1]),
+    'binary config': lambda checkpoint, file: checkpoint['meta'].update(cfg=b'model = dict()'),
+}
+
+
+@pytest.mark.parametrize('name', HOSTILE)
+def test_a_hostile_checkpoint_is_refused_and_nothing_is_executed(run, tmp_path, name):
+    checkpoint = torch.load(run[1], weights_only=True)
+    HOSTILE[name](checkpoint, tmp_path / 'executed')
+    torch.save(checkpoint, tmp_path / 'hostile.pth')
+    with pytest.raises(ValueError, match=r'hostile\.pth'):
+        read_backbone(tmp_path / 'hostile.pth')
+    assert not (tmp_path / 'executed').exists()
+
+
 @pytest.mark.parametrize('content', [b'', b'text', b'PK\x03\x04 cut short'])
 def test_what_is_no_checkpoint_is_refused(tmp_path, content):
     (tmp_path / 'broken.pth').write_bytes(content)

@@ -20,11 +20,14 @@ from mmselfsup_invp.evaluation.protocols import (
     Benchmark,
     Job,
     detector,
+    evaluate,
     results_table,
     write_outcome,
 )
 
 from .. import detectors
+
+pytestmark = pytest.mark.detection
 
 # A detector without a shared head, made small.
 FPN = 'mmdet::pascal_voc/faster-rcnn_r50_fpn_1x_voc0712.py'
@@ -174,6 +177,29 @@ def test_what_does_not_fit_is_named(resnet50, change, message):
         detection._check_shapes(config.model, resnet50)
 
 
+@pytest.mark.parametrize(
+    ('loop', 'meta', 'finished'),
+    [
+        (dict(max_epochs=2), dict(epoch=1, iter=99), False),
+        (dict(max_epochs=2), dict(epoch=2, iter=99), True),
+        (dict(max_iters=100), dict(epoch=9, iter=99), False),
+        (dict(max_iters=99), dict(epoch=0, iter=99), True),
+    ],
+)
+def test_a_run_continues_unless_it_is_finished(tmp_path, loop, meta, finished):
+    cfg = Config(dict(train_cfg=loop, backbone_fingerprint='a', model=dict(backbone=dict())))
+    cfg.work_dir = str(tmp_path)
+    assert detection._continue(cfg) is False and 'load_from' not in cfg
+    meta['cfg'] = cfg.pretty_text
+    torch.save(dict(state_dict={}, meta=meta), tmp_path / 'last.pth')
+    (tmp_path / 'last_checkpoint').write_text(str(tmp_path / 'last.pth'))
+    assert detection._continue(cfg) is finished
+    assert cfg.resume is not finished and cfg.load_from == str(tmp_path / 'last.pth')
+    cfg.backbone_fingerprint = 'b'
+    with pytest.raises(ValueError, match='began with other weights'):
+        detection._continue(cfg)
+
+
 def recipe(batch_size, **changes):
     """What matters of a config whose learning rate is meant for 16 images."""
     return Config(
@@ -286,8 +312,8 @@ def no_xml(root, config):
         (another_head, 'num_classes=2, but the train data have 3 classes: RBC, WBC, Platelets'),
         (another_head_of_a_cascade, 'num_classes=4, but the train data have 3'),
         (other_names, r'Without a box .*: RBC, WBC, Platelets\. .*no class.*: rbc \(2\), wbc'),
-        (one_other_name, r'Without a box in the annotations: WBC\. .*: white \(1\)\. Write meta'),
-        (no_annotations, '4 files .*trainval.txt asks for are missing, .*Annotations/000000.xml'),
+        (one_other_name, r'Without a box in the annotations: WBC\. .*: white \(1\)\. Set meta'),
+        (no_annotations, '4 files .*trainval.txt lists are missing, .*Annotations/000000.xml'),
         (no_image, r'1 files .* missing, the first is .*JPEGImages/000002\.jpg'),
         (no_list, r'no list of images .*test\.txt'),
         (no_xml, r'Annotations/000001\.xml is no annotation in XML: no element found'),
@@ -338,7 +364,10 @@ def test_the_loader_of_images_keeps_its_name(checkpoint):
         assert isinstance(TRANSFORMS.build(step), LoadImage)
 
 
-def test_a_benchmark_says_how_long_it_trained(monkeypatch, tmp_path):
+@pytest.mark.parametrize(
+    ('loop', 'length'), [(dict(max_iters=24000), '24000 iterations'), (dict(max_epochs=4), 4)]
+)
+def test_a_benchmark_reports_how_long_it_trained(monkeypatch, tmp_path, loop, length):
     calls = []
     monkeypatch.setattr(
         detector, 'run_detection', lambda *_, **settings: calls.append(settings) or dict(AP50=50.0)
@@ -346,16 +375,16 @@ def test_a_benchmark_says_how_long_it_trained(monkeypatch, tmp_path):
     benchmark = Benchmark(
         name='some-detection', title='a title', kind='detection', metric='AP50', data='voc2007'
     )
-    backbone = SimpleNamespace(path=tmp_path / 'a.pth', experiment='invp', epoch=800)
-    config = Config(dict(train_cfg=dict(max_iters=24000)))
-    job = Job(benchmark, config, backbone, tmp_path, seed=3)
-    outcome = detector.run_detector(job, launcher='slurm')
+    backbone = SimpleNamespace(
+        path=tmp_path / 'a.pth', experiment='invp', epoch=800, fingerprint=lambda random_init: 'f'
+    )
+    config = Config(dict(train_cfg=loop, benchmark=dict(kind='detection')))
+    job = Job(benchmark, config, backbone, tmp_path, seed=3, launcher='slurm')
+    outcome = evaluate(job)
     assert calls[0]['launcher'] == 'slurm' and calls[0]['options'] == {'randomness.seed': 3}
-    write_outcome(tmp_path / 'result.json', job, outcome)
-    assert '| AP50 | 50.00 | - | 24000 iterations | 3 |' in results_table(tmp_path)
-
-    config.train_cfg = dict(max_epochs=4)
-    assert detector.run_detector(job).epochs == 4 and calls[1]['launcher'] == 'none'
+    assert outcome.epochs == length
+    write_outcome(job, outcome)
+    assert f'| AP50 | 50.00 | - | {length} | 3 |' in results_table(tmp_path)
 
 
 def test_without_mmdet_it_says_what_to_install(checkpoint, tmp_path, monkeypatch):

@@ -6,23 +6,23 @@ from mmengine.registry import EVALUATOR
 from mmengine.structures import LabelData
 
 from mmselfsup_invp.evaluation import (
+    LayerwiseMetric,
     MultiHeadEvaluator,
-    TapMetric,
     VOCMeanAveragePrecision,
     mean_average_precision,
 )
 
 
-def predictions(num=12, taps=3, classes=4, many=False, seed=0):
+def predictions(num=12, layers=3, classes=4, many=False, seed=0):
     """Samples as the runner hands them on, with their scores and labels."""
     random = torch.Generator().manual_seed(seed)
-    scores = torch.randn(num, taps, classes, generator=random)
+    scores = torch.randn(num, layers, classes, generator=random)
     labels = torch.randint(classes, (num,), generator=random).tolist()
     packed = []
     for own, label in zip(scores, labels, strict=True):
         sample = ClsDataSample().set_gt_label([label, (label + 1) % classes] if many else label)
         sample.set_metainfo(dict(gt_label_difficult=[(label + 2) % classes] if many else []))
-        sample.set_field(own, 'tap_scores')
+        sample.set_field(own, 'layer_scores')
         sample.set_pred_score(own[0])
         packed.append(sample)
     return packed, scores, torch.tensor(labels)
@@ -34,14 +34,14 @@ def evaluate(metric, packed):
     return metric.evaluate(len(packed))
 
 
-def test_accuracy_of_each_tap_and_the_best():
+def test_accuracy_of_each_layer_and_the_best():
     packed, scores, labels = predictions()
-    found = evaluate(TapMetric(['stem', 'a', 'b']), packed)
+    found = evaluate(LayerwiseMetric(['stem', 'a', 'b']), packed)
     expected = (scores.argmax(dim=2) == labels[:, None]).float().mean(dim=0) * 100
-    names = ['taps/01_stem', 'taps/02_a', 'taps/03_b']
+    names = ['layers/01_stem', 'layers/02_a', 'layers/03_b']
     assert [found[name] for name in names] == pytest.approx(expected.tolist())
-    assert found['taps/best'] == pytest.approx(expected.max().item())
-    assert found['taps/best_tap'] == expected.argmax() + 1
+    assert found['layers/best'] == pytest.approx(expected.max().item())
+    assert found['layers/best_layer'] == expected.argmax() + 1
 
 
 def targets(labels, classes=4):
@@ -52,33 +52,35 @@ def targets(labels, classes=4):
     return target
 
 
-def test_mean_average_precision_of_each_tap():
+def test_mean_average_precision_of_each_layer():
     packed, scores, labels = predictions(many=True)
-    found = evaluate(TapMetric(score='map'), packed)
-    for tap in range(3):
-        expected = mean_average_precision(scores[:, tap].numpy(), targets(labels))
-        assert found[f'taps/0{tap + 1}'] == pytest.approx(expected)
+    found = evaluate(LayerwiseMetric(score='map'), packed)
+    for layer in range(3):
+        expected = mean_average_precision(scores[:, layer].numpy(), targets(labels))
+        assert found[f'layers/0{layer + 1}'] == pytest.approx(expected)
 
 
 @pytest.mark.parametrize('many', [False, True])
 class TestDivergence:
-    def found(self, many, taps):
+    def found(self, many, layers):
         packed, scores, _ = predictions(many=many)
-        scores[3, taps, 1] = torch.nan
-        return evaluate(TapMetric(score='map' if many else 'top1'), packed)
+        scores[3, layers, 1] = torch.nan
+        return evaluate(LayerwiseMetric(score='map' if many else 'top1'), packed)
 
-    def test_a_tap_that_diverged_does_not_count(self, many):
-        expected = evaluate(TapMetric(score='map' if many else 'top1'), predictions(many=many)[0])
-        found = self.found(many, [int(expected['taps/best_tap']) - 1])
-        lost = f'taps/0{expected["taps/best_tap"]}'
-        assert np.isnan(found[lost]) and found['taps/best_tap'] != expected['taps/best_tap']
+    def test_a_layer_that_diverged_does_not_count(self, many):
+        expected = evaluate(
+            LayerwiseMetric(score='map' if many else 'top1'), predictions(many=many)[0]
+        )
+        found = self.found(many, [int(expected['layers/best_layer']) - 1])
+        lost = f'layers/0{expected["layers/best_layer"]}'
+        assert np.isnan(found[lost]) and found['layers/best_layer'] != expected['layers/best_layer']
         others = {name: value for name, value in expected.items() if name[-2:].isdigit()}
         others.pop(lost)
         assert others.items() <= found.items()
-        assert found['taps/best'] == max(others.values())
+        assert found['layers/best'] == max(others.values())
 
     def test_nothing_is_reported_if_all_did(self, many):
-        with pytest.raises(ValueError, match='classifiers of all taps diverged'):
+        with pytest.raises(ValueError, match='classifiers of all layers diverged'):
             self.found(many, slice(None))
 
 
@@ -120,6 +122,6 @@ def test_any_toolbox_finds_the_evaluator():
 
 def test_unknown_names_are_refused():
     with pytest.raises(ValueError, match="score = 'top9' is unknown"):
-        TapMetric(score='top9')
+        LayerwiseMetric(score='top9')
     with pytest.raises(ValueError, match="rule = 'all' is unknown"):
         VOCMeanAveragePrecision('all')

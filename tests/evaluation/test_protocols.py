@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 
+import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
@@ -14,26 +15,23 @@ from mmselfsup_invp.evaluation import (
     read_backbone,
     read_run,
     similarity_distribution,
-    similarity_figures,
+    similarity_metrics,
     svm,
 )
 from mmselfsup_invp.evaluation.protocols import (
     KINDS,
     Benchmark,
     Job,
-    begin,
+    Outcome,
     check_network,
-    discard,
-    effective,
+    evaluate,
     finished,
-    made_with,
+    frozen,
     read_benchmark,
     results_table,
     write_outcome,
 )
 from mmselfsup_invp.evaluation.protocols.data import check_data, move_data
-from mmselfsup_invp.evaluation.protocols.job import OPTIONS
-from mmselfsup_invp.evaluation.svm import SVMProtocol
 
 from ..toy import build_runner, image_folder
 
@@ -69,7 +67,9 @@ def loader(root, split, **dataset):
     )
 
 
-TAPS = dict(type='TapProbe', backbone=dict(), num_classes=3, pool_sizes=(2, 2, 1), norm='train')
+PROBE = dict(
+    type='LayerwiseProbe', backbone=dict(), num_classes=3, pool_sizes=(2, 2, 1), norm='train'
+)
 CLASSIFIER = dict(
     type='mmcls.ImageClassifier',
     backbone=dict(),
@@ -83,31 +83,32 @@ CLASSIFIER = dict(
 )
 
 
-def training(root, model=TAPS, metric='taps/best', epochs=2, **changes):
+def training(root, model=PROBE, metric='layers/best', epochs=2):
     """A benchmark that trains."""
-    evaluator = dict(type='TapMetric')
-    if model is not TAPS:
-        evaluator = dict(type='mmcls.Accuracy')
-    config = dict(
-        default_scope='mmselfsup',
-        visualizer=dict(type='SelfSupVisualizer', name='visualizer'),  # As the host names them all.
-        model=model,
-        train_dataloader=loader(root, 'train'),
-        val_dataloader=loader(root, 'test'),
-        train_cfg=dict(type='EpochBasedTrainLoop', max_epochs=epochs, val_interval=1),
-        val_cfg=dict(),
-        val_evaluator=evaluator,
-        optim_wrapper=dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.1, momentum=0.9)),
-        default_hooks=dict(checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=1)),
-        benchmark=dict(
-            name='toy', title='a toy', kind='training', metric=metric, data='toy',
-            published={'somebody': 50.0},
-        ),
+    return Config(
+        dict(
+            default_scope='mmselfsup',
+            # The name that all configs of the host give it.
+            visualizer=dict(type='SelfSupVisualizer', name='visualizer'),
+            model=model,
+            train_dataloader=loader(root, 'train'),
+            val_dataloader=loader(root, 'test'),
+            train_cfg=dict(type='EpochBasedTrainLoop', max_epochs=epochs, val_interval=1),
+            val_cfg=dict(),
+            val_evaluator=dict(type='LayerwiseMetric' if model is PROBE else 'mmcls.Accuracy'),
+            optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1, momentum=0.9)),
+            default_hooks=dict(
+                checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=1)
+            ),
+            benchmark=dict(
+                name='toy', title='a toy', kind='training', metric=metric, data='toy',
+                published={'a method': 50.0},
+            ),
+        )
     )  # fmt: skip
-    return Config({**config, **changes})
 
 
-def frozen(root, kind, metric, pool_size=2, **options):
+def on_features(root, kind, metric, pool_size=2, **options):
     """A benchmark on frozen features."""
     return Config(
         dict(
@@ -123,13 +124,18 @@ def frozen(root, kind, metric, pool_size=2, **options):
     )
 
 
-def make_job(config, backbone, work_dir, **changes):
-    return Job(Benchmark(**config.benchmark.to_dict()), config, backbone, work_dir, **changes)
+def knn(root, pool_size=2, **options):
+    options = dict(k=5, temperature=0.1) | options
+    return on_features(root, 'knn', 'k{k}_t{temperature}'.format(**options), pool_size, **options)
 
 
-def run(config, backbone, work_dir, **changes):
-    job = make_job(config, backbone, work_dir, **changes)
-    return job, KINDS[job.benchmark.kind](job)
+def make_job(config, backbone, out, **changes):
+    return Job(Benchmark(**config.benchmark.to_dict()), config, backbone, out, **changes)
+
+
+def run(config, backbone, out, **changes):
+    job = make_job(config, backbone, out, **changes)
+    return job, evaluate(job)
 
 
 class TestTraining:
@@ -137,45 +143,45 @@ class TestTraining:
     def test_probes_classify_images_of_plain_colours(self, root, backbone, tmp_path, random_init):
         _, outcome = run(training(root, epochs=4), backbone, tmp_path, random_init=random_init)
         assert outcome.best >= outcome.last > 60 and outcome.epochs == 4
-        assert {f'taps/0{number}' for number in range(1, 6)} <= set(outcome.figures)
+        assert {f'layers/0{number}' for number in range(1, 6)} <= set(outcome.metrics)
 
-    def test_the_weights_are_those_of_the_checkpoint(self, root, backbone, tmp_path):
-        run(training(root), backbone, tmp_path)
-        state = torch.load(tmp_path / 'epoch_2.pth', weights_only=True)['state_dict']
-        for name, value in backbone.state.items():
-            assert torch.equal(state[f'backbone.{name}'], value), name
+    @pytest.mark.parametrize(
+        ('model', 'metric', 'frozen'),
+        [(PROBE, 'layers/best', True), (CLASSIFIER, 'accuracy/top1', False)],
+    )
+    def test_training_starts_from_the_checkpoint(
+        self, root, backbone, tmp_path, model, metric, frozen
+    ):
+        config = training(root, model, metric)
+        job, outcome = run(config, backbone, tmp_path)
+        state = torch.load(job.work_dir / 'epoch_2.pth', weights_only=True)['state_dict']
+        same = [torch.equal(state[f'backbone.{name}'], x) for name, x in backbone.state.items()]
+        assert all(same) is frozen and 0 <= outcome.last <= 100
+        if model is CLASSIFIER:
+            assert state['head.fc.weight'].shape == (3, 16)
 
-    def test_a_classifier_gets_the_width_of_the_network(self, root, backbone, tmp_path):
-        config = training(root, CLASSIFIER, 'accuracy/top1')
-        _, outcome = run(config, backbone, tmp_path)
-        state = torch.load(tmp_path / 'epoch_2.pth', weights_only=True)['state_dict']
-        assert state['head.fc.weight'].shape == (3, 16)
-        assert any(
-            not torch.equal(state[f'backbone.{name}'], value)
-            for name, value in backbone.state.items()
-        )
-        assert 0 <= outcome.last <= 100
-
-    def test_an_interrupted_run_goes_on(self, root, backbone, tmp_path):
-        run(training(root, epochs=1), backbone, tmp_path)
-        first = read_run(tmp_path).curves['taps/best'].value
+    def test_an_interrupted_run_continues(self, root, backbone, tmp_path, monkeypatch):
+        monkeypatch.setattr(Job, 'id', 'same')
+        job, _ = run(training(root, epochs=1), backbone, tmp_path)
+        first = read_run(job.work_dir).curves['layers/best'].value
         _, outcome = run(training(root, epochs=3), backbone, tmp_path)
-        curve = read_run(tmp_path).curves['taps/best']
+        curve = read_run(job.work_dir).curves['layers/best']
         assert curve.epoch == [1, 2, 3] and curve.value[:1] == first
         assert outcome.best == max(curve.value) and outcome.last == curve.value[-1]
 
-    def test_the_seed_draws_the_few_labels_too(self, root, backbone, tmp_path):
+    def test_the_seed_also_draws_the_labels(self, root, backbone, tmp_path):
         config = training(root, epochs=1)
         config.train_dataloader.dataset.update(type='FewLabels', fraction=0.4)
         config.train_dataloader.batch_size = 5
         for seed in (0, 3):
-            run(config, backbone, tmp_path / str(seed), seed=seed)
-            (dumped,) = (tmp_path / str(seed)).glob('*.py')
+            job, _ = run(config, backbone, tmp_path, seed=seed)
+            (dumped,) = job.work_dir.glob('*.py')
             assert Config.fromfile(dumped).train_dataloader.dataset.seed == seed
 
     @pytest.mark.parametrize('classes', [2, 5])
     def test_another_number_of_classes_is_refused(self, root, backbone, tmp_path, classes):
-        config = training(root, model=dict(TAPS, num_classes=classes))
+        config = training(root, model=dict(PROBE, num_classes=classes))
+        config.val_evaluator = dict(type='LayerwiseMetric')
         with pytest.raises(ValueError, match=f'says {classes} classes.*run from 0 to 2'):
             run(config, backbone, tmp_path)
 
@@ -187,9 +193,9 @@ class TestTraining:
         with pytest.raises(ValueError, match='says 3 classes, but the test labels.*from 0 to 3'):
             run(config, backbone, tmp_path)
 
-    def test_a_figure_that_is_not_logged_is_named(self, root, backbone, tmp_path):
-        with pytest.raises(ValueError, match="has no figure 'taps/worst'; it has .*taps/best"):
-            run(training(root, metric='taps/worst'), backbone, tmp_path)
+    def test_a_metric_that_is_not_logged_is_named(self, root, backbone, tmp_path):
+        with pytest.raises(ValueError, match="no metric 'layers/worst'; it has .*layers/best"):
+            run(training(root, metric='layers/worst'), backbone, tmp_path)
 
     def test_another_network_is_refused(self, root, backbone, tmp_path):
         config = training(root)
@@ -199,90 +205,117 @@ class TestTraining:
 
 
 class TestFrozen:
-    def test_knn_is_that_of_pooled_features(self, root, backbone, tmp_path):
-        config = frozen(root, 'knn', '', pool_size=1, k=5, temperature=0.1)
-        _, outcome = run(config, backbone, tmp_path)
-        assert outcome.last > 60 and outcome.figures == {'k5_t0.1': outcome.last}
+    def test_knn_classifies_images_of_plain_colours(self, root, backbone, tmp_path):
+        _, outcome = run(knn(root, pool_size=1), backbone, tmp_path)
+        assert outcome.last > 60 and outcome.metrics == {'k5_t0.1': outcome.last}
 
     def test_svms_rank_images_of_plain_colours(self, root, backbone, tmp_path):
-        config = frozen(root, 'svm', 'mAP', costs=[1.0, 10.0], jobs=1)
+        config = on_features(root, 'svm', 'mAP', costs=[1.0, 10.0], jobs=1)
         _, outcome = run(config, backbone, tmp_path)
-        each = [outcome.figures[f'ap/0{number}'] for number in range(3)]
+        each = [outcome.metrics[f'ap/0{number}'] for number in range(3)]
         assert outcome.last == pytest.approx(sum(each) / 3) and outcome.last > 60
 
-    def test_few_shots_are_averaged(self, root, backbone, tmp_path):
-        options = dict(costs=[1.0], jobs=1, shots=[1, 4], samples=2)
-        _, outcome = run(frozen(root, 'few_shot', 'mAP', **options), backbone, tmp_path)
-        each = [outcome.figures['shots/01'], outcome.figures['shots/04']]
-        assert outcome.last == pytest.approx(sum(each) / 2)
+    @pytest.mark.parametrize(
+        ('selection', 'expected'),
+        # By each cost (rows) the mean over the classes of the two draws (columns): 30, 60 and
+        # 50, 20 for one shot, so that no draw selects by itself; 10, 10 and 20, 40 for four.
+        [('test', {'shots/01': 45, 'shots/04': 30}), ('cross_validation', {'shots/01': 7})],
+    )
+    def test_the_cost_of_few_shots(
+        self, root, backbone, tmp_path, monkeypatch, selection, expected
+    ):
+        """The published protocol: one cost for each number of shots, the best on the test set."""
+        scores = {(1, 0): [30, 50], (1, 1): [60, 20], (4, 0): [10, 20], (4, 1): [10, 40]}
+        monkeypatch.setattr(
+            frozen, 'few_shot_target', lambda target, shots, seed: np.array(scores[shots, seed])
+        )
+        # Classes of which the test set has no image do not count.
+        monkeypatch.setattr(
+            frozen.FewShotSVM,
+            'each_cost',
+            lambda svms, few, *_: np.stack([few[1] + 10, few[1] - 10, few[1] * np.nan]),
+        )
+        monkeypatch.setattr(
+            frozen.FewShotSVM,
+            'cross_validated',
+            lambda *_: np.array([6.0, 8.0, np.nan]),
+        )
+        options = dict(costs=[1.0, 2.0], shots=[1, 4], samples=2, cost_selection=selection)
+        _, outcome = run(on_features(root, 'few_shot', 'mAP', **options), backbone, tmp_path)
+        assert expected.items() <= outcome.metrics.items()
+        means = [outcome.metrics['shots/01'], outcome.metrics['shots/04']]
+        assert outcome.last == outcome.metrics['mAP'] == sum(means) / 2
 
-    def test_no_draw_of_a_seed_is_one_of_another_seed(self, root, backbone, tmp_path, monkeypatch):
+    @pytest.mark.parametrize('selection', ['test', 'cross_validation'])
+    def test_no_draw_of_a_seed_is_one_of_another_seed(
+        self, root, backbone, tmp_path, monkeypatch, selection
+    ):
         seeds = []
 
         def draw(target, shots, seed):
             seeds.append(seed)
-            return target
+            return svm.few_shot_target(target, shots, seed)
 
-        monkeypatch.setattr(svm, 'few_shot_target', draw)
-        options = dict(costs=[1.0], jobs=1, shots=[1], samples=2)
+        monkeypatch.setattr(frozen, 'few_shot_target', draw)
+        options = dict(costs=[1.0], jobs=1, shots=[1], samples=2, cost_selection=selection)
         for seed in range(3):
-            config = frozen(root, 'few_shot', 'mAP', **options)
-            run(config, backbone, tmp_path / str(seed), seed=seed)
+            config = on_features(root, 'few_shot', 'mAP', **options)
+            run(config, backbone, tmp_path, seed=seed)
         assert len(seeds) == len(set(seeds)) == 6
 
     @pytest.mark.parametrize(
-        ('kind', 'options'),
-        [('svm', dict(costs=[1.0])), ('few_shot', dict(costs=[1.0], shots=[1, 2], samples=2))],
+        ('kind', 'options', 'fits', 'again'),
+        [
+            ('svm', dict(costs=[1.0]), 3, 1),
+            ('few_shot', dict(costs=[1.0], shots=[1, 2], samples=2), 12, 3),
+        ],
     )
-    def test_an_interrupted_call_goes_on(
-        self, root, backbone, tmp_path, monkeypatch, kind, options
+    def test_an_interrupted_call_continues(
+        self, root, backbone, tmp_path, monkeypatch, kind, options, fits, again
     ):
-        config = frozen(root, kind, 'mAP', jobs=1, **options)
+        """The class, or the draw, that was interrupted is repeated, and nothing else."""
+        config = on_features(root, kind, 'mAP', jobs=1, **options)
         whole = run(config, backbone, tmp_path / 'whole')[1]
-        fit, fits = svm.SVMProtocol._fit, []
+        fit, calls = svm.LinearSVMs.fit, []
 
         def interrupted(*inputs):
-            fits.append(0)
-            if len(fits) == 2 * (1 if kind == 'svm' else 3):
+            calls.append(0)
+            if len(calls) == 2 * again:
                 raise KeyboardInterrupt
             return fit(*inputs)
 
-        monkeypatch.setattr(svm.SVMProtocol, '_fit', interrupted)
+        monkeypatch.setattr(svm.LinearSVMs, 'fit', interrupted)
         with pytest.raises(KeyboardInterrupt):
             run(config, backbone, tmp_path / 'cut')
         assert run(config, backbone, tmp_path / 'cut')[1] == whole
-        wanted = 3 if kind == 'svm' else 12
-        again = 1 if kind == 'svm' else 3  # The class, or the draw, that was cut off.
-        assert len(fits) == wanted + again
+        assert len(calls) == fits + again
 
     def test_a_network_that_it_is_not_for_is_refused(self, root, backbone):
-        entry = frozen(root, 'knn', 'k5', k=5, temperature=0.1).benchmark.to_dict()
+        entry = knn(root).benchmark.to_dict()
         check_network(Benchmark(**entry, network='Res'), backbone)
         message = r'toy is for networks named \*AlexNet\*, .*epoch_2.pth holds ResNet'
         with pytest.raises(ValueError, match=message):
             check_network(Benchmark(**entry, network='AlexNet'), backbone)
 
-    def test_similarities_tell_plain_colours_apart(self, root, backbone, tmp_path):
-        config = frozen(root, 'similarity', 'auroc', pool_size=1, num_neighbours=2)
-        _, outcome = run(config, backbone, tmp_path)
-        assert {'auroc', 'overlap', 'same', 'other'} == set(outcome.figures)
-        feature, target = torch.load(tmp_path / 'features_test.pth')
+    def test_similarities_separate_plain_colours(self, root, backbone, tmp_path):
+        config = on_features(root, 'similarity', 'auroc', pool_size=1, num_neighbours=2)
+        job, outcome = run(config, backbone, tmp_path)
+        feature, target = torch.load(job.work_dir / 'features_test.pth')
         drawn = similarity_distribution(
             torch.nn.functional.normalize(feature), target.argmax(dim=1), num_neighbours=2
         )
-        assert outcome.figures == similarity_figures(*drawn)  # All others count: no draw.
-        assert outcome.last > 60 and not (tmp_path / 'features_train.pth').exists()
+        assert outcome.metrics == similarity_metrics(*drawn)  # No draw: all others count.
+        assert outcome.last > 60 and not (job.work_dir / 'features_train.pth').exists()
 
     def test_a_label_beyond_the_classes_is_named(self, root, backbone, tmp_path):
-        config = frozen(root, 'knn', 'k5', k=5, temperature=0.1)
+        config = knn(root)
         config.num_classes = 2
-        with pytest.raises(
-            ValueError, match=r'says 2 classes, but .*train/0\d\d.png has the label 2'
-        ):
+        with pytest.raises(ValueError, match=r'says 2 classes, but .*0\d\d.png has the label 2'):
             run(config, backbone, tmp_path)
 
-    def test_features_are_kept_for_a_second_call(self, root, backbone, tmp_path):
-        config = frozen(root, 'knn', '', k=5, temperature=0.1)
+    def test_features_are_stored_for_a_second_call(self, root, backbone, tmp_path, monkeypatch):
+        monkeypatch.setattr(Job, 'id', 'same')
+        config = knn(root)
         _, first = run(config, backbone, tmp_path)
         config.train_dataloader.dataset.ann_file = 'not there'
         assert run(config, backbone, tmp_path)[1] == first
@@ -311,21 +344,8 @@ def test_the_share_of_a_class_is_rounded_up(tmp_path, fraction, drawn):
     assert [labels.count(0), labels.count(1)] == drawn
 
 
-def test_results_are_written_and_listed(root, backbone, tmp_path):
-    job, outcome = run(training(root, epochs=1), backbone, tmp_path / 'toy')
-    write_outcome(tmp_path / 'toy.json', job, outcome)
-    entry = json.loads((tmp_path / 'toy.json').read_text())
-    assert entry['value'] == outcome.last and entry['checkpoint'] == 'epoch_2.pth'
-    assert entry['published'] == [dict(method='somebody', value=50.0)]
-    row = results_table(tmp_path).splitlines()[2]
-    assert row == (
-        f'| toy | epoch_2.pth | taps/best | {outcome.last:.2f} | {outcome.best:.2f} | 1 | 0 | '
-        'somebody: 50.0 |'
-    )
-
-
 def missing(root, name, folder):
-    """What is said where a folder holds nothing."""
+    """The message where a folder holds nothing."""
     config = training(root)
     move_data(config, str(folder))
     with pytest.raises(FileNotFoundError) as raised:
@@ -333,11 +353,11 @@ def missing(root, name, folder):
     return str(raised.value)
 
 
-def test_what_is_missing_is_named_before_anything_begins(root, tmp_path):
+def test_missing_data_are_named(root, tmp_path):
     check_data(training(root), 'toy')
-    said = missing(root, 'toy', tmp_path)
-    assert said.startswith(f'toy: not complete, {tmp_path / "meta/train.txt"}, ')
-    assert 'docs/en/data.md says which layouts' in said
+    message = missing(root, 'toy', tmp_path)
+    assert message.startswith(f'toy: not complete, {tmp_path / "meta/train.txt"}, ')
+    assert 'docs/en/data.md describes' in message
 
 
 @pytest.mark.parametrize(
@@ -349,7 +369,7 @@ def test_what_is_missing_is_named_before_anything_begins(root, tmp_path):
         ('voc2007', 'data/VOCdevkit/VOC2007', 'run `python tools/prepare_data.py voc2007`'),
         (['voc2007', 'voc2012'], 'data/VOCdevkit', 'voc2007`, .*; run .*prepare_data.py voc2012`'),
         ('bccd', 'data/bccd', 'configs/benchmarks/mmdetection/README.md says where'),
-        ('custom-voc', 'mine', 'configs/benchmarks/mmdetection/README.md says how'),
+        ('custom-voc', 'mine', 'configs/benchmarks/mmdetection/README.md describes'),
     ],
 )
 def test_the_advice_is_the_right_command(root, name, folder, advice, tmp_path, monkeypatch):
@@ -357,175 +377,176 @@ def test_the_advice_is_the_right_command(root, name, folder, advice, tmp_path, m
     assert re.search(advice, missing(root, name, folder))
 
 
-def test_a_config_without_the_entry_is_refused(tmp_path):
-    (tmp_path / 'a.py').write_text('model = dict()')
-    with pytest.raises(ValueError, match='a.py is no benchmark'):
-        read_benchmark(tmp_path / 'a.py')
-    (tmp_path / 'b.py').write_text("benchmark = dict(name='b', kinds='training')")
-    with pytest.raises(ValueError, match="'kinds'.*Its keys: name, title, kind"):
-        read_benchmark(tmp_path / 'b.py')
+def read_toy(tmp_path, entry, changes=None):
+    (tmp_path / 'b.py').write_text(f'benchmark = {entry}' if entry else 'model = dict()')
+    return read_benchmark(tmp_path / 'b.py', changes)
+
+
+DELETE = {'_delete_': True}
 
 
 @pytest.mark.parametrize(
     ('kind', 'changes', 'message'),
     [
         ('knn', {'benchmark.optins.k': 3}, "'optins'.*Its keys: name, title"),
-        ('knn', {'benchmark.options.kk': 3}, "has kk; valid for kind='knn': k, temperature"),
-        ('knn', {'benchmark.options.k': 0}, 'options.k = 0 must be an integer above 0'),
-        ('knn', {'benchmark.options.k': 'many'}, "options.k = 'many' must be an integer"),
-        ('knn', {'benchmark.options.temperature': 0}, 'temperature = 0 must be above 0'),
-        ('knn', {'benchmark.options': {'_delete_': True, 'k': 3}}, 'lacks temperature'),
-        ('knn', {'benchmark.metric': 'foo'}, "the metric 'foo'.*leave benchmark.metric out"),
+        ('knn', {'benchmark.options.kk': 3}, "'kk' Options of kind='knn': k, temperature"),
+        ('knn', {'benchmark.options.k': 0}, 'k = 0 must be an integer above 0'),
+        ('knn', {'benchmark.options.k': 'many'}, "k = 'many' must be an integer above 0"),
+        ('knn', {'benchmark.options.temperature': 0}, 'temperature = 0 must be positive'),
+        ('knn', {'benchmark.options': {**DELETE, 'k': 3}}, "missing .* 'temperature'"),
+        ('knn', {'benchmark.metric': 'foo'}, "metric = 'foo' is unknown; valid: 'k5_t0.1'"),
         ('knn', {'benchmark.options.k.l': 3}, 'cannot be changed by'),
         ('kn', {}, "benchmark.kind = 'kn' is unknown; valid: 'training', 'detection', 'knn'"),
-        ('svm', {'benchmark.options': {'_delete_': True}}, "metric = '' is unknown; valid: 'mAP'"),
-        ('training', {'benchmark.options': {'_delete_': True}}, 'b lacks metric'),
-        ('training', {}, "has k, temperature; valid for kind='training': none"),
+        ('detection', {'benchmark.options': DELETE}, "metric = '' is unknown; valid: 'AP'"),
+        ('training', {'benchmark.options': DELETE}, 'b lacks metric'),
+        ('training', {}, "'k' Options of kind='training': none"),
+        ('similarity', {'benchmark.options': {**DELETE, 'num_queries': 0}}, 'num_queries = 0'),
+        ('svm', {'benchmark.options': {**DELETE, 'costs': [0.0]}}, 'must be positive numbers'),
+        ('svm', {'benchmark.options': {**DELETE, 'costs': []}}, 'must be positive numbers'),
+        ('svm', {'benchmark.options': {**DELETE, 'folds': 2.5}}, 'folds = 2.5 must be an int'),
+        ('svm', {'benchmark.options': {**DELETE, 'rule': 'x'}}, "rule = 'x' is unknown"),
+        ('svm', {'benchmark.options': {**DELETE, 'shots': [1]}}, "'shots' Options of kind='svm'"),
+        ('few_shot', {'benchmark.options': {**DELETE, 'samples': 0}}, 'samples = 0 must be'),
+        ('few_shot', {'benchmark.options': {**DELETE, 'shots': [0, 1]}}, 'shots = 0 must be'),
+        ('few_shot', {'benchmark.options': {**DELETE, 'folds': 0}}, 'folds = 0 must be'),
+        ('few_shot', {'benchmark.options': {**DELETE, 'cost_selection': 'x'}}, "= 'x' is unknown"),
     ],
 )
-def test_settings_that_do_not_fit_are_named(tmp_path, kind, changes, message):
+def test_invalid_settings_are_named(tmp_path, kind, changes, message):
     entry = dict(name='b', title='b', kind=kind, data='toy', options=dict(k=5, temperature=0.1))
-    (tmp_path / 'b.py').write_text(f'benchmark = {entry}')
     with pytest.raises(ValueError, match=message):
-        read_benchmark(tmp_path / 'b.py', changes)
+        read_toy(tmp_path, entry, changes)
 
 
-def test_the_metric_of_knn_is_named_by_what_was_done(tmp_path):
+@pytest.mark.parametrize(
+    ('entry', 'message'),
+    [
+        (None, 'b.py is no benchmark'),
+        (dict(name='b', kinds='training'), "'kinds'.*Its keys: name, title, kind"),
+    ],
+)
+def test_a_config_without_the_entry_is_refused(tmp_path, entry, message):
+    with pytest.raises(ValueError, match=message):
+        read_toy(tmp_path, entry)
+
+
+def test_the_metric_of_knn_is_named_by_its_options(tmp_path):
     entry = dict(name='b', title='b', kind='knn', data='x', options=dict(k=5, temperature=0.1))
-    (tmp_path / 'b.py').write_text(f'benchmark = {entry}')
-    changed = read_benchmark(tmp_path / 'b.py', {'benchmark.options.k': 1})[0]
-    assert changed.metric == 'k1_t0.1'
+    wanted = {'benchmark.options.k': 1, 'benchmark.options.temperature': 0.1}
+    benchmark, config, changes = read_toy(tmp_path, entry, wanted)
+    assert benchmark.metric == 'k1_t0.1' and config.benchmark.options.k == 1
+    assert changes == {'benchmark.options.k': 1}  # The other one changes nothing.
 
 
-def test_the_options_are_those_that_the_functions_take():
-    assert OPTIONS.keys() == KINDS.keys()
-    fields = {field.name for field in dataclasses.fields(SVMProtocol)} - {'seed'}
-    assert {*OPTIONS['svm']} == fields == {*OPTIONS['few_shot']} - {'shots', 'samples'}
-
-
-class TestOrigin:
+class TestResults:
     @pytest.fixture
     def job(self, root, backbone, tmp_path):
-        config = frozen(root, 'knn', '', k=5, temperature=0.1)
-        return make_job(config, backbone, tmp_path / 'knn')
+        return make_job(knn(root), backbone, tmp_path)
 
-    @pytest.fixture
-    def done(self, job):
-        """The job, with a result."""
-        origin = begin(job)
-        write_outcome(job.result, job, KINDS['knn'](job), origin)
-        return job
+    OUTCOME = Outcome(last=50.0, best=62.5, epochs=3, metrics={'k5_t0.1': 50.0})
 
-    def test_nothing_is_there_at_first(self, job):
+    def test_a_result_is_found_again(self, job):
         assert finished(job) is None
+        assert write_outcome(job, self.OUTCOME) == finished(job)
+        assert finished(job)['value'] == 50.0 and finished(job)['checkpoint'] == 'epoch_2.pth'
+        for content in ('torn', '[]', '{"protocol": 1}'):
+            job.result.write_text(content)
+            assert finished(job) is None
 
-    def test_a_result_is_found_again(self, done):
-        assert finished(done)['metric'] == 'k5_t0.1'
-        done.result.unlink()
-        assert finished(done) is None  # To go on with.
-
-    def test_what_does_not_matter_may_change(self, done, backbone):
-        config = done.config.copy()
+    def test_irrelevant_settings_share_a_result(self, job):
+        config = job.config.copy()
         config.train_dataloader.num_workers = 2
         config.benchmark.title = 'another title'
-        path = backbone.path.with_name('a copy.pth')
-        same = dataclasses.replace(backbone, path=path)
-        assert finished(dataclasses.replace(done, config=config, backbone=same))
+        backbone = dataclasses.replace(job.backbone, path=job.out / 'epoch_2.pth')
+        changes = {'train_dataloader.num_workers': 2}
+        same = dataclasses.replace(job, config=config, backbone=backbone, changes=changes)
+        assert same.work_dir == job.work_dir and same.provenance == job.provenance
 
     def other_weights(job):
         state = {name: value + 1 for name, value in job.backbone.state.items()}
         return dict(backbone=dataclasses.replace(job.backbone, state=state))
 
     def other_options(job):
-        config = job.config.copy()
-        config.benchmark.options.k = 3
-        return dict(config=config, changes={'benchmark.options.k': 3})
+        return dict(benchmark=dataclasses.replace(job.benchmark, options=dict(k=3)))
 
     def other_metric(job):
-        return dict(benchmark=dataclasses.replace(job.benchmark, options=dict(k=3, temperature=1)))
+        return dict(benchmark=dataclasses.replace(job.benchmark, metric='best'))
 
     def other_folder(job):
         config = job.config.copy()
-        folder = job.work_dir.parent / 'link'
-        folder.symlink_to(config.train_dataloader.dataset.data_root)
-        copied = job.work_dir.parent / 'copied'
-        shutil.copytree(folder, copied)
-        move_data(config, str(copied))
+        shutil.copytree(config.train_dataloader.dataset.data_root, job.out / 'copied')
+        move_data(config, str(job.out / 'copied'))
         return dict(config=config)
 
     def other_list(job):
         config = job.config.copy()
-        config.test_dataloader.dataset.ann_file = 'meta/train.txt'
+        root = job.out / 'link'
+        root.mkdir()
+        for name in ('train', 'test'):
+            (root / name).symlink_to(f'{config.train_dataloader.dataset.data_root}/{name}')
+        (root / 'meta').mkdir()
+        (root / 'meta/train.txt').write_text('000.png 0\n')
+        (root / 'meta/test.txt').write_text('000.png 1\n')
+        move_data(config, str(root))
         return dict(config=config)
 
     @pytest.mark.parametrize(
-        ('change', 'message'),
+        ('change', 'part'),
         [
-            (other_weights, r'knn.json was made with another checkpoint \(\w+, now \w+\)\. Repeat'),
-            (other_options, 'another config .*--cfg-options: nothing, now benchmark.options.k=3'),
-            (other_metric, r'another metric \(k5_t0.1, now k3_t1\)'),
-            (other_folder, r'other data \(.*, now .*copied\)\. '),
-            (other_list, 'another config.*; other lists of images'),
+            (other_weights, 'checkpoint'),
+            (other_options, 'config'),
+            (other_metric, 'metric'),
+            (other_folder, 'data'),
+            (other_list, 'lists'),
+            (lambda job: dict(random_init=True), 'checkpoint'),
+            (lambda job: dict(seed=1), None),
         ],
     )
-    def test_the_result_of_something_else_is_refused(self, done, change, message):
-        other = dataclasses.replace(done, **change(done))
-        with pytest.raises(ValueError, match=f'toy: .*{message}'):
-            finished(other)
-        done.result.unlink()
-        if change is not TestOrigin.other_metric:  # Another figure of the same run.
-            with pytest.raises(ValueError, match='toy: .*knn was made with .* --force'):
-                finished(other)
-        discard(other)
-        assert finished(other) is None
+    def test_every_other_job_has_a_result_of_its_own(self, job, change, part):
+        write_outcome(job, self.OUTCOME)
+        other = dataclasses.replace(job, **change(job))
+        assert finished(other) is None and other.work_dir != job.work_dir
+        assert part is None or other.provenance[part] != job.provenance[part]
 
-    @pytest.mark.parametrize('content', ['{}', '[]', 'torn', '{"protocol": 1}'])
-    def test_what_does_not_say_is_refused(self, job, content):
-        job.result.write_text(content)
-        with pytest.raises(ValueError, match='knn.json does not say what it was made with'):
-            finished(job)
-        discard(job)
-        job.work_dir.mkdir()
-        (job.work_dir / 'features_train.pth').touch()
-        with pytest.raises(ValueError, match='knn does not say what it was made with'):
-            finished(job)
+    def test_published_results_are_listed_unless_the_recipe_was_changed(self, job):
+        published = dataclasses.replace(job.benchmark, published={'a method': 12.5})
+        job = dataclasses.replace(job, benchmark=published)
+        entry = write_outcome(job, self.OUTCOME)
+        assert entry['published'] == [dict(method='a method', value=12.5)]
+        row = '| toy | epoch_2.pth | k5_t0.1 | 50.00 | 62.50 | 3 | 0 | a method: 12.5 |'
+        assert (job.out / 'results.md').read_text().splitlines()[2] == row
 
-    def test_a_changed_recipe_is_not_compared(self, done):
         changes = {'benchmark.options.k': 3, 'train_dataloader.num_workers': 2}
-        job = dataclasses.replace(done, changes=changes)
-        entry = write_outcome(job.result, job, KINDS['knn'](job), made_with(job))
-        assert entry['made_with']['changes'] == {'benchmark.options.k': 3}
-        assert 'not comparable: benchmark.options.k=3 |' in results_table(job.result.parent)
+        entry = write_outcome(dataclasses.replace(job, changes=changes), self.OUTCOME)
+        assert entry['provenance']['changes'] == {'benchmark.options.k': 3}
+        assert 'not comparable: benchmark.options.k=3 |' in results_table(job.out)
+
+    def test_results_of_one_name_are_distinguished(self, job):
+        write_outcome(job, self.OUTCOME)
+        other = dataclasses.replace(job, **TestResults.other_weights(job))
+        write_outcome(other, self.OUTCOME)
+        names = {row.split(' | ')[1] for row in results_table(job.out).splitlines()[2:]}
+        assert names == {f'epoch_2.pth ({job.id})', f'epoch_2.pth ({other.id})'}
+        other.result.unlink()
+        assert 'epoch_2.pth |' in results_table(job.out)
+
+    def test_results_of_others_are_listed_too(self, tmp_path):
+        """In the form that docs/en/report.md describes."""
+        own = [
+            dict(protocol='a', metric='top-1', value=1.0),
+            dict(protocol='b', metric='mAP', value=2, published=[dict(method='c'), 'd']),
+            dict(protocol='c', metric='mAP'),
+        ]
+        (tmp_path / 'own.json').write_text(json.dumps(own))
+        (tmp_path / 'torn.json').write_text('{')
+        lines = results_table(tmp_path).splitlines()
+        assert lines[2] == '| a | - | top-1 | 1.00 | - | - | - | - |'
+        assert lines[3] == '| b | - | mAP | 2 | - | - | - | c: ? |'
+        assert lines[5] == 'own.json: 1 entries without protocol, metric, value are left out.'
+        assert lines[7].startswith('torn.json is no JSON file')
 
 
-def test_a_setting_as_it_is_changes_nothing(root):
-    config = frozen(root, 'knn', '', k=5, temperature=0.1)
-    before = config.to_dict()
-    wanted = {'benchmark.options.k': 5, 'benchmark.options.temperature': 0.2, 'new.key': 1}
-    assert list(effective(config, wanted)) == ['benchmark.options.temperature', 'new.key']
-    assert config.to_dict() == before
-
-
-def test_checkpoints_of_one_name_are_told_apart(tmp_path):
-    for name, fingerprint in (('a', '123456789'), ('b', '123456789'), ('c', 'abcdefghi')):
-        entry = dict(protocol=name, metric='mAP', value=1.0, checkpoint='epoch_1.pth')
-        entry['made_with'] = dict(checkpoint=fingerprint)
-        (tmp_path / f'{name}.json').write_text(json.dumps(entry))
-    assert [row.split(' | ')[1] for row in results_table(tmp_path).splitlines()[2:]] == [
-        *['epoch_1.pth (123456)'] * 2,
-        'epoch_1.pth (abcdef)',
-    ]
-    (tmp_path / 'c.json').unlink()
-    assert 'epoch_1.pth |' in results_table(tmp_path)
-
-
-def test_results_of_others_are_listed_too(tmp_path):
-    """In the form that docs/en/report.md has."""
-    own = [dict(protocol='a', metric='top-1', value=1.0), dict(protocol='b', metric='mAP', value=2)]
-    own[1]['published'] = [dict(method='somebody'), 'nobody']
-    (tmp_path / 'own.json').write_text(json.dumps(own))
-    (tmp_path / 'torn.json').write_text('{')
-    lines = results_table(tmp_path).splitlines()
-    assert lines[2] == '| a | - | top-1 | 1.00 | - | - | - | - |'
-    assert lines[3] == '| b | - | mAP | 2 | - | - | - | somebody: ? |'
-    assert lines[5].startswith('torn.json is no JSON file')
+def test_every_kind_can_be_built():
+    needed = dict(knn=dict(k=1, temperature=1))
+    for name, kind in KINDS.items():
+        kind(**needed.get(name, {})).metrics()

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from mmselfsup_invp.evaluation import similarity_distribution, similarity_figures
+from mmselfsup_invp.evaluation import similarity_distribution, similarity_metrics
 
 from .. import toy
 
@@ -80,7 +80,7 @@ def test_figures_of_two_distributions():
     generator = torch.Generator().manual_seed(0)
     same, other = torch.rand(40, generator=generator) + 0.3, torch.rand(70, generator=generator)
     other[:5] = same[:5]  # Ties count half.
-    found = similarity_figures(same, other, num_bins=10)
+    found = similarity_metrics(same, other, num_bins=10)
     wins = (same[:, None] > other).double() + (same[:, None] == other).double() / 2
     assert found['auroc'] == pytest.approx(100 * wins.mean().item())
     edges = np.linspace(other.min().item(), same.max().item(), 11)
@@ -92,5 +92,5 @@ def test_figures_of_two_distributions():
 
 def test_figures_where_nothing_or_everything_differs():
     ones, zeros = torch.ones(4), torch.zeros(3)
-    assert similarity_figures(ones, ones) == dict(auroc=50, overlap=100, same=1, other=1)
-    assert similarity_figures(ones, zeros) == dict(auroc=100, overlap=0, same=1, other=0)
+    assert similarity_metrics(ones, ones) == dict(auroc=50, overlap=100, same=1, other=1)
+    assert similarity_metrics(ones, zeros) == dict(auroc=100, overlap=0, same=1, other=0)

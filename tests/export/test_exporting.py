@@ -121,6 +121,7 @@ class TestTimm:
         assert found == {name: expected[name] for name in expected if not name.startswith('fc.')}
 
 
+@pytest.mark.detection
 class TestMMDetection:
     def build(self, usage: str) -> nn.Module:
         """The backbone of the printed config, with its weights."""
@@ -134,7 +135,6 @@ class TestMMDetection:
         return backbone
 
     def test_its_network_gives_the_same_features(self, trained, tmp_path):
-        pytest.importorskip('mmdet')
         path, backbone = trained
         export = export_backbone(path, 'mmdet', tmp_path / 'r.pth')
         with torch.no_grad():
@@ -156,7 +156,6 @@ class TestMMDetection:
         ids=lambda changes: '-'.join(changes),
     )  # fmt: skip
     def test_it_takes_other_networks_too(self, tmp_path, changes):
-        pytest.importorskip('mmdet')
         path, backbone = save_checkpoint(tmp_path / 'e.pth', **{'depth': 18, **changes})
         export = export_backbone(path, 'mmdet')
         with torch.no_grad():
@@ -167,7 +166,6 @@ class TestMMDetection:
                 export_backbone(path, other)
 
     def test_its_scope_does_not_change_what_is_built(self, small, tmp_path):
-        pytest.importorskip('mmdet')
         with DefaultScope.overwrite_default_scope('mmdet'):
             assert export_backbone(small, 'mmdet', tmp_path / 'r.pth').verified.difference < 1e-4
 
@@ -210,11 +208,13 @@ class TestDetectron2:
 
 
 class TestFiles:
-    @pytest.mark.parametrize('to', ['torchvision', 'timm', 'mmdet', 'detectron2'])
+    @pytest.mark.parametrize(
+        'to',
+        ['torchvision', 'timm', pytest.param('mmdet', marks=pytest.mark.detection), 'detectron2'],
+    )
     def test_lie_beside_the_checkpoint_and_are_not_replaced(self, small, to):
         if to == 'mmdet':
-            pytest.importorskip('mmdet')
-        path = export_backbone(small, to, force=True).path
+            path = export_backbone(small, to, force=True).path
         assert path == small.with_name(f'epoch_7_{to}{TARGETS[to].suffix}')
         before = path.stat().st_mtime_ns
         with pytest.raises(FileExistsError, match=f'{path.name} exists.*--force'):

@@ -105,7 +105,7 @@ class TestFeatures:
         (found,) = model.extract_feat(inputs)
         assert found.shape == (6, 16, 8, 8)
         assert torch.equal(found, model.backbone(inputs[0])[0])
-        # As the host's tools ask for it.
+        # The way MMSelfSup's tools call it.
         assert torch.equal(model(inputs, mode='tensor')[0], found)
 
     def test_sample_ids_come_in_the_order_of_the_batch(self):
@@ -153,14 +153,21 @@ class TestInvP:
 
     def test_without_the_hook_and_a_length_it_says_so(self):
         model = toy.build_model(toy.model_config(memory=dict(length=None)))
-        with pytest.raises(RuntimeError, match='bank has no rows yet. Add the hook that sizes it'):
+        with pytest.raises(RuntimeError, match='has no rows yet. Add the hook that sizes it'):
             model.loss([torch.rand(4, 3, 16, 16)], toy.samples(0, 1, 2, 3))
 
     def test_without_the_hook_the_second_step_says_so(self):
         model = model_of()
         model.loss(views(1), toy.samples(*range(6)))
-        with pytest.raises(RuntimeError, match=r"custom_hooks.*'PropagationMemoryHook'"):
+        with pytest.raises(RuntimeError, match=r"default_hooks.*'PropagationMemoryHook'"):
             model.loss(views(1), toy.samples(*range(6)))
+
+
+def test_the_default_momentum_of_the_encoder_is_mocos():
+    model = model_of('MomentumInvP', memory=dict(length=20))
+    assert model.key_encoder.momentum == 0.999
+    model = toy.build_model(toy.interclr_config('MomentumInterCLR'))
+    assert model.key_encoder.momentum == 0.999
 
 
 class TestMomentumInvP:
@@ -219,16 +226,16 @@ class TestMomentumInvP:
         bank = reference.memory.bank.clone()
         bank[slots] = key
         torch.testing.assert_close(model.memory.bank, bank)
-        others = ops.top_m(query, bank, 10, exclude=slots)[1]
-        expected = ops.instance_loss(query, bank, slots, others, 0.2).mean()
+        others = ops.top_m(query, bank, 10, exclude=slots)
+        expected = ops.instance_loss(query, bank, slots, others, ops.HardSampling(0.2)).mean()
         torch.testing.assert_close(losses['loss_ins'], expected)
         # Their neighbours were found in the same search, among the new keys too.
         nearest = others_of(query, bank, slots)
         assert torch.equal(model.memory.neighbours[slots].sort(1)[0], nearest.sort(1)[0])
         assert losses['num_positives'] >= 2
 
-    def test_a_step_on_the_bank_keeps_keys(self):
-        """ "Every image keeps a row, of keys instead of queries"."""
+    def test_a_step_on_the_bank_averages_keys(self):
+        """Rows are averages of keys; the queries change the graph alone."""
         memory = dict(type='PropagationMemory', feat_dim=toy.DIM, num_neighbours=2)
         model = model_of('MomentumInvP', memory=memory)
         reference = copy.deepcopy(model)
@@ -243,8 +250,8 @@ class TestMomentumInvP:
         torch.testing.assert_close(model.memory.bank, bank)
         nearest = others_of(query, bank, ids)
         assert torch.equal(model.memory.neighbours[ids].sort(1)[0], nearest.sort(1)[0])
-        others = ops.top_m(query, bank, 10, exclude=ids)[1]
-        expected = ops.instance_loss(query, bank, ids, others, 0.2).mean()
+        others = ops.top_m(query, bank, 10, exclude=ids)
+        expected = ops.instance_loss(query, bank, ids, others, ops.HardSampling(0.2)).mean()
         torch.testing.assert_close(losses['loss_ins'], expected)
 
 
@@ -267,8 +274,8 @@ def test_losses_and_rows_are_float32_under_autocast(name):
     assert all(weight.grad.isfinite().all() for weight in model.backbone.parameters())
 
 
-def test_a_neck_of_the_host_is_widened_to_float32():
-    """Which under autocast gives bfloat16, unlike ours."""
+def test_the_output_of_a_neck_of_mmselfsup_is_upcast_to_float32():
+    """Under autocast it is bfloat16, unlike that of our neck."""
     neck = dict(type='LinearNeck', in_channels=16, out_channels=toy.DIM, with_avg_pool=True)
     model = model_of(neck=neck)
     with torch.autocast('cpu', torch.bfloat16):

@@ -102,7 +102,7 @@ class TestViews:
     def test_by_the_loader_are_refused(self, kornia):
         data = batch()
         data['inputs'] *= 2
-        with pytest.raises(ValueError, match='gives 2 views of an image'):
+        with pytest.raises(ValueError, match='provides 2 views of an image'):
             preprocessor([])(data, True)
 
     def test_have_no_state(self, kornia):

@@ -92,7 +92,7 @@ class TestBank:
     def test_lambda_1_is_the_intra_branch_alone(self, monkeypatch):
         model = model_of(intra_weight=1.0)
         reference = copy.deepcopy(model)
-        monkeypatch.setattr(ops, 'draw_negatives', None)  # Nothing is searched.
+        monkeypatch.setattr(ops, 'sample_negatives', None)  # Nothing is searched.
         losses = step(model, views(1))
         torch.manual_seed(5)
         query = reference.embed(views(1)[0])
@@ -151,12 +151,31 @@ class TestOtherAlgorithms:
         if name == 'InvP':
             model.memory.fit(20)
         cluster(model)
+        reference = copy.deepcopy(model)
         losses = step(model, views(2))
         assert {'loss_ins', 'loss_inv', 'loss_inter'} <= set(losses)
-        sample, feature = model.branch.memory.staged
-        assert torch.equal(sample, IDS)
-        embed = model.embed(views(2)[0])
-        assert torch.allclose(feature, embed, atol=1e-5) == (name == 'InvP')
+        sample_idx, feature = model.branch.memory.staged
+        assert torch.equal(sample_idx, IDS)
+        query = reference.embed(views(2)[0])
+        if name == 'InvP':
+            torch.testing.assert_close(feature, query)
+        else:
+            encoder = copy.deepcopy(reference.encoder())
+            torch.testing.assert_close(feature, F.normalize(encoder(views(2)[1])[0]))
+        torch.manual_seed(5)
+        if name == 'MomentumInvP':
+            torch.randperm(len(IDS))  # The key encoder shuffles the batch.
+        inter = reference.branch(query, IDS)['loss_inter']
+        torch.testing.assert_close(losses['loss_inter'], 0.5 * inter)
+
+    def test_the_default_weights(self):
+        model = toy.build_model(toy.model_config(branch=toy.branch_config()))
+        assert model.branch_weight == 0.25
+        assert toy.build_model(toy.interclr_config()).intra_weight == 0.75
+
+    def test_a_branch_may_weigh_nothing(self):
+        changes = dict(branch=toy.branch_config(), branch_weight=0)
+        assert toy.build_model(toy.model_config(**changes)).branch_weight == 0
 
     def test_without_a_branch_invp_has_none(self):
         model = MODELS.build(toy.model_config())

@@ -28,6 +28,7 @@ def queries(memory, anchor, seed=5):
 
 
 ANCHOR = torch.tensor([3, 0, 17, 29, 8])
+SAMPLING = ops.HardSampling(temperature=0.3, num_background=8, num_hard=4)
 
 
 class TestGoldenExample:
@@ -49,9 +50,9 @@ class TestGoldenExample:
             (2, {}, 1.027961, 0.007673),
             (1, dict(hard_pos='easy'), 1.027961, 0.015146),
             (1, dict(hard_pos='all'), 1.027961, 0.007673),
-            # The rows as they rank are 1, 0, 2, 3, 4; the first is the anchor.
-            (1, dict(background='topm'), 1.027961, 0.707142),
-            (1, dict(background='topm', num_background=5), 1.027978, 0.710309),
+            (1, dict(background='topm'), 1.027961, 0.710309),
+            # The nearest rows are 1, 0, 2, 3; the first is the anchor.
+            (1, dict(background='topm', exclusive=False), 1.027961, 1.151031),
             (2, dict(hard_neg=False, hard_pos='all'), 1.027978, 0.450446),
         ],
     )
@@ -109,14 +110,14 @@ class TestOneStep:
         neighbours = memory.neighbours.clone()
         losses = head_of(hops=hops, propagation=propagation, lambda_inv=0.7)(query, ANCHOR, memory)
 
-        positive, mask = ops.propagate(neighbours, ANCHOR, hops, propagation)
-        others = ops.top_m(query, memory.bank, 8, exclude=ANCHOR)[1]
-        arguments = query, memory.bank, ANCHOR
-        instance = ops.instance_loss(*arguments, others, 0.3)
-        invariance = ops.propagation_loss(*arguments, positive, mask, others, 0.3, 4)
+        positive = ops.propagate(neighbours, ANCHOR, hops, propagation)
+        others = ops.top_m(query, memory.bank, 8, exclude=ANCHOR)
+        arguments = query, memory.bank, ANCHOR, others
+        instance = ops.instance_loss(*arguments, SAMPLING)
+        invariance = ops.propagation_loss(*arguments, positive, SAMPLING)
         torch.testing.assert_close(losses['loss_ins'], instance.mean())
         torch.testing.assert_close(losses['loss_inv'], 0.7 * invariance.mean())
-        torch.testing.assert_close(losses['num_positives'], mask.sum(1).float().mean())
+        torch.testing.assert_close(losses['num_positives'], positive.mask.sum(1).float().mean())
 
     def test_the_batch_is_staged_with_its_new_neighbours(self):
         memory = memory_of()
@@ -159,8 +160,8 @@ class TestOneStep:
         memory.propagate = lambda *_: pytest.fail('walked the graph')
         losses = head(query, ANCHOR, memory)
         assert losses['loss_inv'] == 0 == losses['num_positives']
-        others = ops.top_m(query, memory.bank, 8, exclude=ANCHOR)[1]
-        expected = ops.instance_loss(query, memory.bank, ANCHOR, others, 0.3).mean()
+        others = ops.top_m(query, memory.bank, 8, exclude=ANCHOR)
+        expected = ops.instance_loss(query, memory.bank, ANCHOR, others, SAMPLING).mean()
         torch.testing.assert_close(losses['loss_ins'], expected)
         assert torch.equal(memory.staged[0], ANCHOR)
 
@@ -182,10 +183,11 @@ class TestNearestAsPositives:
         memory.neighbours.fill_(-1)  # Not looked at.
         query = queries(memory, ANCHOR)
         losses = head_of(positive='knn', knn_k=knn_k)(query, ANCHOR, memory)
-        positive = ops.top_m(query, memory.bank, knn_k, exclude=ANCHOR)[1]
-        others = ops.top_m(query, memory.bank, 8, exclude=ANCHOR)[1]
-        mask = torch.ones_like(positive, dtype=torch.bool)
-        expected = ops.propagation_loss(query, memory.bank, ANCHOR, positive, mask, others, 0.3, 4)
+        index = ops.top_m(query, memory.bank, knn_k, exclude=ANCHOR).index
+        others = ops.top_m(query, memory.bank, 8, exclude=ANCHOR)
+        positive = ops.Positives(index, torch.ones_like(index, dtype=torch.bool))
+        arguments = query, memory.bank, ANCHOR, others
+        expected = ops.propagation_loss(*arguments, positive, SAMPLING)
         torch.testing.assert_close(losses['loss_inv'], 0.6 * expected.mean())
         assert losses['num_positives'] == knn_k
 
@@ -208,15 +210,16 @@ class TestSearchWidth:
             (dict(loss=dict(hard_neg=False)), 3, 4),
         ],
     )
-    def test_serves_all_that_use_the_search(self, options, k, width):
-        assert head_of(**options).search_width(memory_of(k=k)) == width
-
-    def test_the_memory_is_searched_once(self):
-        memory, widths = memory_of(), []
-        search = memory.search
-        memory.search = lambda query, width: widths.append(width) or search(query, width)
-        head_of()(queries(memory, ANCHOR), ANCHOR, memory)
-        assert widths == [9]
+    def test_one_search_is_wide_enough_for_all(self, options, k, width, monkeypatch):
+        widths = []
+        top_m = ops.top_m
+        monkeypatch.setattr(
+            'mmselfsup_invp.ops.invp.top_m',
+            lambda query, bank, m, **kwargs: widths.append(m) or top_m(query, bank, m, **kwargs),
+        )
+        memory = memory_of(k=k)
+        head_of(**options)(queries(memory, ANCHOR), ANCHOR, memory)
+        assert widths == [width]
 
     def test_a_background_larger_than_the_bank(self):
         memory = memory_of()
@@ -231,6 +234,12 @@ class TestSearchWidth:
 
 def unstage(memory):
     memory.staged = None
+
+
+def test_an_empty_memory_names_the_hook():
+    memory = PropagationMemory(num_neighbours=3, feat_dim=toy.DIM)
+    with pytest.raises(RuntimeError, match='has no rows yet.*PropagationMemoryHook'):
+        head_of()(toy.rows(5), ANCHOR, memory)
 
 
 @pytest.mark.parametrize(
@@ -254,8 +263,5 @@ def test_the_paper_is_the_default():
     assert (head.positive, head.hops, head.propagation, head.lambda_inv) == (
         *('propagate', 3, 'set', 0.6),
     )
-    loss = head.loss
-    assert (loss.temperature, loss.num_background, loss.num_hard) == (0.07, 4096, 50)
-    assert (loss.hard_pos, loss.hard_neg, loss.background) == ('hard', True, 'exact')
-    assert (loss.instance_background, loss.eps) == ('exact', 0)
+    assert head.loss.sampling == ops.HardSampling()
     assert head.ramp == 1

@@ -51,7 +51,7 @@ class TestBankHead:
         torch.manual_seed(4)
         found = BankMarginHead(LOSS, num_negatives=9)(query, anchor, bank)
         torch.manual_seed(4)
-        negative = ops.sample_others(anchor, 30, 9)
+        negative = ops.sample_uniform_negatives(anchor, 30, 9)
         positive = (query * bank[anchor]).sum(dim=1)
         cosine = torch.einsum('bd,bkd->bk', query, bank[negative])
         torch.testing.assert_close(found, ops.margin_nce(positive, cosine, 0.2, 0.3).mean())

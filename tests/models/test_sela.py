@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 from mmselfsup.registry import MODELS
 
-from mmselfsup_invp.models import AlexNetBN, FullyConnectedNeck, SelfLabelHead, SelfLabelMemory
+from mmselfsup_invp.memory import NonFiniteFeatures
+from mmselfsup_invp.models import AlexNetBN, FullyConnectedNeck, SelfLabelHead
 
 from .. import toy
 
@@ -89,46 +90,6 @@ class TestHead:
             SelfLabelHead(6, **{name: 0})
 
 
-class TestMemory:
-    def test_takes_its_length_from_the_data_set(self):
-        memory = SelfLabelMemory(num_classes=3, num_heads=2)
-        assert len(memory) == 0
-        memory.fit(7)
-        assert memory.labels.shape == (7, 2) and memory.labels.dtype == torch.int64
-        for column in memory.labels.T:
-            assert column.bincount().tolist() == [3, 2, 2]
-        with pytest.raises(ValueError, match='SelfLabelMemory has 7 rows, the data set 8 images'):
-            memory.fit(8)
-
-    def test_the_seed_decides_the_labels_not_the_global_state(self):
-        labels = []
-        for seed in (0, 0, 1):
-            torch.rand(3)
-            labels.append(SelfLabelMemory(5, 2, length=40, seed=seed).labels)
-        assert torch.equal(*labels[:2]) and not torch.equal(*labels[1:])
-
-    def test_new_labels_of_one_head_leave_the_others(self):
-        memory = SelfLabelMemory(3, 2, length=6)
-        before = memory.labels.clone()
-        new = torch.tensor([2, 2, 2, 0, 0, 1])
-        memory.relabel(1, new)
-        assert torch.equal(memory.labels[:, 1], new)
-        assert torch.equal(memory.labels[:, 0], before[:, 0])
-
-    def test_a_checkpoint_sizes_an_empty_memory(self):
-        saved = SelfLabelMemory(3, 2, length=9, seed=5)
-        memory = SelfLabelMemory(3, 2)
-        memory.load_state_dict(saved.state_dict())
-        assert torch.equal(memory.labels, saved.labels)
-        with pytest.raises(ValueError, match=r'labels of shape \(9, 2\), this run has \(8, 2\)'):
-            SelfLabelMemory(3, 2, length=8).load_state_dict(saved.state_dict())
-
-    def test_fewer_images_than_classes(self):
-        message = 'num_classes = 8 is outside the valid range 1 to 7: 7 images .* head and memory'
-        with pytest.raises(ValueError, match=message):
-            SelfLabelMemory(8, 1, length=7)
-
-
 class TestAlgorithm:
     def test_labels_of_the_samples_enter_the_loss(self):
         model = toy.build_model(toy.sela_config())
@@ -143,6 +104,23 @@ class TestAlgorithm:
             for head, part in enumerate(logits.split(3, dim=1))
         )
         torch.testing.assert_close(found['loss'], expected / 2)
+
+    def test_features_are_those_of_the_neck_not_normalised(self):
+        model = toy.build_model(toy.sela_config()).eval()
+        image = images()
+        expected = model.neck(model.backbone(image))[0]
+        assert torch.equal(model.embed(image), expected)
+        assert (expected.norm(dim=1) - 1).abs().min() > 1e-3
+
+    def test_features_that_are_not_finite_are_reported_with_their_ids(self):
+        model = toy.build_model(toy.sela_config())
+        model.memory.fit(10)
+        model.eval()
+        image = images()
+        image[2] = torch.nan
+        model.loss([image], toy.samples(7, 2, 9, 0))
+        with pytest.raises(NonFiniteFeatures, match=r'samples \[9\]'):
+            model.memory.monitor.check()
 
     def test_only_the_network_learns(self):
         model = toy.build_model(toy.sela_config())
@@ -164,7 +142,7 @@ class TestAlgorithm:
 
     def test_without_labels_the_hook_is_named(self):
         model = toy.build_model(toy.sela_config())
-        with pytest.raises(RuntimeError, match='no labels.*SelfLabelHook'):
+        with pytest.raises(RuntimeError, match='SelfLabelMemory has no rows yet.*SelfLabelHook'):
             model.loss([images()], toy.samples(0, 1, 2, 3))
 
     @pytest.mark.parametrize('name', ['num_classes', 'num_heads'])

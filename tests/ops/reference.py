@@ -166,10 +166,10 @@ def negative_pool(
 # ---- labels of equal size, by SeLa ----
 
 
-def sinkhorn(prob: Tensor, strength: float, tol: float) -> dict:
+def sinkhorn(prob: Tensor, lambd: float, tol: float) -> dict:
     """The released loop of SeLa on probabilities ``(N, K)``: powers in float64, no logarithm."""
     num, classes = prob.shape
-    power = prob.double() ** strength
+    power = prob.double() ** lambd
     r = [1 / classes] * classes
     c = [1 / num] * num
     errors: list[float] = []

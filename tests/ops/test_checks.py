@@ -25,13 +25,13 @@ def test_range_message_says_what_is_valid_and_why(value):
 
 @pytest.mark.parametrize('value', [0, 0.0, -1, math.inf, math.nan])
 def test_what_is_not_positive_is_refused_with_an_example(value):
-    message = rf'^temperature = {value} must be positive and finite \(0.07 or 0.2, say\)\.$'
+    message = rf'^temperature = {value} must be positive and finite, for example 0.07 or 0.2\.$'
     with pytest.raises(ValueError, match=message):
         require_positive('temperature', value, '0.07 or 0.2')
 
 
-def test_a_tensor_is_not_looked_at():
-    """On a GPU the look would make the host wait; a meta tensor has no value to look at."""
+def test_the_value_of_a_tensor_is_not_read():
+    """Reading it would synchronise with the device; a meta tensor has no value."""
     require_positive('temperature', torch.ones((), device='meta'), '0.07 or 0.2')
 
 

@@ -1,26 +1,18 @@
 import importlib.util
+import warnings
 
 import pytest
 import torch
 
-from mmselfsup_invp.ops import (
-    assign,
-    cluster_health,
-    cluster_means,
-    cluster_sizes,
-    clustering,
-    kmeans,
-    repair_small,
-    scores,
-    small_size,
-)
+from mmselfsup_invp.ops import assign, cluster_means, cluster_sizes, clustering, kmeans
+from mmselfsup_invp.ops.clustering import cluster_health, scores, small_size
 
 from . import reference
-from .tools import Allocations, on_circle, unit_rows
+from .tools import Allocations, unit_rows
 
 BACKENDS = ['torch']
-if importlib.util.find_spec('faiss'):
-    BACKENDS.append('faiss')
+if importlib.util.find_spec('sklearn'):
+    BACKENDS.append('sklearn')
 
 every_backend = pytest.mark.parametrize('backend', BACKENDS)
 
@@ -89,6 +81,10 @@ class TestStatistics:
         torch.testing.assert_close(means, expected.float())
         assert torch.equal(means[7], old[7]), 'an empty cluster keeps its centroid'
 
+    def test_the_mean_of_one_feature_is_itself(self):
+        feature = unit_rows(3, 4, seed=23)
+        assert torch.equal(cluster_means(feature, torch.arange(3), torch.zeros(3, 4)), feature)
+
     @pytest.mark.parametrize(
         ('size', 'entropy'), [([5, 5, 5], 1.0), ([9, 0, 0], 0.0), ([4, 4, 0], 0.630930), ([7], 1.0)]
     )
@@ -100,6 +96,7 @@ class TestStatistics:
 
     def test_small_is_20_where_imagenet_has_128(self):
         assert small_size(1_281_167, 10_000) == 20
+        assert small_size(128 * 10_000, 10) == 20_000
         assert (small_size(128, 10), small_size(1000, 10), small_size(10, 10)) == (2, 16, 1)
 
 
@@ -129,7 +126,9 @@ class TestKMeans:
 
     @every_backend
     def test_equal_features_fill_every_cluster(self, backend):
-        label, _ = kmeans(torch.ones(7, 3), 5, backend=backend)
+        with warnings.catch_warnings():
+            warnings.simplefilter('error')
+            label, _ = kmeans(torch.ones(7, 3), 5, backend=backend)
         assert cluster_sizes(label, 5).min() >= 1
 
     @every_backend
@@ -140,27 +139,56 @@ class TestKMeans:
         assert torch.equal(one, same) and not torch.equal(one, other)
         assert torch.equal(torch.get_rng_state(), state)
 
-    def test_it_improves_and_ends_where_a_further_round_changes_little(self):
+    @every_backend
+    def test_every_round_improves_until_the_labels_stay(self, backend):
         feature = unit_rows(500, 5, seed=13)
         found = [
-            inertia(feature, *kmeans(feature, 12, iterations=n, backend='torch')) for n in (1, 50)
+            inertia(feature, *kmeans(feature, 12, iterations=n, backend=backend))
+            for n in (1, 2, 5, 200)
         ]
-        assert found[1] < found[0]
-        label, centroids = kmeans(feature, 12, iterations=200, backend='torch')
-        assert (assign(feature, centroids) == label).float().mean() > 0.99
+        assert found == sorted(found, reverse=True) and found[0] > found[1] > found[2] > found[3]
+        label, centroids = kmeans(feature, 12, iterations=200, backend=backend)
+        assert torch.equal(assign(feature, centroids), label)
 
-    @pytest.mark.skipif('faiss' not in BACKENDS, reason='needs faiss')
-    def test_backends_are_about_as_good(self):
+    def test_a_round_is_assignment_and_averaging(self):
+        feature = unit_rows(60, 3, seed=20)
+        start = torch.randperm(60, generator=torch.Generator().manual_seed(5))[:4]
+        centroids = feature[start]
+        for _ in range(3):
+            label = reference.assign(feature, centroids, 'euclidean')
+            centroids = reference.cluster_means(feature, label, centroids)
+        label, means = kmeans(feature, 4, iterations=3, seed=5, backend='torch')
+        assert label.tolist() == reference.assign(feature, centroids, 'euclidean')
+        expected = reference.cluster_means(feature, label.tolist(), centroids)
+        torch.testing.assert_close(means, expected.float())
+
+    def test_an_empty_cluster_takes_half_of_the_largest(self):
+        centroids = torch.tensor([[1.0, 0.0], [0.0, 8.0], [3.0, 4.0]])
+        clustering._split_largest(centroids, torch.tensor([2, 5, 0]))
+        expected = [[1.0, 0.0], [0.0, 8 - 8 / 1024], [0.0, 8 + 8 / 1024]]
+        torch.testing.assert_close(centroids, torch.tensor(expected), rtol=0, atol=0)
+
+    def test_a_cluster_empty_at_the_end_takes_the_farthest_feature(self):
+        label = torch.tensor([0, 0, 0, 1, 2, 2])
+        distance = torch.tensor([0.1, 0.5, 0.4, 0.9, 0.3, 0.2])  # The farthest is alone.
+        clustering._fill_empty(label, distance, 5)
+        assert label.tolist() == [0, 3, 4, 1, 2, 2]
+
+    @pytest.mark.skipif('sklearn' not in BACKENDS, reason='needs scikit-learn')
+    def test_backends_are_equally_good(self):
         feature = unit_rows(2000, 8, seed=14)
         found = [inertia(feature, *kmeans(feature, 40, backend=name)) for name in BACKENDS]
         assert found[0] == pytest.approx(found[1], rel=0.03)
 
-    def test_without_faiss_it_runs_on_torch(self, monkeypatch):
+    @pytest.mark.parametrize('installed', [True, False])
+    def test_automatic_is_scikit_learn_if_it_is_installed(self, installed, monkeypatch):
+        if installed:
+            pytest.importorskip('sklearn')
         feature = unit_rows(100, 4, seed=15)
-        expected = kmeans(feature, 7, backend='torch')
+        expected = kmeans(feature, 7, backend='sklearn' if installed else 'torch')
         find = importlib.util.find_spec
         monkeypatch.setattr(
-            importlib.util, 'find_spec', lambda name: None if name == 'faiss' else find(name)
+            importlib.util, 'find_spec', lambda name: find(name) if installed else None
         )
         for one, other in zip(kmeans(feature, 7), expected, strict=True):
             assert torch.equal(one, other)
@@ -169,80 +197,8 @@ class TestKMeans:
         feature = unit_rows(5, 3, seed=16)
         with pytest.raises(ValueError, match='num_clusters = 6 .*1 to 5: 5 features cannot fill'):
             kmeans(feature, 6)
-        with pytest.raises(ValueError, match="backend = 'sklearn' is unknown"):
-            kmeans(feature, 2, backend='sklearn')
+        with pytest.raises(ValueError, match="backend = 'faiss' is unknown; .*'sklearn', 'torch'"):
+            kmeans(feature, 2, backend='faiss')
         feature[3, 1] = torch.nan
         with pytest.raises(ValueError, match='NaN or Inf; the network has diverged'):
             kmeans(feature, 2)
-
-
-class TestRepair:
-    def test_golden_values(self):
-        """B-G5."""
-        feature = on_circle(0, 4, 8, 60, 64, 68, 150, 200, 204)
-        label = torch.tensor([0, 0, 0, 0, 0, 0, 1, 2, 2])
-        centroids = cluster_means(feature, label, torch.zeros(3, 2))
-        start = torch.tensor([[0.716802, 0.483489], [-0.866025, 0.5], [-0.926619, -0.374378]])
-        torch.testing.assert_close(centroids, start, atol=1e-6, rtol=0)
-        dots = feature[6] @ centroids[[0, 2]].T
-        torch.testing.assert_close(dots, torch.tensor([-0.379024, 0.615286]), atol=1e-6, rtol=0)
-
-        assert repair_small(feature, label, centroids, min_size=2).tolist() == [1]
-        assert label[6:].tolist() == [2, 2, 2]
-        first, second = label[:3].unique(), label[3:6].unique()
-        assert len(first) == len(second) == 1 and {*first.tolist(), *second.tolist()} == {0, 1}
-        halves = torch.tensor([[0.995944, 0.069643], [0.437659, 0.897334]])
-        torch.testing.assert_close(centroids[torch.cat([first, second])], halves, atol=1e-6, rtol=0)
-        torch.testing.assert_close(centroids[2], start[2], atol=1e-6, rtol=0)  # Stale.
-        full = cluster_means(feature, label, centroids)[2]
-        torch.testing.assert_close(full, torch.tensor([-0.906421, -0.082919]), atol=1e-6, rtol=0)
-
-    @pytest.mark.parametrize('seed', range(5))
-    def test_members_of_small_clusters_move_and_halves_fill_them(self, seed):
-        feature = unit_rows(80, 4, seed=seed)
-        label = torch.randint(6, (80,), generator=torch.Generator().manual_seed(seed))
-        label[label == 5] = 0
-        label[:2] = 5
-        before, centroids = label.clone(), unit_rows(8, 4, seed=seed + 50)
-        small = repair_small(feature, label, centroids, min_size=5)
-        assert small.tolist() == [5, 6, 7]
-        assert cluster_sizes(label, 8).min() >= 1
-        # Where the two of cluster 5 went: to a large one, by the highest inner product.
-        large = [0, 1, 2, 3, 4]
-        moved = [large[i] for i in reference.assign(feature[:2], centroids_of(seed)[large], 'dot')]
-        origin = [{moved[i]} | set(small.tolist()) for i in range(2)]
-        assert all(int(label[i]) in origin[i] for i in range(2))
-        for row in range(2, 80):
-            assert label[row] == before[row] or int(label[row]) in {5, 6, 7}
-        for cluster in small.tolist():
-            mean = feature[label == cluster].mean(dim=0)
-            torch.testing.assert_close(centroids[cluster], mean)
-
-    def test_the_largest_is_halved_again_and_again(self):
-        feature = on_circle(*range(0, 64))
-        label, centroids = torch.zeros(64, dtype=torch.int64), torch.zeros(4, 2)
-        assert repair_small(feature, label, centroids, 1).tolist() == [1, 2, 3]
-        sizes = cluster_sizes(label, 4)
-        assert sizes.max() <= 20 and sizes.sum() == 64
-
-    def test_equal_features_are_halved_evenly(self):
-        feature = torch.nn.functional.normalize(torch.ones(10, 3))
-        label, centroids = torch.zeros(10, dtype=torch.int64), torch.zeros(2, 3)
-        repair_small(feature, label, centroids, 1)
-        assert cluster_sizes(label, 2).tolist() == [5, 5]
-
-    def test_nothing_changes_where_nothing_is_small(self):
-        feature, label = unit_rows(20, 3, seed=17), torch.arange(20) % 4
-        centroids = unit_rows(4, 3, seed=18)
-        before = label.clone(), centroids.clone()
-        assert not len(repair_small(feature, label, centroids, 5))
-        assert torch.equal(label, before[0]) and torch.equal(centroids, before[1])
-
-    def test_all_small_is_refused(self):
-        feature, label = unit_rows(8, 3, seed=19), torch.arange(8) % 4
-        with pytest.raises(ValueError, match='All 4 clusters have fewer than 3 .* 2 each'):
-            repair_small(feature, label, torch.zeros(4, 3), 3)
-
-
-def centroids_of(seed):
-    return unit_rows(8, 4, seed=seed + 50)

@@ -1,19 +1,24 @@
+import dataclasses
 import math
+import sys
 
 import pytest
 import torch
 import torch.nn.functional as F
 
 from mmselfsup_invp.ops import (
+    HardSampling,
+    Neighbours,
+    Positives,
     bank_similarity,
     instance_loss,
     knn_graph,
     propagate,
     propagation_loss,
     ramp_weight,
-    select_positives,
     top_m,
 )
+from mmselfsup_invp.ops.positives import select_positives
 
 from . import reference
 from .tools import POINTS, Allocations, on_circle, unit_rows
@@ -21,8 +26,20 @@ from .tools import POINTS, Allocations, on_circle, unit_rows
 EPS = 1e-7
 ANCHOR = torch.tensor([1])
 GRAPH = knn_graph(POINTS, 2)
-# N_M(1) of the paper, and the four nearest of the released code, which count the anchor.
-PAPER, CODE = torch.tensor([[0, 2, 3, 4]]), torch.tensor([[1, 0, 2, 3]])
+BACKGROUNDS = ('exact', 'topm', 'official')
+
+every_background = pytest.mark.parametrize('background', BACKGROUNDS)
+
+
+def near(query, bank, index):
+    """The search result with these rows."""
+    return Neighbours((query @ bank.T).detach().gather(1, index), index)
+
+
+# N_M(1) of the paper, and the four nearest rows of the released code, which include the anchor.
+QUERY = on_circle(12)
+PAPER = near(QUERY, POINTS, torch.tensor([[0, 2, 3, 4]]))
+CODE = near(QUERY, POINTS, torch.tensor([[1, 0, 2, 3]]))
 
 
 def golden(value: torch.Tensor, expected: float) -> None:
@@ -30,100 +47,73 @@ def golden(value: torch.Tensor, expected: float) -> None:
     torch.testing.assert_close(value.item(), expected, rtol=2e-6, atol=1e-6)
 
 
-def golden_propagation(background, temperature=0.2, concat=False, **kwargs):
-    positive, mask = propagate(GRAPH, ANCHOR, hops=2, mode='concat' if concat else 'set')
-    return propagation_loss(
-        on_circle(12), POINTS, ANCHOR, positive, mask, background, temperature, **kwargs
-    )
+def golden_propagation(nearest, temperature=0.2, concat=False, **options):
+    positive = propagate(GRAPH, ANCHOR, hops=2, mode='concat' if concat else 'set')
+    sampling = HardSampling(temperature, **options)
+    return propagation_loss(QUERY, POINTS, ANCHOR, nearest, positive, sampling)
 
 
-def test_golden_backgrounds_are_what_the_search_finds():
-    query = on_circle(12)
-    assert top_m(query, POINTS, 4, exclude=ANCHOR)[1].sort(dim=1).values.equal(PAPER)
-    assert top_m(query, POINTS, 4)[1].tolist() == CODE.tolist()
+def test_golden_backgrounds_are_search_results():
+    assert top_m(QUERY, POINTS, 4, exclude=ANCHOR).index.sort(dim=1).values.equal(PAPER.index)
+    assert top_m(QUERY, POINTS, 4).index.tolist() == CODE.index.tolist()
 
 
 @pytest.mark.parametrize(
-    ('background', 'kwargs', 'expected'),
+    ('nearest', 'options', 'expected'),
     [
         (PAPER, {}, 1.027961),
-        # The search of a head may hold the anchor: it is counted once all the same.
-        (torch.tensor([[1, 0, 2, 3, 4]]), {}, 1.027961),
-        (CODE, {'background_mode': 'topm', 'eps': EPS}, 1.025928),
+        (PAPER, dict(temperature=0.07), 0.891061),
+        # The anchor counts once, also if it is among the nearest rows.
+        (near(QUERY, POINTS, torch.tensor([[1, 0, 2, 3, 4]])), {}, 1.027961),
+        (CODE, dict(instance_background='topm', eps=EPS), 1.025928),
         (None, {}, 1.027978),
     ],
 )
-def test_golden_instance_loss(background, kwargs, expected):
-    golden(instance_loss(on_circle(12), POINTS, ANCHOR, background, 0.2, **kwargs), expected)
-
-
-def test_golden_instance_loss_at_low_temperature():
-    golden(instance_loss(on_circle(12), POINTS, ANCHOR, PAPER, 0.07), 0.891061)
+def test_golden_instance_loss(nearest, options, expected):
+    sampling = HardSampling(**{'temperature': 0.2, **options})
+    golden(instance_loss(QUERY, POINTS, ANCHOR, nearest, sampling), expected)
 
 
 @pytest.mark.parametrize(
-    ('num_hard', 'hard', 'expected'),
+    ('nearest', 'options', 'expected'),
     [
-        (1, 'hard', 0.015432),
-        (1, 'easy', 0.015146),
-        (2, 'hard', 0.007673),
-        (50, 'hard', 0.007673),
-        (1, 'all', 0.007673),
+        (PAPER, dict(num_hard=1), 0.015432),
+        (PAPER, dict(num_hard=1, hard_pos='easy'), 0.015146),
+        (PAPER, dict(num_hard=2), 0.007673),
+        (PAPER, dict(num_hard=50), 0.007673),
+        (PAPER, dict(num_hard=1, hard_pos='all'), 0.007673),
+        (PAPER, dict(num_hard=1, background='topm'), 0.710309),
+        (None, dict(hard_pos='all'), 0.450446),
     ],
 )
-def test_golden_propagation_loss_of_the_paper(num_hard, hard, expected):
-    golden(golden_propagation(PAPER, num_hard=num_hard, hard=hard), expected)
+def test_golden_propagation_loss_of_the_paper(nearest, options, expected):
+    golden(golden_propagation(nearest, **options), expected)
 
 
-def test_golden_hard_set_over_all_the_nearest():
-    golden(golden_propagation(PAPER, num_hard=1, background_mode='topm'), 0.710309)
-
-
-def test_golden_positives_over_the_full_bank():
-    golden(golden_propagation(None, hard='all'), 0.450446)
-
-
-@pytest.mark.parametrize('mode', ['topm', 'official'])
+@pytest.mark.parametrize('background', ['topm', 'official'])
 @pytest.mark.parametrize(
-    ('num_hard', 'hard', 'exclusive', 'expected'),
+    ('temperature', 'num_hard', 'hard_pos', 'exclusive', 'expected'),
     [
-        (1, 'hard', True, 0.707142),
-        (1, 'hard', False, 1.151031),
-        (1, 'easy', True, 0.582038),
-        (2, 'hard', True, 0.013995),
-        (2, 'hard', False, 0.457884),
-        (2, 'easy', True, -0.111109),
-        (4, 'hard', True, -0.688641),
-        (4, 'hard', False, -0.244751),
-        (4, 'easy', True, -0.752558),
+        (0.2, 1, 'hard', True, 0.707142),
+        (0.2, 1, 'hard', False, 1.151031),
+        (0.2, 1, 'easy', True, 0.582038),
+        (0.2, 2, 'hard', True, 0.013995),
+        (0.2, 2, 'hard', False, 0.457884),
+        (0.2, 2, 'easy', True, -0.111109),
+        (0.2, 4, 'hard', True, -0.688641),
+        (0.2, 4, 'hard', False, -0.244751),
+        (0.2, 4, 'easy', True, -0.752558),
+        (0.07, 1, 'hard', True, 0.720494),
+        (0.07, 1, 'hard', False, 1.248500),
+        (0.07, 4, 'hard', True, -0.693147),
     ],
 )
-def test_golden_propagation_loss_of_the_code(num_hard, hard, exclusive, expected, mode):
+def test_golden_propagation_loss_of_the_code(
+    temperature, num_hard, hard_pos, exclusive, expected, background
+):
+    options = dict(num_hard=num_hard, hard_pos=hard_pos, exclusive=exclusive)
     loss = golden_propagation(
-        CODE,
-        concat=True,
-        num_hard=num_hard,
-        hard=hard,
-        background_mode=mode,
-        exclusive=exclusive,
-        eps=EPS,
-    )
-    golden(loss, expected)
-
-
-@pytest.mark.parametrize(
-    ('num_hard', 'exclusive', 'expected'),
-    [(1, True, 0.720494), (1, False, 1.248500), (4, True, -0.693147)],
-)
-def test_golden_code_at_low_temperature(num_hard, exclusive, expected):
-    loss = golden_propagation(
-        CODE,
-        temperature=0.07,
-        concat=True,
-        num_hard=num_hard,
-        background_mode='official',
-        exclusive=exclusive,
-        eps=EPS,
+        CODE, temperature, concat=True, background=background, eps=EPS, **options
     )
     golden(loss, expected)
 
@@ -135,10 +125,9 @@ def test_golden_loss_near_zero_keeps_its_digits():
 
 def test_golden_gradient():
     feature = on_circle(12).requires_grad_()
-    positive, mask = propagate(GRAPH, ANCHOR, hops=2)
-    propagation_loss(
-        F.normalize(feature), POINTS, ANCHOR, positive, mask, PAPER, 0.2, num_hard=1
-    ).sum().backward()
+    positive, sampling = propagate(GRAPH, ANCHOR, hops=2), HardSampling(0.2, num_hard=1)
+    query = F.normalize(feature)
+    propagation_loss(query, POINTS, ANCHOR, PAPER, positive, sampling).sum().backward()
     expected = torch.tensor([[-0.012329, 0.058003]])
     torch.testing.assert_close(feature.grad, expected, rtol=0, atol=1e-6)
 
@@ -147,7 +136,7 @@ def test_golden_gradient():
     ('num_hard', 'epoch', 'expected'), [(1, 31, 1.037220), (1, 30, 1.027961), (2, 31, 1.032564)]
 )
 def test_golden_total(num_hard, epoch, expected):
-    instance = instance_loss(on_circle(12), POINTS, ANCHOR, PAPER, 0.2)
+    instance = instance_loss(QUERY, POINTS, ANCHOR, PAPER, HardSampling(0.2))
     propagation = golden_propagation(PAPER, num_hard=num_hard)
     golden(instance + 0.6 * ramp_weight('binary', epoch) * propagation, expected)
 
@@ -157,56 +146,44 @@ class TestOutsideTheNearest:
 
     bank = torch.tensor([[s, math.sqrt(1 - s * s)] for s in (0.2, 0.9, 0.8, 0.7)])
     query = torch.tensor([[1.0, 0.0]])
-    anchor, background = torch.tensor([0]), torch.tensor([[1, 2]])
-    positive, mask = torch.tensor([[3]]), torch.tensor([[True]])
+    anchor = torch.tensor([0])
+    nearest = near(query, bank, torch.tensor([[1, 2]]))
+    positive = Positives(torch.tensor([[3]]), torch.tensor([[True]]))
 
     @pytest.mark.parametrize(
-        ('mode', 'eps', 'expected'), [('exact', 0, 2.125289), ('topm', EPS, 1.998138)]
+        ('background', 'eps', 'expected'), [('exact', 0, 2.125289), ('topm', EPS, 1.998138)]
     )
-    def test_golden_instance_loss(self, mode, eps, expected):
-        loss = instance_loss(
-            self.query, self.bank, self.anchor, self.background, 0.5, background_mode=mode, eps=eps
-        )
-        golden(loss, expected)
+    def test_golden_instance_loss(self, background, eps, expected):
+        sampling = HardSampling(0.5, instance_background=background, eps=eps)
+        golden(instance_loss(self.query, self.bank, self.anchor, self.nearest, sampling), expected)
 
     @pytest.mark.parametrize(
-        ('mode', 'eps', 'expected'),
+        ('background', 'eps', 'expected'),
         [('exact', 0, 1.311901), ('topm', 0, 0.998139), ('official', EPS, 0.852434)],
     )
-    def test_golden_propagation_loss(self, mode, eps, expected):
-        loss = propagation_loss(
-            self.query,
-            self.bank,
-            self.anchor,
-            self.positive,
-            self.mask,
-            self.background,
-            0.5,
-            num_hard=1,
-            background_mode=mode,
-            eps=eps,
-        )
-        golden(loss, expected)
+    def test_golden_propagation_loss(self, background, eps, expected):
+        sampling = HardSampling(0.5, num_hard=1, background=background, eps=eps)
+        arguments = self.query, self.bank, self.anchor, self.nearest, self.positive
+        golden(propagation_loss(*arguments, sampling), expected)
 
 
 @pytest.mark.parametrize('loss', ['instance', 'propagation'])
 def test_golden_cap(loss):
     """The largest value that eps leaves is -log(1e-7)."""
-    bank, query = on_circle(180, 0, 0), on_circle(0)
-    anchor, background, mask = torch.tensor([0]), torch.tensor([[1, 2]]), torch.tensor([[True]])
+    bank, query, anchor = on_circle(180, 0, 0), on_circle(0), torch.tensor([0])
+    nearest, sampling = near(query, bank, torch.tensor([[1, 2]])), HardSampling(0.05, eps=EPS)
     if loss == 'instance':
-        value = instance_loss(query, bank, anchor, background, 0.05, eps=EPS)
+        value = instance_loss(query, bank, anchor, nearest, sampling)
     else:
-        value = propagation_loss(
-            query, bank, torch.tensor([2]), anchor[None], mask, background, 0.05, eps=EPS
-        )
+        positive = Positives(anchor[None], torch.tensor([[True]]))
+        value = propagation_loss(query, bank, torch.tensor([2]), nearest, positive, sampling)
     golden(value, 16.118096)
 
 
 class Batch:
-    """Random queries near their rows, positives of all kinds, and what a search finds.
+    """Random queries near their rows, positives of all kinds, and the result of a search.
 
-    Row 0 has no positives, row 1 all of them, the last query lies far from its own row.
+    Row 0 has no positives; the last query is far from its own row.
     """
 
     def __init__(self, dtype=torch.float32, concat=False, width=8):
@@ -219,71 +196,49 @@ class Batch:
         self.query = F.normalize(query).requires_grad_()
         graph = torch.randint(0, 30, (30, 3), generator=generator)
         mode = 'concat' if concat else 'set'
-        self.positive, self.mask = propagate(graph, self.anchor, hops=2, mode=mode)
-        self.mask[0] = False
-        self.background = top_m(self.query, self.bank, width)[1]
+        self.positive = propagate(graph, self.anchor, hops=2, mode=mode)
+        self.positive.mask[0] = False
+        self.nearest = top_m(self.query, self.bank, width)
 
-    def losses(self, temperature, background_mode, eps, **kwargs):
-        """Both losses of the batch, and the gradient of their squares' sum."""
-        options = {'background_mode': background_mode, 'eps': eps}
-        instance = instance_loss(
-            self.query,
-            self.bank,
-            self.anchor,
-            self.background,
+    def losses(self, temperature, background, eps=0.0, generator=None, **options):
+        """Both losses of the batch."""
+        instance_background = 'exact' if background == 'exact' else 'topm'
+        sampling = HardSampling(
             temperature,
-            background_mode='exact' if background_mode == 'exact' else 'topm',
+            background=background,
+            instance_background=instance_background,
             eps=eps,
-        )
-        propagation = propagation_loss(
-            self.query,
-            self.bank,
-            self.anchor,
-            self.positive,
-            self.mask,
-            self.background,
-            temperature,
             **options,
-            **kwargs,
         )
-        return instance, propagation
+        arguments = self.query, self.bank, self.anchor, self.nearest
+        return (
+            instance_loss(*arguments, sampling),
+            propagation_loss(*arguments, self.positive, sampling, generator=generator),
+        )
 
-    def references(self, temperature, background_mode, eps, num_hard, hard, exclusive, seed=None):
+    def references(self, temperature, background, eps, num_hard, hard_pos, exclusive, seed=None):
         """The same from the definitions, with the float64 query they depend on."""
         query, bank = self.query.detach().double().requires_grad_(), self.bank.double()
-        if hard == 'random':
-            candidate = bank_similarity(self.query, self.bank, self.positive)
-            drawn = select_positives(
-                candidate, self.mask, num_hard, hard, torch.Generator().manual_seed(seed)
-            )
+        index, mask = self.positive
+        if hard_pos == 'random':
+            candidate = bank_similarity(self.query, self.bank, index)
+            generator = torch.Generator().manual_seed(seed)
+            drawn = select_positives(candidate, mask, num_hard, hard_pos, generator)
         instance, propagation = [], []
         for b, anchor in enumerate(self.anchor.tolist()):
-            background = None if self.background is None else self.background[b].tolist()
-            positive = self.positive[b][self.mask[b]].tolist()
-            if hard == 'random':
-                kept = drawn[b][self.mask[b][drawn[b]]]
-                chosen = self.positive[b][kept].tolist()
+            rows = None if self.nearest is None else self.nearest.index[b].tolist()
+            positive = index[b][mask[b]].tolist()
+            if hard_pos == 'random':
+                chosen = index[b][drawn[b][mask[b][drawn[b]]]].tolist()
             else:
                 similarity = [(query[b] @ bank[row]).item() for row in positive]
-                order = reference.choose(similarity, num_hard, hard)
+                order = reference.choose(similarity, num_hard, hard_pos)
                 chosen = [positive[position] for position in order]
-            instance.append(
-                reference.instance_loss(
-                    query[b], bank, anchor, background, temperature, background_mode, eps
-                )
-            )
+            common = rows, temperature, background
+            instance.append(reference.instance_loss(query[b], bank, anchor, *common, eps))
             propagation.append(
                 reference.propagation_loss(
-                    query[b],
-                    bank,
-                    anchor,
-                    positive,
-                    chosen,
-                    background,
-                    temperature,
-                    background_mode,
-                    exclusive,
-                    eps,
+                    query[b], bank, anchor, positive, chosen, *common, exclusive, eps
                 )
             )
         return query, torch.stack(instance), torch.stack(propagation)
@@ -300,64 +255,60 @@ def assert_agree(batch: Batch, temperature: float, ours, references) -> None:
         torch.testing.assert_close(grad, expected.float(), rtol=1e-4, atol=1e-5 / temperature)
 
 
-@pytest.mark.parametrize('temperature', [0.07, 0.2, 1.0])
-@pytest.mark.parametrize('eps', [0, EPS, 0.1])
+@pytest.mark.parametrize('temperature', [0.02, 0.07, 0.2, 1.0])
+@pytest.mark.parametrize('eps', [0.0, EPS, 0.1])
 @pytest.mark.parametrize('exclusive', [True, False])
-@pytest.mark.parametrize('hard', ['hard', 'easy', 'random', 'all'])
-@pytest.mark.parametrize('mode', ['exact', 'topm', 'official', 'full'])
-def test_losses_and_gradients_are_the_definitions(mode, hard, exclusive, eps, temperature):
+@pytest.mark.parametrize('hard_pos', ['hard', 'easy', 'random', 'all'])
+@pytest.mark.parametrize('background', [*BACKGROUNDS, 'full'])
+def test_losses_and_gradients_are_the_definitions(
+    background, hard_pos, exclusive, eps, temperature
+):
+    """At t = 0.02 the subtraction of the official code would lose all digits in float32."""
     batch = Batch()
-    if mode == 'full':
-        batch.background = None
-    mode = 'topm' if mode == 'full' else mode
-    ours = batch.losses(
-        temperature,
-        mode,
-        eps,
-        num_hard=3,
-        hard=hard,
-        exclusive=exclusive,
-        generator=torch.Generator().manual_seed(4),
-    )
-    theirs = batch.references(temperature, mode, eps, 3, hard, exclusive, seed=4)
+    if background == 'full':
+        background, batch.nearest = 'topm', None
+    options = dict(num_hard=3, hard_pos=hard_pos, exclusive=exclusive)
+    generator = torch.Generator().manual_seed(4)
+    ours = batch.losses(temperature, background, eps, generator, **options)
+    theirs = batch.references(temperature, background, eps, **options, seed=4)
     assert_agree(batch, temperature, ours, theirs)
 
 
-@pytest.mark.parametrize('mode', ['exact', 'topm', 'official'])
+@every_background
 @pytest.mark.parametrize('num_hard', [1, 5, 50])
-def test_repeated_positives_are_the_definitions(mode, num_hard):
+def test_repeated_positives_are_the_definitions(background, num_hard):
     batch = Batch(concat=True)
-    ours = batch.losses(0.2, mode, EPS, num_hard=num_hard)
-    theirs = batch.references(0.2, mode, EPS, num_hard, 'hard', exclusive=True)
+    ours = batch.losses(0.2, background, EPS, num_hard=num_hard)
+    theirs = batch.references(0.2, background, EPS, num_hard, 'hard', exclusive=True)
     assert_agree(batch, 0.2, ours, theirs)
 
 
+@every_background
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
-@pytest.mark.parametrize('mode', ['exact', 'topm', 'official'])
-def test_half_precision_banks_are_the_definitions(mode, dtype):
+def test_half_precision_banks_are_the_definitions(background, dtype):
     batch = Batch(dtype)
-    ours = batch.losses(0.2, mode, 0, num_hard=3)
+    ours = batch.losses(0.2, background, num_hard=3)
     assert all(loss.dtype == torch.float32 for loss in ours)
-    assert_agree(batch, 0.2, ours, batch.references(0.2, mode, 0, 3, 'hard', exclusive=True))
+    assert_agree(batch, 0.2, ours, batch.references(0.2, background, 0, 3, 'hard', exclusive=True))
 
 
-@pytest.mark.parametrize('mode', ['exact', 'topm'])
-def test_low_temperature_does_not_overflow(mode):
-    """exp(1 / 0.01) is no float32."""
+@every_background
+def test_low_temperature_does_not_overflow(background):
+    """exp(1 / 0.01) exceeds float32."""
     batch = Batch()
-    ours = batch.losses(0.01, mode, 0, num_hard=3)
-    theirs = batch.references(0.01, mode, 0, 3, 'hard', exclusive=True)
+    ours = batch.losses(0.01, background, num_hard=3)
+    theirs = batch.references(0.01, background, 0, 3, 'hard', exclusive=True)
     assert theirs[1].max() > 50
     assert_agree(batch, 0.01, ours, theirs)
 
 
-@pytest.mark.parametrize('mode', ['exact', 'topm', 'official'])
-@pytest.mark.parametrize('eps', [0, EPS])
-def test_rows_without_positives_give_zero_and_no_gradient(mode, eps):
+@every_background
+@pytest.mark.parametrize('eps', [0.0, EPS])
+def test_rows_without_positives_give_zero_and_no_gradient(background, eps):
     batch = Batch()
-    batch.mask[2] = False
-    with torch.autograd.set_detect_anomaly(True):  # Stops at a NaN anywhere on the way.
-        _, loss = batch.losses(0.07, mode, eps, num_hard=3)
+    batch.positive.mask[2] = False
+    with torch.autograd.set_detect_anomaly(True):  # Raises at any NaN in the backward pass.
+        _, loss = batch.losses(0.07, background, eps, num_hard=3)
         (grad,) = torch.autograd.grad(loss.sum(), batch.query)
     assert loss[[0, 2]].tolist() == [0, 0]
     assert not grad[[0, 2]].any()
@@ -367,76 +318,66 @@ def test_rows_without_positives_give_zero_and_no_gradient(mode, eps):
 
 def test_no_positives_at_all():
     batch = Batch()
-    batch.mask[:] = False
-    _, loss = batch.losses(0.07, 'exact', 0)
+    batch.positive.mask[:] = False
+    _, loss = batch.losses(0.07, 'exact')
     (grad,) = torch.autograd.grad(loss.sum(), batch.query)
     assert not loss.any() and not grad.any()
 
 
-def test_a_background_of_positives_alone_leaves_nothing_to_lose():
-    """With nothing but the chosen positives below and above, the ratio is 1."""
+def test_a_background_of_positives_alone_gives_zero():
+    """Numerator and denominator are the same positives."""
     batch = Batch()
-    batch.positive = batch.background.clone()
-    batch.mask = torch.ones_like(batch.positive, dtype=torch.bool)
-    _, loss = batch.losses(0.07, 'exact', 0, hard='all')
+    index = batch.nearest.index
+    batch.positive = Positives(index, torch.ones_like(index, dtype=torch.bool))
+    _, loss = batch.losses(0.07, 'exact', hard_pos='all')
     (grad,) = torch.autograd.grad(loss.sum(), batch.query)
     assert not loss.any() and not grad.any()
 
 
-def test_a_background_of_the_anchor_alone_leaves_nothing_to_lose():
-    """M = 1 and the anchor nearest: no others, with or without positives."""
+def test_a_background_of_the_anchor_alone_gives_zero():
+    """M = 1 and the anchor nearest: no other rows, with or without positives."""
     batch = Batch()
-    batch.background = batch.anchor[:, None]
+    batch.nearest = near(batch.query, batch.bank, batch.anchor[:, None])
     with torch.autograd.set_detect_anomaly(True):
-        losses = batch.losses(0.07, 'exact', 0, hard='all')
+        losses = batch.losses(0.07, 'exact', hard_pos='all')
         (grad,) = torch.autograd.grad(sum(losses).sum(), batch.query)
     assert not torch.stack(losses).any() and not grad.any()
 
 
-@pytest.mark.parametrize('mode', ['exact', 'topm', 'official'])
-def test_shared_similarities_change_nothing(mode):
+@every_background
+def test_shared_similarities_change_nothing(background):
+    """Similarities with a gradient, which both losses share, in place of those of the search."""
     batch = Batch()
-    known = top_m(batch.query, batch.bank, 8)[0]
-    shared = bank_similarity(batch.query, batch.bank, batch.background, known)
-    alone = batch.losses(0.07, mode, 0)
-    instance_mode = 'exact' if mode == 'exact' else 'topm'
-    given = (
-        instance_loss(
-            batch.query,
-            batch.bank,
-            batch.anchor,
-            batch.background,
-            0.07,
-            background_mode=instance_mode,
-            similarity=shared,
-        ),
-        propagation_loss(
-            batch.query,
-            batch.bank,
-            batch.anchor,
-            batch.positive,
-            batch.mask,
-            batch.background,
-            0.07,
-            background_mode=mode,
-            similarity=shared,
-        ),
-    )
-    # The official code takes two sums' difference, which costs digits where the anchor is most.
-    atol = 1e-4 if mode == 'official' else 1e-5
+    alone = batch.losses(0.07, background)
+    similarity, index = batch.nearest
+    shared = bank_similarity(batch.query, batch.bank, index, similarity)
+    batch.nearest = Neighbours(shared, index)
+    given = batch.losses(0.07, background)
     for left, right in zip(alone, given, strict=True):
-        torch.testing.assert_close(left, right, rtol=1e-5, atol=atol)
+        assert torch.equal(left, right)
     grads = [torch.autograd.grad(sum(pair).sum(), batch.query)[0] for pair in (alone, given)]
-    torch.testing.assert_close(*grads, rtol=1e-4, atol=10 * atol)
+    torch.testing.assert_close(*grads)
+
+
+def test_the_similarities_of_the_search_are_not_computed_again(monkeypatch):
+    batch = Batch()
+    read = []
+    similarity = sys.modules['mmselfsup_invp.ops.similarity']
+    gather = similarity._gather_dot
+    monkeypatch.setattr(
+        similarity, '_gather_dot', lambda *args: read.append(args[2].size(1)) or gather(*args)
+    )
+    batch.losses(0.07, 'exact')
+    assert sorted(read) == [1, batch.positive.index.size(1)]
 
 
 @pytest.mark.parametrize('exclusive', [True, False])
 def test_full_bank_is_a_background_of_all_rows(exclusive):
     batch = Batch()
-    batch.background = torch.arange(30).expand(6, 30)
-    listed = batch.losses(0.07, 'topm', 0, exclusive=False)
-    batch.background = None
-    full = batch.losses(0.07, 'topm', 0, exclusive=exclusive)
+    batch.nearest = near(batch.query, batch.bank, torch.arange(30).expand(6, 30))
+    listed = batch.losses(0.07, 'topm', exclusive=False)
+    batch.nearest = None
+    full = batch.losses(0.07, 'topm', exclusive=exclusive)
     for left, right in zip(listed, full, strict=True):
         torch.testing.assert_close(left, right)
         grads = [torch.autograd.grad(loss.sum(), batch.query)[0] for loss in (left, right)]
@@ -445,95 +386,90 @@ def test_full_bank_is_a_background_of_all_rows(exclusive):
 
 def test_the_anchor_counts_once_wherever_it_ranks():
     batch = Batch()
-    without = top_m(batch.query, batch.bank, 8, exclude=batch.anchor)[1]
+    without = top_m(batch.query, batch.bank, 8, exclude=batch.anchor).index
     with_anchor = torch.cat([batch.anchor[:, None], without], dim=1)
-    losses = [
-        instance_loss(batch.query, batch.bank, batch.anchor, background, 0.07)
-        for background in (without, with_anchor)
-    ]
+    losses = []
+    for index in (without, with_anchor):
+        batch.nearest = near(batch.query, batch.bank, index)
+        losses.append(batch.losses(0.07, 'exact')[0])
     torch.testing.assert_close(*losses)
 
 
 def test_gradient_flows_to_the_query_alone():
     batch = Batch()
     batch.bank.requires_grad_()
-    for background in (batch.background, None):
-        batch.background = background
+    for nearest in (batch.nearest, None):
+        batch.nearest = nearest
         batch.query.grad = None
-        sum(batch.losses(0.07, 'exact', 0)).sum().backward()
+        sum(batch.losses(0.07, 'exact')).sum().backward()
         assert batch.bank.grad is None
         assert batch.query.grad.abs().sum() > 0
 
 
-@pytest.mark.parametrize('mode', ['exact', 'topm', 'official'])
-def test_autocast_does_not_lower_the_precision(mode):
+@every_background
+def test_autocast_does_not_lower_the_precision(background):
     batch = Batch(torch.bfloat16)
-    expected = batch.losses(0.07, mode, 0)
+    expected = batch.losses(0.07, background)
     with torch.autocast('cpu', torch.bfloat16):
-        ours = batch.losses(0.07, mode, 0)
+        ours = batch.losses(0.07, background)
     for left, right in zip(ours, expected, strict=True):
         assert torch.equal(left, right)
 
 
-@pytest.mark.parametrize('mode', ['exact', 'topm', 'official', 'full'])
-def test_no_matrix_of_batch_by_bank_is_made(mode):
+@pytest.mark.parametrize('background', [*BACKGROUNDS, 'full'])
+def test_no_matrix_of_batch_by_bank_is_made(background):
     """Forward and backward, from the search on, with N far above M."""
     rows, queries = 100_000, 64
     bank = unit_rows(rows, 4, seed=5)
     query = unit_rows(queries, 4, seed=6).requires_grad_()
     anchor = torch.arange(queries)
     graph = torch.randint(0, rows, (rows, 3), generator=torch.Generator().manual_seed(7))
+    sampling = HardSampling(0.1, background='exact' if background == 'full' else background)
     with Allocations() as allocations:
-        known, background = top_m(query, bank, 32, sort=False)
-        positive, mask = propagate(graph, anchor, hops=2)
-        similarity = bank_similarity(query, bank, background, known)
-        if mode == 'full':
-            background = similarity = None
-        instance = instance_loss(query, bank, anchor, background, 0.1, similarity=similarity)
-        propagation = propagation_loss(
-            query,
-            bank,
-            anchor,
-            positive,
-            mask,
-            background,
-            0.1,
-            background_mode='exact' if mode == 'full' else mode,
-            similarity=similarity,
-        )
+        nearest = None if background == 'full' else top_m(query, bank, 32, sort=False)
+        positive = propagate(graph, anchor, hops=2)
+        instance = instance_loss(query, bank, anchor, nearest, sampling)
+        propagation = propagation_loss(query, bank, anchor, nearest, positive, sampling)
         (instance + propagation).sum().backward()
     assert query.grad.abs().sum() > 0
     assert allocations.largest < queries * rows / 2
 
 
-@pytest.mark.parametrize('temperature', [0, -0.07])
-def test_a_temperature_must_be_positive(temperature):
-    batch = Batch()
-    message = f'temperature = {temperature} must be positive'
-    with pytest.raises(ValueError, match=message):
-        instance_loss(batch.query, batch.bank, batch.anchor, batch.background, temperature)
-    with pytest.raises(ValueError, match=message):
-        golden_propagation(PAPER, temperature)
-
-
-def test_unknown_backgrounds_list_the_names():
-    batch = Batch()
-    with pytest.raises(ValueError, match=r"'official' is unknown; valid: 'exact', 'topm'\."):
-        instance_loss(
-            batch.query,
-            batch.bank,
-            batch.anchor,
-            batch.background,
-            0.1,
-            background_mode='official',
+class TestHardSampling:
+    def test_the_paper_is_the_default(self):
+        assert dataclasses.asdict(HardSampling()) == dict(
+            temperature=0.07,
+            num_background=4096,
+            num_hard=50,
+            hard_pos='hard',
+            background='exact',
+            exclusive=True,
+            instance_background='exact',
+            eps=0.0,
         )
-    with pytest.raises(ValueError, match=r"'paper' is unknown; valid: 'exact', 'topm', 'official'"):
-        batch.losses(0.1, 'paper', 0)
 
+    def test_search_width(self):
+        assert HardSampling().search_width == 4097
+        assert HardSampling(num_background=None).search_width == 0
 
-def test_settings_of_the_selection_are_checked():
-    batch = Batch()
-    with pytest.raises(ValueError, match=r"hard = 'soft' is unknown"):
-        batch.losses(0.1, 'exact', 0, hard='soft')
-    with pytest.raises(ValueError, match=r'num_hard = 0 is outside'):
-        batch.losses(0.1, 'exact', 0, num_hard=0)
+    def test_cannot_be_changed(self):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            HardSampling().eps = 1.0
+
+    @pytest.mark.parametrize(
+        ('option', 'message'),
+        [
+            (dict(temperature=0.0), 'temperature = 0.0 must be positive'),
+            (dict(temperature=-1), 'temperature = -1 must be positive'),
+            (dict(eps=-1.0), 'eps = -1.0 must be finite and not negative'),
+            (dict(eps=math.inf), 'eps = inf must be finite'),
+            (dict(num_background=0), 'num_background = 0 is outside the valid range 1'),
+            (dict(num_hard=0), 'num_hard = 0 is outside the valid range 1'),
+            (dict(hard_pos='hardest'), "'hardest' is unknown; .*'hard', 'easy', 'random', 'all'"),
+            (dict(background='top'), "'top' is unknown; .*'exact', 'topm', 'official'"),
+            (dict(instance_background='official'), "'official' is unknown; valid: 'exact', 'topm'"),
+        ],
+    )
+    def test_wrong_options_are_named(self, option, message):
+        with pytest.raises(ValueError, match=message):
+            HardSampling(**option)

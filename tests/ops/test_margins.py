@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mmselfsup_invp.ops import margin_logit, margin_nce
+from mmselfsup_invp.ops.margins import margin_logit, margin_nce
 
 NEGATIVE = torch.tensor([[0.5, 0.1, -0.3]])
 

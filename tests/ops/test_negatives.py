@@ -3,11 +3,10 @@ import torch
 
 from mmselfsup_invp.ops import (
     NO_NEGATIVE,
-    draw_negatives,
     negatives,
     sample_negatives,
-    sample_others,
     sample_positive,
+    sample_uniform_negatives,
 )
 
 from . import reference
@@ -27,11 +26,13 @@ def generator(seed):
     return torch.Generator().manual_seed(seed)
 
 
+def rows_of(*arguments, **options):
+    return sample_negatives(*arguments, **options).index
+
+
 def draw(strategy, num, queries=1, seed=0, pool_ratio=0.5):
     query, own = QUERY.expand(queries, 2), torch.zeros(queries, dtype=torch.int64)
-    return sample_negatives(
-        strategy, query, BANK, LABELS, own, num, pool_ratio, generator=generator(seed)
-    )
+    return rows_of(strategy, query, BANK, LABELS, own, num, pool_ratio, generator(seed))
 
 
 def assert_uniform(found, among):
@@ -64,7 +65,7 @@ class TestGoldenValues:
 
     def test_the_other_classes_have_pools_of_their_own(self):
         own = torch.tensor([1, 2])
-        found = sample_negatives('hard', QUERY.expand(2, 2), BANK, LABELS, own, 3)
+        found = rows_of('hard', QUERY.expand(2, 2), BANK, LABELS, own, 3)
         assert [sorted(row) for row in found.tolist()] == [[0, 2, 4], [0, 1, 2]]
 
 
@@ -81,7 +82,7 @@ def problem(seed, queries=7, rows=60, clusters=5):
 def test_draws_come_from_the_pool_of_a_plain_loop(strategy, num, ratio, seed):
     query, bank, label, own = problem(seed)
     similarity = query @ bank.T
-    found = sample_negatives(strategy, query, bank, label, own, num, ratio, generator(seed))
+    found = rows_of(strategy, query, bank, label, own, num, ratio, generator(seed))
     assert found.shape == (7, num) and found.dtype == torch.int64
     for row in range(7):
         pool = reference.negative_pool(
@@ -100,24 +101,21 @@ def test_draws_come_from_the_pool_of_a_plain_loop(strategy, num, ratio, seed):
 
 @pytest.mark.parametrize('strategy', STRATEGIES)
 @pytest.mark.parametrize('num', [5, 100])
-def test_similarities_of_the_search_are_told(strategy, num):
+def test_similarities_are_those_of_the_rows(strategy, num):
     query, bank, label, own = problem(30)
-    arguments = strategy, query, bank, label, own, num, 0.3
-    index, known = draw_negatives(*arguments, generator=generator(4))
-    assert torch.equal(index, sample_negatives(*arguments, generator=generator(4)))
-    if strategy == 'random':
-        assert known is None
-    else:
-        torch.testing.assert_close(known, (query @ bank.T).gather(1, index))
+    query.requires_grad_()
+    similarity, index = sample_negatives(strategy, query, bank, label, own, num, 0.3, generator(4))
+    assert not similarity.requires_grad
+    torch.testing.assert_close(similarity, (query @ bank.T).gather(1, index).detach())
 
 
 @pytest.mark.parametrize(('candidates', 'size'), [(70, 7), (71, 8), (69, 7), (10, 1)])
 def test_the_pool_is_rounded_up(candidates, size):
-    """0.1 * 70 is a hair above 7 in floating point."""
+    """0.1 * 70 is slightly above 7 in floating point."""
     label = torch.zeros(100, dtype=torch.int64)
     label[:candidates] = 1
     bank = unit_rows(100, 3, seed=5)
-    found = sample_negatives(
+    found = rows_of(
         'semi_hard', bank[:1].expand(600, 3), bank, label, torch.zeros(600).long(), 1, 0.1,
         generator(6),
     )  # fmt: skip
@@ -138,7 +136,7 @@ class TestTooFew:
         """Cluster 0 leaves 3 others, cluster 1 leaves 9."""
         label = torch.tensor([0] * 9 + [1] * 3)
         bank = unit_rows(12, 3, seed=7)
-        found = sample_negatives(
+        found = rows_of(
             strategy, bank[[0, 11]], bank, label, torch.tensor([0, 1]), 9, 0.1, generator(1)
         )
         assert set(found[0].tolist()) <= {9, 10, 11}
@@ -151,7 +149,8 @@ class TestTooFew:
         label = torch.full((20,), 3)
         own = torch.tensor([3, 4])  # The second query's cluster is empty.
         found = sample_negatives(strategy, bank[:2], bank, label, own, num, 0.1, generator(2))
-        assert (found[0] == NO_NEGATIVE).all() and (found[1] >= 0).all()
+        assert (found.index[0] == NO_NEGATIVE).all() and (found.index[1] >= 0).all()
+        assert not found.similarity[0].any() and found.similarity[1].any()
 
 
 @pytest.mark.parametrize('strategy', STRATEGIES)
@@ -163,8 +162,7 @@ class TestDraws:
     def test_follow_the_generator_and_leave_the_global_one_alone(self, strategy):
         state = torch.get_rng_state()
         one, same, other = (
-            sample_negatives(*self.arguments(strategy), generator=generator(seed))
-            for seed in (1, 1, 2)
+            rows_of(*self.arguments(strategy), generator=generator(seed)) for seed in (1, 1, 2)
         )
         assert torch.equal(torch.get_rng_state(), state)
         assert torch.equal(one, same)
@@ -174,16 +172,14 @@ class TestDraws:
         found = []
         for seed in (1, 1):
             torch.manual_seed(seed)
-            found.append(sample_negatives(*self.arguments(strategy)))
+            found.append(rows_of(*self.arguments(strategy)))
         assert torch.equal(*found)
 
     def test_have_no_gradient_and_ignore_autocast(self, strategy):
         strategy, query, *others = self.arguments(strategy)
-        expected = sample_negatives(strategy, query, *others, generator=generator(3))
+        expected = rows_of(strategy, query, *others, generator=generator(3))
         with torch.autocast('cpu', torch.bfloat16):
-            found = sample_negatives(
-                strategy, query.requires_grad_(), *others, generator=generator(3)
-            )
+            found = rows_of(strategy, query.requires_grad_(), *others, generator=generator(3))
         assert torch.equal(found, expected) and not found.requires_grad
 
     def test_memory_does_not_grow_with_queries_times_rows(self, strategy, monkeypatch):
@@ -192,7 +188,7 @@ class TestDraws:
         query, bank = unit_rows(64, 3, seed=21), unit_rows(4000, 3, seed=22)
         label = torch.arange(4000) % 9
         with Allocations() as allocations:
-            sample_negatives(strategy, query, bank, label, label[:64], 20, 0.01)
+            rows_of(strategy, query, bank, label, label[:64], 20, 0.01)
         assert allocations.largest <= 32 * 4000 < 64 * 4000
 
 
@@ -244,14 +240,35 @@ class TestPositive:
         assert torch.equal(one, same) and not torch.equal(one, other)
 
 
+class TestLargeBanks:
+    """float32 has 2**24 values in [0, 1); above as many rows some would never be drawn."""
+
+    rows = 2**26
+
+    def assert_reaches_every_row(self, drawn):
+        # Of 4,000 draws that are multiples of 4 with probability 1 / 4, far fewer than all are.
+        assert drawn.min() >= 0 and drawn.max() < self.rows
+        for remainder in range(4):
+            assert ((drawn % 4 == remainder).float().mean() - 0.25).abs() < 0.05
+
+    def test_uniform_negatives_reach_every_row(self):
+        anchor = torch.full((4,), self.rows - 1)
+        found = sample_uniform_negatives(anchor, self.rows, 1000, generator(1))
+        self.assert_reaches_every_row(found)
+
+    def test_positives_reach_every_row(self):
+        found = negatives._below(torch.full((4000,), self.rows), generator(2))
+        self.assert_reaches_every_row(found)
+
+
 class TestOthers:
     def test_are_uniform_over_all_other_rows(self):
         anchor = torch.tensor([0, 3, 6]).repeat(300)
-        found = sample_others(anchor, 7, 20, generator(1))
+        found = sample_uniform_negatives(anchor, 7, 20, generator(1))
         assert found.shape == (900, 20)
         for own in (0, 3, 6):
             assert_uniform(found[anchor == own], set(range(7)) - {own})
 
     def test_a_single_row_is_refused(self):
         with pytest.raises(ValueError, match='another row to tell an image from'):
-            sample_others(torch.tensor([0]), 1, 2)
+            sample_uniform_negatives(torch.tensor([0]), 1, 2)

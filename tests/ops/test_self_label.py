@@ -2,7 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mmselfsup_invp import ops
+from mmselfsup_invp.ops import self_label as ops
 
 
 class TestLoss:

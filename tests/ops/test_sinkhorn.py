@@ -24,16 +24,16 @@ def log_prob_of(rows, classes, seed=0, scale=2.0, dtype=torch.float64):
     return logits.log_softmax(dim=1).to(dtype)
 
 
-def plan(log_prob, strength, tol, max_iter=10_000, criterion='official'):
+def plan(log_prob, lambd, tol, max_iter=10_000, criterion='official'):
     """Q at the stop, ``(N, K)``."""
-    scaling = scale_classes(lambda: [log_prob], strength, tol, max_iter, criterion)
-    return (strength * log_prob + scaling.log_class).softmax(dim=1) / len(log_prob)
+    scaling = scale_classes(lambda: [log_prob], lambd, tol, max_iter, criterion)
+    return (lambd * log_prob + scaling.log_class).softmax(dim=1) / len(log_prob)
 
 
 class TestGoldenValues:
-    def assert_plan(self, log_prob, strength, tol, expected):
+    def assert_plan(self, log_prob, lambd, tol, expected):
         torch.testing.assert_close(
-            plan(log_prob, strength, tol),
+            plan(log_prob, lambd, tol),
             torch.tensor(expected, dtype=torch.float64),
             atol=6e-7,
             rtol=0,
@@ -49,7 +49,7 @@ class TestGoldenValues:
         torch.testing.assert_close(found, torch.tensor(first).double(), atol=6e-7, rtol=0)
 
     @pytest.mark.parametrize(
-        ('strength', 'tol', 'expected'),
+        ('lambd', 'tol', 'expected'),
         [
             (1, 1e-9, [[0.234484, 0.098849], [0.171071, 0.162263], [0.094446, 0.238888]]),
             (2, 1e-9, [[0.282104, 0.051229], [0.173672, 0.159661], [0.044224, 0.289110]]),
@@ -57,11 +57,11 @@ class TestGoldenValues:
             (10, 0.1, [[0.333234, 0.000099], [0.167283, 0.166050], [0.000018, 0.333315]]),
         ],
     )
-    def test_plan_of_three_images(self, strength, tol, expected):
-        self.assert_plan(THREE, strength, tol, expected)
+    def test_plan_of_three_images(self, lambd, tol, expected):
+        self.assert_plan(THREE, lambd, tol, expected)
 
     @pytest.mark.parametrize(
-        ('strength', 'expected'),
+        ('lambd', 'expected'),
         [
             (
                 1,
@@ -79,11 +79,11 @@ class TestGoldenValues:
             ),
         ],
     )
-    def test_plan_of_four_images(self, strength, expected):
-        self.assert_plan(FOUR, strength, 1e-9, expected)
+    def test_plan_of_four_images(self, lambd, expected):
+        self.assert_plan(FOUR, lambd, 1e-9, expected)
 
     @pytest.mark.parametrize(
-        ('log_prob', 'strength', 'tol', 'passes', 'errors'),
+        ('log_prob', 'lambd', 'tol', 'passes', 'errors'),
         [
             (THREE, 1, 0.1, 11, [0.496894, 0.0]),
             (THREE, 2, 0.1, 11, [0.882399, 1.613394e-5]),
@@ -97,24 +97,24 @@ class TestGoldenValues:
             (SIX, 25, 0.1, 51, None),
         ],
     )
-    def test_official_passes_and_errors(self, log_prob, strength, tol, passes, errors):
-        _, info = sinkhorn_labels(log_prob, strength, tol, criterion='official')
+    def test_official_passes_and_errors(self, log_prob, lambd, tol, passes, errors):
+        _, info = sinkhorn_labels(log_prob, lambd, tol, criterion='official')
         assert info.iterations == passes and info.converged
         if errors is not None:
             assert info.errors == pytest.approx(errors, abs=6e-7)
 
     @pytest.mark.parametrize('criterion', ['relative', 'official'])
     @pytest.mark.parametrize(
-        ('log_prob', 'strength', 'labels', 'cost'),
+        ('log_prob', 'lambd', 'labels', 'cost'),
         [
-            *((THREE, strength, [0, 0, 1], None) for strength in (1, 2, 10)),
-            *((FOUR, strength, [0, 0, 1, 1], 0.612192) for strength in (1, 10, 25)),
+            *((THREE, lambd, [0, 0, 1], None) for lambd in (1, 2, 10)),
+            *((FOUR, lambd, [0, 0, 1, 1], 0.612192) for lambd in (1, 10, 25)),
             (SIX, 1, [0, 0, 0, 1, 2, 2], 0.698693),
-            *((SIX, strength, [0, 0, 1, 1, 2, 2], 0.848693) for strength in (10, 25)),
+            *((SIX, lambd, [0, 0, 1, 1, 2, 2], 0.848693) for lambd in (10, 25)),
         ],
     )
-    def test_labels(self, criterion, log_prob, strength, labels, cost):
-        label, info = sinkhorn_labels(log_prob, strength, 0.01, criterion=criterion)
+    def test_labels(self, criterion, log_prob, lambd, labels, cost):
+        label, info = sinkhorn_labels(log_prob, lambd, 0.01, criterion=criterion)
         assert label.dtype == torch.int64 and label.tolist() == labels
         assert info.sizes.tolist() == label.bincount().tolist()
         if cost:
@@ -122,14 +122,14 @@ class TestGoldenValues:
 
 
 class TestReference:
-    @pytest.mark.parametrize(('rows', 'classes', 'strength'), [(40, 5, 3), (37, 4, 10), (9, 9, 1)])
-    def test_equals_the_official_loop_in_float64(self, rows, classes, strength):
+    @pytest.mark.parametrize(('rows', 'classes', 'lambd'), [(40, 5, 3), (37, 4, 10), (9, 9, 1)])
+    def test_equals_the_official_loop_in_float64(self, rows, classes, lambd):
         log_prob = log_prob_of(rows, classes)
-        expected = reference.sinkhorn(log_prob.exp(), strength, 0.01)
-        label, info = sinkhorn_labels(log_prob, strength, 0.01, criterion='official')
+        expected = reference.sinkhorn(log_prob.exp(), lambd, 0.01)
+        label, info = sinkhorn_labels(log_prob, lambd, 0.01, criterion='official')
         assert label.tolist() == expected['labels'] and info.iterations == expected['passes'] > 1
         assert info.errors == pytest.approx(expected['errors'], rel=1e-6)
-        found = plan(log_prob, strength, 0.01)
+        found = plan(log_prob, lambd, 0.01)
         torch.testing.assert_close(found, expected['plan'])
 
     def test_relative_error_is_that_of_the_column_sums(self):
@@ -190,7 +190,7 @@ class TestNumbers:
     def test_what_is_not_finite_is_refused(self, value):
         log_prob = log_prob_of(6, 2)
         log_prob[4, 1] = value
-        with pytest.raises(ValueError, match='hold NaN or Inf.*learning rate.*log_softmax'):
+        with pytest.raises(ValueError, match='contain NaN or Inf.*learning rate.*log_softmax'):
             sinkhorn_labels(log_prob)
 
     def test_the_number_of_passes_is_capped(self):
@@ -220,7 +220,7 @@ class TestBlocks:
     @pytest.mark.parametrize('balanced', [False, True])
     def test_the_size_of_blocks_does_not_matter(self, criterion, balanced):
         log_prob = log_prob_of(53, 4)
-        options = dict(strength=8, criterion=criterion, balanced=balanced)
+        options = dict(lambd=8, criterion=criterion, balanced=balanced)
         label, info = sinkhorn_labels(log_prob, **options)
         for elements in (1, 20, 10**6):
             other, same = sinkhorn_labels(log_prob, max_elements=elements, **options)
@@ -332,7 +332,7 @@ class TestBalanced:
         (torch.zeros(3), {}, 'log_prob must be a floating point matrix'),
         (torch.zeros(3, 2, dtype=torch.int64), {}, 'log_prob must be a floating point matrix'),
         (FOUR, dict(criterion='absolute'), "criterion = 'absolute' is unknown; valid: 'relative'"),
-        (FOUR, dict(strength=0), 'strength = 0 must be positive'),
+        (FOUR, dict(lambd=0), 'lambd = 0 must be positive'),
         (FOUR, dict(tol=-1), 'tol = -1 must be positive'),
         (FOUR, dict(max_iter=0), 'max_iter = 0 is outside'),
         (lambda: [], {}, '0 images cannot be shared'),

@@ -99,9 +99,6 @@ def test_trusted_walk_is_that_on_the_most_similar_edges(trust):
     assert dense[0].any()
     torch.testing.assert_close(*dense)
 
-    positives = ops.propagate_trusted(bank, graph, anchor, 3, trust)
-    torch.testing.assert_close(positives, ops.propagate(alone, anchor, 3))
-
 
 def test_walk_starts_on_the_graph_unless_told_otherwise():
     bank, graph = unit_rows(10, 4, seed=0), distinct_graph(10, 3, False, seed=0)
@@ -143,14 +140,14 @@ def test_mutual_edges_are_those_that_link_back():
     source = torch.arange(20)
     lists = graph.tolist()
     expected = [[end >= 0 and row in lists[end] for end in lists[row]] for row in range(20)]
-    assert ops.link_back(graph, source, graph).tolist() == expected
+    assert ops.mutual_edges(graph, source, graph).tolist() == expected
 
 
 @pytest.mark.parametrize('hops', [1, 2, 3])
 def test_propagation_on_mutual_edges_is_that_on_a_graph_of_them_alone(hops):
     graph = distinct_graph(20, 5, True, seed=4)
     anchor = torch.arange(20)
-    alone = graph.masked_fill(~ops.link_back(graph, anchor, graph), -1)
+    alone = graph.masked_fill(~ops.mutual_edges(graph, anchor, graph), -1)
     found = ops.propagate(graph, anchor, hops, edges='mutual')
     expected = ops.propagate(alone, anchor, hops)
     assert found[1].any()

@@ -8,6 +8,9 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
+# Tests of what runs on any device run on a GPU where there is one.
+DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
+
 
 class Allocations(TorchDispatchMode):
     """Notes the largest tensor, in elements, that any operation allocates while it is active."""

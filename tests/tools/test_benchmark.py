@@ -1,9 +1,13 @@
 import json
+import os
 import re
+import runpy
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -52,13 +56,25 @@ def project(tmp_path_factory):
     return root
 
 
-def call(*arguments):
-    command = [sys.executable, str(TOOL), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True)
+@pytest.fixture
+def call(monkeypatch, capsys):
+    """Run the command line in this process."""
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, 'argv', ['benchmark.py', *map(str, arguments)])
+        monkeypatch.syspath_prepend(TOOL.parent)
+        code = 0
+        try:
+            runpy.run_path(str(TOOL), run_name='__main__')
+        except SystemExit as stop:
+            code = stop.code
+        return SimpleNamespace(returncode=code, **capsys.readouterr()._asdict())
+
+    return call
 
 
-def test_the_list_has_every_protocol_of_the_papers():
-    listed = call('--list').stdout
+def test_the_list_has_every_protocol_of_the_papers(call):
+    listed = call('--list').out
     for name in (
         *('imagenet-linear', 'places205-linear', 'voc07-svm', 'voc07-lowshot', 'voc07-linear'),
         *('imagenet-1percent', 'imagenet-10percent', 'imagenet-knn', 'transfer-cifar10'),
@@ -66,21 +82,26 @@ def test_the_list_has_every_protocol_of_the_papers():
         *('transfer-pets', 'transfer-flowers'),
     ):
         assert f' {name} ' in listed
+    assert len(listed.splitlines()) < 40
+    described = call('--list', 'voc07').out
+    assert 'voc07-svm' in described and 'SVMs' in described
+    assert 'imagenet' not in described
 
 
-def test_a_result_is_written_once(project):
+def test_a_result_is_written_once(call, project):
     arguments = (project / 'run' / 'epoch_1.pth', '--protocol', project / 'knn.py')
     first = call(*arguments)
-    assert first.returncode == 0, first.stderr
+    assert first.returncode == 0, first.err
     out = project / 'run' / 'benchmarks'
-    entry = json.loads((out / 'toy-knn_epoch_1.json').read_text())
-    assert entry['metric'] == 'k5_t0.1' and f'{entry["value"]:.2f}' in first.stdout
+    (result,) = out.glob('toy-knn_epoch_1_*.json')
+    entry = json.loads(result.read_text())
+    assert entry['metric'] == 'k5_t0.1' and f'{entry["value"]:.2f}' in first.out
     assert 'somebody: 12.5' in (out / 'results.md').read_text()
 
-    (out / 'toy-knn_epoch_1.json').write_text(json.dumps({**entry, 'value': 1.25}))
-    assert 'toy-knn: 1.25, done before' in call(*arguments).stdout
+    result.write_text(json.dumps({**entry, 'value': 1.25}))
+    assert 'toy-knn: 1.25, finished before' in call(*arguments).out
     random = call(*arguments, '--random-init')
-    assert random.returncode == 0, random.stderr
+    assert random.returncode == 0, random.err
     table = (out / 'results.md').read_text().splitlines()
     assert len(table) == 4 and 'random initialisation' in table[3]
 
@@ -91,60 +112,94 @@ def test_a_result_is_written_once(project):
         (dict(checkpoint='epoch_7.pth'), 'epoch_7.pth. In that folder: epoch_1.pth'),
         (dict(protocol='imagenet'), "no protocol 'imagenet'. Valid: .*imagenet-linear"),
         (dict(protocol='mine.py'), 'There is no config mine.py'),
-        (dict(data='elsewhere'), 'toy: not complete, .*docs/en/data.md says'),
+        (dict(data='elsewhere'), 'toy: not complete, .*docs/en/data.md describes'),
         (dict(options='benchmark.optins.k=3'), "'optins'.*Its keys: name"),
-        (dict(options='benchmark.options.kk=3'), 'has kk; valid'),
+        (dict(options='benchmark.options.kk=3'), "'kk' Options of kind='knn': k, temp"),
     ],
 )
-def test_mistakes_end_in_one_message(project, changes, message):
+def test_mistakes_end_in_one_message(call, project, changes, message):
     checkpoint = project / 'run' / changes.get('checkpoint', 'epoch_1.pth')
     protocol = changes.get('protocol', project / 'knn.py')
     more = ('--data', changes['data']) if 'data' in changes else ()
     more += ('--cfg-options', changes['options']) if 'options' in changes else ()
     done = call(checkpoint, '--protocol', protocol, '--out', project / 'other', *more)
-    assert done.returncode == 1 and 'Traceback' not in done.stderr
-    assert re.search(message, done.stderr), done.stderr
+    assert done.returncode == 1 and 'Traceback (most' not in done.err
+    assert re.search(message, done.err), done.err
 
 
-def test_the_result_of_another_checkpoint_is_not_shown(project, tmp_path):
+def test_the_result_of_another_checkpoint_is_not_shown(call, project, tmp_path):
     """The same name, as after training anew into the same folder."""
-    path = tmp_path / 'epoch_1.pth'
+    path, out = tmp_path / 'epoch_1.pth', tmp_path / 'benchmarks'
     shutil.copy(project / 'run' / 'epoch_1.pth', path)
     arguments = (path, '--protocol', project / 'knn.py')
-    result = tmp_path / 'benchmarks' / 'toy-knn_epoch_1.json'
     assert call(*arguments).returncode == 0
-    first = json.loads(result.read_text())
-
     checkpoint = torch.load(path, weights_only=True)
     for value in checkpoint['state_dict'].values():
         value.mul_(-1)
     torch.save(checkpoint, path)
-    refused = call(*arguments)
-    assert refused.returncode == 1 and 'was made with another checkpoint' in refused.stderr
-    assert 'Traceback' not in refused.stderr and 'done before' not in refused.stdout
-    assert json.loads(result.read_text()) == first
+    again = call(*arguments)
+    assert again.returncode == 0 and 'finished before' not in again.out
+    entries = [json.loads(file.read_text()) for file in out.glob('*.json')]
+    assert len(entries) == len({entry['provenance']['checkpoint'] for entry in entries}) == 2
 
     changed = ('--cfg-options', 'benchmark.options.k=1')
+    assert call(*arguments, *changed).returncode == 0
+    table = (out / 'results.md').read_text()
+    assert '| k1_t0.1 |' in table and 'not comparable: benchmark.options.k=1' in table
+    (result,) = (file for file in out.glob('*.json') if 'k1_t0.1' in file.read_text())
+    before = result.read_text()
+    result.write_text(before.replace('"value": ', '"value": 100'))
     assert call(*arguments, *changed, '--force').returncode == 0
-    second = json.loads(result.read_text())
-    assert second['made_with']['checkpoint'] != first['made_with']['checkpoint']
-    assert second['metric'] == 'k1_t0.1' and second['published'] == []
-    assert 'not comparable: benchmark.options.k=1' in (result.parent / 'results.md').read_text()
-    assert 'another config' in call(*arguments).stderr
-    assert 'done before' in call(*arguments, *changed).stdout
+    assert result.read_text() == before
 
 
-def test_all_protocols_are_checked_before_the_first_one_runs(project, tmp_path):
+SLOW = """
+import time
+from mmcv.transforms import BaseTransform
+from mmengine.registry import TRANSFORMS
+
+
+@TRANSFORMS.register_module()
+class Slow(BaseTransform):
+    def transform(self, results):
+        print('started', flush=True)
+        time.sleep(60)
+"""
+
+
+def test_an_interrupt_ends_in_one_message(project, tmp_path):
+    (tmp_path / 'slow.py').write_text(SLOW)
+    config = KNN.format(root=project / 'data').replace("'LoadImage'", "'mmengine.Slow'")
+    config += "custom_imports = dict(imports=['slow'])\n"
+    (tmp_path / 'knn.py').write_text(config)
+    command = [sys.executable, TOOL, project / 'run' / 'epoch_1.pth', '--protocol']
+    process = subprocess.Popen(
+        [*map(str, command), str(tmp_path / 'knn.py'), '--out', str(tmp_path / 'out')],
+        env={**os.environ, 'PYTHONPATH': str(tmp_path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    for line in process.stdout:
+        if 'started' in line:
+            process.send_signal(signal.SIGINT)
+            break
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130 and 'Traceback' not in errors
+    assert errors.strip().splitlines()[-1] == 'Interrupted. The same command continues.'
+
+
+def test_all_protocols_are_checked_before_the_first_one_runs(call, project, tmp_path):
     second = KNN.format(root=tmp_path / 'nothing').replace('toy-knn', 'toy-second')
     (tmp_path / 'second.py').write_text(second)
     protocols = ('--protocol', project / 'knn.py', tmp_path / 'second.py')
     done = call(project / 'run' / 'epoch_1.pth', *protocols, '--out', tmp_path / 'out')
-    assert done.returncode == 1 and 'not complete' in done.stderr
-    assert 'toy-knn' not in done.stdout and not (tmp_path / 'out').exists()
+    assert done.returncode == 1 and 'not complete' in done.err
+    assert 'toy-knn' not in done.out and not (tmp_path / 'out').exists()
 
 
 @pytest.mark.parametrize('workers', [0, 1])
-def test_a_truncated_image_is_named(project, tmp_path, workers):
+def test_a_truncated_image_is_named(call, project, tmp_path, workers):
     images = image_folder(tmp_path / 'data')
     broken = images / 'train' / '005.png'
     broken.write_bytes(broken.read_bytes()[:60])
@@ -153,16 +208,17 @@ def test_a_truncated_image_is_named(project, tmp_path, workers):
     arguments = ('--protocol', tmp_path / 'knn.py', '--out', tmp_path / 'out')
     done = call(project / 'run' / 'epoch_1.pth', *arguments)
     assert done.returncode == 1
-    assert done.stderr.strip().splitlines()[-1].count(f'Cannot read the image {broken}') == 1
+    assert done.err.count(f'Cannot read the image {broken}') == 1
+    assert 'Traceback (most' not in done.err
     assert not list((tmp_path / 'out').glob('*.json'))
 
 
-def test_only_detection_runs_in_several_processes(project, tmp_path):
+def test_only_detection_runs_in_several_processes(call, project, tmp_path):
     arguments = ('--protocol', project / 'knn.py', '--out', tmp_path, '--launcher', 'pytorch')
     done = call(project / 'run' / 'epoch_1.pth', *arguments)
-    assert done.returncode == 1 and 'toy-knn runs in one process' in done.stderr
+    assert done.returncode == 1 and 'toy-knn runs in one process' in done.err
 
 
-def test_nothing_to_do_shows_the_usage():
+def test_nothing_to_do_shows_the_usage(call):
     done = call()
-    assert done.returncode == 2 and 'give a checkpoint and --protocol, or --list' in done.stderr
+    assert done.returncode == 2 and 'give a checkpoint and --protocol, or --list' in done.err

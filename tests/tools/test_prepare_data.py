@@ -17,7 +17,7 @@ SCRIPT = ROOT / 'tools' / 'prepare_data.py'
 
 @pytest.fixture
 def tool(tmp_path, monkeypatch, capsys):
-    """Run the tool in an empty folder, without a count to be met; its exit code and output."""
+    """Run the tool in an empty folder, without expected counts; returns exit code and output."""
     spec = importlib.util.spec_from_file_location('prepare_data', SCRIPT)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -45,28 +45,28 @@ def tool(tmp_path, monkeypatch, capsys):
 def test_prepare_check_and_again(tool):
     layouts.pets(Path('data/pets'))
     code, output = tool('pets')
-    assert code == 0 and 'pets in data/pets: 4 train, 4 test images, prepared.' in output
+    assert code == 0 and 'pets in data/pets: 4 train, 4 test images prepared.' in output
     code, output = tool('pets')
     assert code == 0 and 'pets is complete: data/pets/meta/classes.txt, data/pets/' in output
     code, output = tool('pets', '--check')
-    assert code == 0 and '4 meta/train.txt, 4 meta/test.txt images, all there and whole' in output
+    assert code == 0 and '4 meta/train.txt, 4 meta/test.txt images present and readable.' in output
     Path('data/pets/images/Abyssinian_1.jpg').write_bytes(b'')
     code, output = tool('pets', '--check')
     assert 'data/pets/images/Abyssinian_1.jpg (no image)' in code
     code, output = tool('pets', '--check', '--quick')
-    assert code == 0 and 'all there.' in output
+    assert code == 0 and 'images present.' in output
 
 
-def test_root_and_choice(tool, tmp_path):
+def test_root_and_seed(tool, tmp_path):
     layouts.custom(tmp_path / 'mine')
     code, output = tool('custom', '--root', 'mine', '--seed', '7')
     assert code == 0 and 'custom in mine: 8 train, 2 test images' in output
     assert 'split = random, test_percent = 20, seed = 7' in output
     code, _ = tool('custom', '--root', 'mine', '--seed', '8')
-    assert "made with {'seed': 7}, not with {'seed': 8}" in code
+    assert "drawn with {'seed': 7}, not with {'seed': 8}" in code
 
 
-def test_a_subset_by_a_list(tool, tmp_path):
+def test_subset_list(tool, tmp_path):
     layouts.imagenet(tmp_path / 'data' / 'imagenet')
     Path('1percent.txt').write_text('n01440764_1.JPEG\n')
     assert tool('imagenet', '--quick')[0] == 0
@@ -76,7 +76,7 @@ def test_a_subset_by_a_list(tool, tmp_path):
     assert code == 0 and 'source = random, seed = 0, count = 2' in output
 
 
-def test_the_table(tool):
+def test_list(tool):
     layouts.custom(Path('data/custom'))
     layouts.flowers(Path('data/flowers'))
     layouts.cifar(Path('data/cifar10'))
@@ -86,8 +86,8 @@ def test_the_table(tool):
     }
     assert code == 0 and states.keys() - {'name'} == data_sets().keys()
     assert states['cifar10'] == 'complete'
-    assert states['flowers'] == states['custom'] == 'to be prepared'
-    assert states['imagenet'] == states['imagenet-1percent'] == states['voc2007'] == 'not there'
+    assert states['flowers'] == states['custom'] == 'not prepared'
+    assert states['imagenet'] == states['imagenet-1percent'] == states['voc2007'] == 'missing'
 
 
 @pytest.mark.parametrize(
@@ -95,16 +95,16 @@ def test_the_table(tool):
     [
         ([], 'name one of imagenet, '),
         (['mnist'], "invalid choice: 'mnist'"),
-        (['pets', '--subset-list', 'x'], 'goes with imagenet-1percent'),
+        (['pets', '--subset-list', 'x'], 'requires imagenet-1percent'),
     ],
 )
-def test_words_that_do_not_fit(tool, words, message):
+def test_invalid_arguments(tool, words, message):
     code, output = tool(*words)
     assert code == 2 and message in output
 
 
-def test_nothing_downloaded_ends_in_a_message(tmp_path):
-    """As it is started from a shell, with the real table."""
+def test_missing_downloads_end_in_a_message(tmp_path):
+    """Started from a shell, with the real table."""
     done = subprocess.run(
         [sys.executable, SCRIPT, 'voc2007'],
         cwd=tmp_path,
@@ -114,6 +114,6 @@ def test_nothing_downloaded_ends_in_a_message(tmp_path):
     )
     assert done.returncode == 1 and not list(tmp_path.iterdir())
     assert 'Traceback' not in done.stderr
-    assert done.stderr.startswith('PASCAL VOC 2007 is not in data/VOCdevkit. Download\n')
+    assert 'PASCAL VOC 2007 is not in data/VOCdevkit. Download\n' in done.stderr
     assert 'http://host.robots.ox.ac.uk/pascal/VOC/voc2007/VOCtest_06-Nov-2007.tar' in done.stderr
     assert '  python tools/prepare_data.py voc2007\n' in done.stderr

@@ -146,9 +146,10 @@ def test_mistakes_show_before_anything_is_made(report, capsys):
         (['--anchors', 5000], 'anchor 5000 is outside the valid range 0 to'),
     ):
         capsys.readouterr()
-        with pytest.raises(SystemExit, match=message):
+        with pytest.raises(SystemExit):
             call(run, *words)
-        assert ': made in' not in capsys.readouterr().out
+        printed = capsys.readouterr()
+        assert re.search(message, printed.err) and ': made in' not in printed.out
 
 
 @pytest.mark.parametrize('method', ['InterCLR', 'SeLa'])
@@ -183,10 +184,11 @@ def test_a_page_without_labels(report):
         (['.', '--max-images', '0'], 'max_images = 0 is outside the valid range'),
     ],
 )
-def test_mistakes_end_in_one_message(tmp_path, monkeypatch, words, message):
+def test_mistakes_end_in_one_message(tmp_path, monkeypatch, capsys, words, message):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(SystemExit, match=message):
+    with pytest.raises(SystemExit):
         call(*words)
+    assert re.search(message, capsys.readouterr().err)
 
 
 def test_the_command_line_works_by_itself(tmp_path):

@@ -1,19 +1,17 @@
 """What is measured is the checkpoint, or nothing."""
 
-import importlib.util
-import sys
-from pathlib import Path
+from argparse import Namespace
 
 import pytest
 import torch
 from mmengine.config import Config
 
-from mmselfsup_invp.commands.faults import plain_errors
+from mmselfsup_invp.cli.errors import plain_errors
+from mmselfsup_invp.cli.testing import load_config
+from mmselfsup_invp.cli.testing import test as evaluate
 
 from .. import toy
 from ..engine.recording import scalars
-
-SCRIPT = Path(__file__).resolve().parents[2] / 'tools' / 'test.py'
 
 
 @pytest.fixture(scope='module')
@@ -36,17 +34,18 @@ def project(images, tmp_path_factory):
 
 
 @pytest.fixture
-def tool(monkeypatch, project, tmp_path):
-    """Run the command line in this process; give what it printed back."""
-    spec = importlib.util.spec_from_file_location('test_tool', SCRIPT)
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
-    monkeypatch.setenv('LOCAL_RANK', '0')
+def tool(project, tmp_path):
+    """Evaluate as the command line does; returns the log."""
 
-    def call(*words, config='toy.py'):
-        command = ['test.py', str(project / config), *map(str, words)]
-        monkeypatch.setattr(sys, 'argv', [*command, '--work-dir', str(tmp_path / 'test')])
-        tool.test(tool.load_config(tool.parse_args()))
+    def call(checkpoint=None, config='toy.py', **options):
+        args = Namespace(
+            config=str(project / config),
+            checkpoint=checkpoint and str(checkpoint),
+            work_dir=str(tmp_path / 'test'),
+            launcher='none',
+            cfg_options={name.replace('__', '.'): value for name, value in options.items()},
+        )
+        evaluate(load_config(args))
         (log,) = (tmp_path / 'test').glob('*/*.log')
         return log.read_text()
 
@@ -70,19 +69,19 @@ def test_without_a_checkpoint_the_network_is_evaluated_as_initialised(tool, tmp_
 @pytest.mark.parametrize(
     ('option', 'message'),
     [
-        ('model.backbone.depth=34', 'not in the checkpoint: backbone.layer1.2'),
-        ('model.backbone.base_channels=4', 'of another shape: backbone.layer1'),
-        ('model.neck.hid_channels=8', 'of another shape: neck'),
+        (dict(model__backbone__depth='34'), 'not in the checkpoint: backbone.layer1.2'),
+        (dict(model__backbone__base_channels='4'), 'of another shape: backbone.layer1'),
+        (dict(model__neck__hid_channels='8'), 'of another shape: neck'),
     ],
 )
 def test_another_network_is_refused(tool, project, option, message):
     with pytest.raises(ValueError, match=f'epoch_1.pth is not a checkpoint of this .*{message}'):
-        tool(project / 'work' / 'epoch_1.pth', '--cfg-options', option)
+        tool(project / 'work' / 'epoch_1.pth', **option)
 
 
 def test_for_the_backbone_alone_the_rest_may_differ(tool, project):
-    options = ['default_hooks.knn.gallery=backbone', 'model.neck.hid_channels=8']
-    log = tool(project / 'work' / 'epoch_1.pth', '--cfg-options', *options)
+    options = dict(default_hooks__knn__gallery='backbone', model__neck__hid_channels='8')
+    log = tool(project / 'work' / 'epoch_1.pth', **options)
     assert 'knn/backbone_k5' in log
 
 

@@ -1,133 +1,156 @@
-"""Download and unpack, so that an archive's content is there whole or is unpacked again."""
+"""Download archives and unpack them safely."""
 
 import errno
 import lzma
 import os
 import shutil
+import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
+from typing import IO
 
 from rich import progress
 from torchvision.datasets.utils import download_url
 
+from ..files import printable
 from .data_set import Download
 
-DAMAGE = (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError)
+DAMAGE = (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError, RuntimeError)
+# An archive may unpack to this many times its size (images hardly compress), and at least to 1 GB.
+MAX_RATIO = 50
+MIN_LIMIT = 10**9
+BLOCK = 4096  # Bytes that the smallest file takes on a disk.
+
+
+class UnsafeArchive(ValueError):
+    """An archive has a member that would fill the disk or be written elsewhere."""
 
 
 def fetch(download: Download, root: Path) -> None:
-    """Download a file; one that is there and has the right checksum is left alone.
+    """Download a file and check its MD5 sum.
 
     Args:
-        download (Download): What to get; ``direct`` must be true.
-        root (Path): Folder to put it in.
+        download (Download): A file that is ``direct``.
+        root (Path): Folder to put it into.
 
     Raises:
-        OSError: If it cannot be fetched, or is not what was published.
+        OSError: If the download fails or the checksum differs.
     """
-    partial = f'{download.file}.unfinished'
-    (root / partial).unlink(missing_ok=True)  # Without a checksum it would pass for a whole one.
+    partial = root / f'{download.file}.unfinished'
     try:
-        download_url(download.page, str(root), partial, download.md5)
+        download_url(download.url, str(root), partial.name, download.md5)
     except (OSError, RuntimeError) as error:
-        (root / partial).unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)
         raise OSError(
-            f'{download.page} cannot be downloaded ({error}). Fetch it by other means and put it '
-            f'into {root} as {download.file}.'
+            f'The download of {download.file} failed ({error}). Get {download.url} by other means '
+            f'and put it into {root} as {download.file}.'
         ) from error
-    os.replace(root / partial, root / download.file)
+    os.replace(partial, root / download.file)
 
 
 def unpack(download: Download, root: Path) -> None:
-    """Unpack an archive into the folder of its data set.
+    """Unpack an archive into the folder of its data set; the archive is kept.
 
-    All is unpacked beside its place first and then moved, which takes no time. The archive stays.
+    The members are written to a temporary folder first and then moved, so that interrupted
+    unpacking is noticed and repeated.
 
     Args:
-        download (Download): The archive, which lies in ``root``.
+        download (Download): The archive, which is in ``root``.
         root (Path): Folder of the data set.
 
     Raises:
+        UnsafeArchive: If a member has an absolute path or ``..`` in its name, is a link or a
+            special file, or if the members take far more space than the archive.
         ValueError: If the archive is damaged.
-        OSError: If the disk has too little room.
+        OSError: If the disk has too little space.
     """
-    archive, unfinished = root / download.file, download.unfinished(root)
-    shutil.rmtree(unfinished, ignore_errors=True)
-    _check_room(archive, root)
-    unfinished.mkdir()
+    archive, staging = root / download.file, download.staging(root)
+    shutil.rmtree(staging, ignore_errors=True)
+    guard = _Guard(archive, download.url)
+    guard.check_space(archive.stat().st_size)
+    staging.mkdir()
     try:
-        with _damage_explained(archive, download):
-            _unpacker(archive)(archive, unfinished / download.into)
-    except BaseException:
-        shutil.rmtree(unfinished)
+        with progress.open(archive, 'rb', description=archive.name) as file:
+            if archive.suffix == '.zip':
+                _extract_zip(file, staging / download.target, guard)
+            else:
+                _extract_tar(file, staging / download.target, guard, download.nested)
+    except BaseException as error:
+        shutil.rmtree(staging)
+        damaged_gzip = isinstance(error, OSError) and error.errno is None
+        if isinstance(error, DAMAGE) or damaged_gzip:
+            raise ValueError(
+                f'{archive} is damaged or incomplete ({error}). Delete it and get it again from '
+                f'{download.url}.'
+            ) from error
         raise
-    _merge(unfinished / download.strip, root)
-    shutil.rmtree(unfinished)
+    source = staging / download.strip
+    shutil.copytree(source, root, symlinks=True, copy_function=shutil.move, dirs_exist_ok=True)
+    shutil.rmtree(staging)
 
 
-def _unpacker(archive: Path) -> Callable[[Path, Path], None]:
-    return _unpack_zip if archive.suffix == '.zip' else _unpack_tar
+class _Guard:
+    """Checks the members of an archive before they are written."""
 
+    def __init__(self, archive: Path, url: str) -> None:
+        self.archive = archive
+        self.url = url
+        self.limit = max(MIN_LIMIT, MAX_RATIO * archive.stat().st_size)
+        self.free = shutil.disk_usage(archive.parent).free
+        self.total = 0
 
-def _check_room(archive: Path, root: Path) -> None:
-    """Images are compressed already: an archive of them unpacks to about its own size."""
-    needed, free = archive.stat().st_size, shutil.disk_usage(root).free
-    if needed > free:
-        raise OSError(
-            errno.ENOSPC,
-            f'{archive} needs at least {needed / 1e9:.2f} GB to be unpacked, the disk has '
-            f'{free / 1e9:.2f} GB left. Make room, or keep the data elsewhere and link the folder.',
+    def add(self, name: str, size: int) -> None:
+        """Check a member's name, and the bytes that all members so far take."""
+        self.check_name(name)
+        self.total += size + BLOCK
+        if self.total > self.limit:
+            self.refuse(name, f'exceeds the limit of {self.limit / 1e9:,.1f} GB for this archive')
+        self.check_space(self.total)
+
+    def check_name(self, name: str) -> None:
+        """Refuse a name that leads out of the folder."""
+        path = PureWindowsPath(name)  # Knows drives and both kinds of slashes.
+        if path.anchor or '..' in path.parts:
+            self.refuse(name, 'leads out of the folder of the data set')
+
+    def check_space(self, needed: int) -> None:
+        """Raise if the disk has fewer bytes left."""
+        if needed > self.free:
+            raise OSError(
+                errno.ENOSPC,
+                f'{self.archive} needs at least {needed / 1e9:.2f} GB to unpack; the disk has '
+                f'{self.free / 1e9:.2f} GB left. Free some, or link the folder to another disk.',
+            )
+
+    def refuse(self, name: str, reason: str) -> None:
+        """Raise :class:`UnsafeArchive`."""
+        raise UnsafeArchive(
+            f"{self.archive} is not unpacked: its member '{printable(name)}' {reason}. Get the "
+            f'published archive from {self.url}.'
         )
 
 
-@contextmanager
-def _damage_explained(archive: Path, download: Download) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno is not None:  # gzip's complaints carry no number.
-            raise
-        raise _damaged(archive, download, error) from error
-    except DAMAGE as error:
-        raise _damaged(archive, download, error) from error
-
-
-def _damaged(archive: Path, download: Download, error: Exception) -> ValueError:
-    return ValueError(
-        f'{archive} is damaged or was not downloaded to its end ({error}). Delete it and get it '
-        f'again from {download.page}.'
-    )
-
-
-def _unpack_tar(archive: Path, target: Path) -> None:
-    """Unpack a tar archive; archives in it become folders, as the classes of ImageNet are."""
-    with (
-        progress.open(archive, 'rb', description=archive.name) as file,
-        tarfile.open(fileobj=file, mode='r|*') as tar,
-    ):
+def _extract_tar(file: IO[bytes], target: Path, guard: _Guard, nested: bool) -> None:
+    """Extract a tar archive; with ``nested``, the archives in it become folders (one level)."""
+    with tarfile.open(fileobj=file, mode='r|*') as tar:
         for member in tar:
-            if member.name.endswith('.tar') and member.isfile():
-                with tarfile.open(fileobj=tar.extractfile(member), mode='r|') as inner:
-                    inner.extractall(target / member.name.removesuffix('.tar'), filter='data')
+            if not (member.isreg() or member.isdir()):
+                guard.refuse(member.name, 'is a link or a special file')
+            if nested and member.isreg() and member.name.endswith('.tar'):
+                folder = member.name.removesuffix('.tar')
+                guard.check_name(folder)
+                _extract_tar(tar.extractfile(member), target / folder, guard, nested=False)
             else:
+                guard.add(member.name, member.size)
                 tar.extract(member, target, filter='data')
 
 
-def _unpack_zip(archive: Path, target: Path) -> None:
-    with zipfile.ZipFile(archive) as file:
-        for member in progress.track(file.infolist(), archive.name):
-            file.extract(member, target)
-
-
-def _merge(source: Path, target: Path) -> None:
-    """Move all of a folder into another, where some of it may be already."""
-    for entry in source.iterdir():
-        place = target / entry.name
-        if entry.is_dir() and place.is_dir():
-            _merge(entry, place)
-        else:
-            shutil.move(entry, place)  # The folder may be a link to another disk.
+def _extract_zip(file: IO[bytes], target: Path, guard: _Guard) -> None:
+    with zipfile.ZipFile(file) as archive:
+        for member in archive.infolist():
+            if stat.S_ISLNK(member.external_attr >> 16):
+                guard.refuse(member.filename, 'is a link or a special file')
+            guard.add(member.filename, member.file_size)
+            archive.extract(member, target)

@@ -1,10 +1,10 @@
-"""What there is to know of a data set: where it comes from, what it holds, how it is read."""
+"""Description of a data set: its downloads, its reader and its lists."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-#: Path of an image relative to its split's prefix, and its label, if it has one.
+#: Path of an image relative to its list's prefix, and its label, if the list has labels.
 Sample = tuple[str, int | None]
 
 CLASSES = 'meta/classes.txt'
@@ -13,127 +13,97 @@ ARCHIVES = ('.tar', '.tar.gz', '.tgz', '.zip')
 
 @dataclass(frozen=True)
 class Download:
-    """A file to download into the folder of a data set.
-
-    Args:
-        file (str): Its name.
-        page (str): The address to get it from, or of the page that leads to it.
-        holds (tuple[str, ...]): What it unpacks to, as patterns relative to the folder. Where one
-            of these is there, the file is not needed. A file that is named here itself is not
-            unpacked. Default: the file.
-        into (str): The folder in which it is unpacked. Default: the folder of the data set.
-        strip (str): The folder inside the archive that stands for the folder of the data set.
-        direct (bool): Whether ``page`` is the file, so that it can be fetched without a browser.
-            Default: True.
-        md5 (str | None): Checksum, where it is published.
-        size (str): For people, such as ``'460 MB'``.
-    """
+    """A file to download into the folder of a data set."""
 
     file: str
-    page: str
-    holds: tuple[str, ...] = ()
-    into: str = '.'
-    strip: str = '.'
-    direct: bool = True
-    md5: str | None = None
-    size: str = ''
+    url: str  # Of the file, or of a page that links to it.
+    # Glob patterns of what it unpacks to; the file is not needed if one of them matches. Default:
+    # the file itself. An archive that is listed here is read without unpacking.
+    provides: tuple[str, ...] = ()
+    md5: str = ''  # Published checksum.
+    size: str = ''  # For messages, such as '460 MB'.
+    target: str = '.'  # Folder to unpack into.
+    strip: str = '.'  # Folder within the archive whose content is moved to that of the data set.
+    nested: bool = False  # Whether the tar archives in this tar archive become folders.
+
+    @property
+    def direct(self) -> bool:
+        """Whether --download fetches it: from its own address, and only with a checksum."""
+        return self.url.endswith(self.file) and bool(self.md5)
 
     @property
     def is_archive(self) -> bool:
-        """Tell whether it is to be unpacked."""
-        return self.file.endswith(ARCHIVES) and self.file not in self._places
+        """Whether it is to be unpacked."""
+        return self.file.endswith(ARCHIVES) and self.file not in self.provides
 
     def is_needed(self, root: Path) -> bool:
-        """Tell whether its content is not there, or only in part."""
-        return self.unfinished(root).exists() or not any(
-            True for pattern in self._places for _ in root.glob(pattern)
-        )
+        """Whether its content is missing or incomplete."""
+        matches = (path for glob in self.provides or [self.file] for path in root.glob(glob))
+        return self.staging(root).exists() or not any(matches)
 
-    @property
-    def _places(self) -> tuple[str, ...]:
-        return self.holds or (self.file,)
-
-    def unfinished(self, root: Path) -> Path:
-        """The folder in which it is being unpacked; one that is there was cut short."""
+    def staging(self, root: Path) -> Path:
+        """Folder it is unpacked in; if it exists, unpacking was interrupted."""
         return root / f'.{self.file}.unfinished'
 
 
 @dataclass(frozen=True)
 class Contents:
-    """What a reader found.
+    """What a reader found."""
 
-    Args:
-        splits (dict[str, list[Sample]]): Images and labels of each split, in the order of the list.
-        classes (list[str]): Names of the classes in the order of the labels; empty where no list
-            of classes is wanted.
-        facts (dict[str, object]): What there is to remember of how the images were chosen.
-    """
-
-    splits: dict[str, list[Sample]]
-    classes: list[str] = field(default_factory=list)
-    facts: dict[str, object] = field(default_factory=dict)
+    splits: dict[str, list[Sample]]  # Images of each split, in the order of its list.
+    classes: list[str] = field(default_factory=list)  # Names in the order of the labels.
+    selection: dict[str, object] = field(default_factory=dict)  # How images were drawn.
 
 
 @dataclass(frozen=True)
 class ImageList:
-    """A list that configs read: a line ``PATH LABEL`` or ``PATH`` for each image.
+    """A list for the configs: one line ``PATH LABEL`` or ``PATH`` for each image."""
 
-    Args:
-        file (str): Its path relative to the folder of the data set.
-        splits (tuple[str, ...]): The splits that it joins.
-        prefix (str): What its paths are relative to, itself relative to the folder of the data
-            set. Default: that folder.
-    """
-
-    file: str
-    splits: tuple[str, ...]
-    prefix: str = '.'
+    file: str  # Relative to the folder of the data set.
+    splits: tuple[str, ...]  # Splits that the list joins.
+    prefix: str = '.'  # Folder that the paths start from, relative to that of the data set.
 
 
 @dataclass(frozen=True)
 class DataSet:
-    """A data set of the evaluation.
+    """A data set that ``tools/prepare_data.py`` prepares."""
 
-    Args:
-        name (str): The name that ``tools/prepare_data.py`` takes.
-        title (str): Its name in the papers.
-        root (str): Its folder, unless another is named.
-        read (Callable): Finds the images and labels in the folder.
-        counts (dict[str, int]): Images of each split; a split that is left out may have any number.
-        lists (tuple[ImageList, ...]): The lists that are built. Default: ``meta/train.txt`` and
-            ``meta/test.txt``.
-        has_classes (bool): Whether ``meta/classes.txt`` is built, a name a line in the order of the
-            labels. Default: True.
-        downloads (tuple[Download, ...]): Files to get, in the order in which they are unpacked.
-        note (str): What one should know before downloading.
-        convert (Callable | None): Writes the images, where the archive does not hold any.
-        facts_file (str | None): Where to write what there is to remember, as JSON.
-        asked (dict[str, object]): The part of it that was asked for; lists that are there have to
-            agree with it.
-    """
-
-    name: str
-    title: str
-    root: str
+    name: str  # On the command line.
+    title: str  # In papers.
+    root: str  # Default folder.
     read: Callable[[Path], Contents]
-    counts: Mapping[str, int] = field(default_factory=dict)
+    counts: Mapping[str, int] = field(default_factory=dict)  # Expected images of a split, if known.
     lists: tuple[ImageList, ...] = (
         ImageList('meta/train.txt', ('train',)),
         ImageList('meta/test.txt', ('test',)),
     )
-    has_classes: bool = True
-    downloads: tuple[Download, ...] = ()
-    note: str = ''
-    convert: Callable[[Path], object] | None = None
-    facts_file: str | None = None
-    asked: Mapping[str, object] = field(default_factory=dict)
+    has_classes: bool = True  # Whether meta/classes.txt is written.
+    downloads: tuple[Download, ...] = ()  # In the order of unpacking.
+    note: str = ''  # Hint for messages about missing or incomplete data.
+    selection_file: str = ''  # JSON file that records how images were drawn.
+    requested: Mapping[str, object] = field(default_factory=dict)  # Selection the user asked for.
 
     @property
     def files(self) -> tuple[str, ...]:
-        """All that a config may read, relative to the folder; the lists are written last."""
+        """All files that are written, relative to the folder; the lists come last."""
         return (*([CLASSES] if self.has_classes else []), *(item.file for item in self.lists))
 
+    def missing_files(self, root: Path) -> list[str]:
+        """The files that are not written yet; a data set without any is complete."""
+        return [file for file in self.files if not (root / file).is_file()]
+
+    def missing_downloads(self, root: Path) -> list[Download]:
+        """The files that are still to be downloaded."""
+        inner = {glob for download in self.downloads for glob in download.provides}
+        return [
+            download
+            for download in self.downloads
+            if download.file not in inner - set(download.provides)  # Comes inside of another one.
+            and not (root / download.file).is_file()
+            and download.is_needed(root)
+        ]
+
     def command(self, root: Path) -> str:
-        """The command that prepares it."""
-        elsewhere = '' if root == Path(self.root) else f' --root {root}'
-        return f'python tools/prepare_data.py {self.name}{elsewhere}'
+        """The command that prepares the data set in this folder."""
+        option = '' if root == Path(self.root) else f' --root {root}'
+        return f'python tools/prepare_data.py {self.name}{option}'

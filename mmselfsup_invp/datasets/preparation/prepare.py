@@ -1,118 +1,101 @@
-"""From downloaded files to checked images and lists, in one call that can be made again."""
+"""Prepare a data set: unpack, read, check the images and write the lists."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ..files import write_whole
+from ..files import shorten, write_whole
 from .archives import fetch, unpack
-from .data_set import CLASSES, Contents, DataSet, Download, Sample
-from .lists import format_line, parse_line
-from .verify import brief, find_faults
+from .data_set import CLASSES, Contents, DataSet, Sample
+from .images import find_unreadable
+from .lists import format_line, read_list
+
+Lists = Mapping[str, list[Sample]]  # Samples by the file name of their list.
 
 
 def prepare(
     data_set: DataSet, root: Path | None = None, download: bool = False, quick: bool = False
 ) -> dict[str, int] | None:
-    """Unpack, count, open the images, and write the lists last.
+    """Unpack a data set, check its images and write its lists.
 
-    Lists that are there are believed and never written again: their order is that of the rows of
-    a memory bank.
+    The lists are written last. Existing lists are never changed, because their order is that of
+    the rows of a memory bank.
 
     Args:
-        data_set (DataSet): What to prepare.
+        data_set (DataSet): Data set to prepare.
         root (Path | None): Its folder. Default: the one that the configs read.
-        download (bool): Whether to fetch what is missing and has a direct address. Default: False.
-        quick (bool): Whether to count the images only, without opening them. Default: False.
+        download (bool): Whether to fetch missing files that have a direct address. Default: False.
+        quick (bool): Whether to check the existence of the images only. Default: False.
 
     Returns:
-        dict[str, int] | None: Images of each split; None if all was done already.
+        dict[str, int] | None: Number of images by split; None if all lists existed before.
 
     Raises:
-        FileNotFoundError: If something is to be downloaded first; the message says what.
-        ValueError: If an archive, the number of images, an image or an older list is not right.
-        OSError: If the disk is full, or a download fails.
+        FileNotFoundError: If files are to be downloaded first; the message lists them.
+        ValueError: If an archive, the number of images, an image or an existing list is wrong.
+        OSError: If the disk is full or a download fails.
 
     Example:
-        >>> prepare(data_sets()['pets'], quick=True)
+        >>> prepare(data_sets()['pets'], quick=True)  # doctest: +SKIP
         {'train': 3680, 'test': 3669}
     """
     root = Path(root or data_set.root)
-    if not missing_files(data_set, root):
+    if not data_set.missing_files(root):
         _check_lengths(data_set, root)
-        _check_facts(data_set, root, data_set.asked)
+        _check_selection(data_set, root, data_set.requested)
         return None
-    _obtain(data_set, root, download)
-    if data_set.convert is not None:
-        data_set.convert(root)
+    _unpack_all(data_set, root, download)
     contents = _read(data_set, root)
-    _check_facts(data_set, root, contents.facts)
-    _check_kept(data_set, root, contents)
-    problems = _wrong_counts(data_set, contents)
-    problems += _wrong_images(data_set, root, _joined(data_set, contents), quick)
-    _raise(data_set, root, problems)
-    _write(data_set, root, contents)
+    lists = {
+        item.file: [sample for split in item.splits for sample in contents.splits[split]]
+        for item in data_set.lists
+    }
+    _check_selection(data_set, root, contents.selection)
+    _check_existing(data_set, root, lists)
+    _check_images(data_set, root, lists, quick, _wrong_counts(data_set, contents))
+    _write(data_set, root, contents, lists)
     _check_lengths(data_set, root)
     return {split: len(samples) for split, samples in contents.splits.items()}
 
 
 def check(data_set: DataSet, root: Path | None = None, quick: bool = False) -> dict[str, int]:
-    """Check the images of the lists that are there; nothing is written.
+    """Check the images of a prepared data set; nothing is written.
 
     Args:
-        data_set (DataSet): What to check.
-        root (Path | None): Its folder. Default: the one that the configs read.
-        quick (bool): Whether to look only if the images are there. Default: False.
+        data_set (DataSet): Data set to check.
+        root (Path | None): As for :func:`prepare`.
+        quick (bool): As for :func:`prepare`.
 
     Returns:
-        dict[str, int]: Images of each list.
+        dict[str, int]: Number of images by list.
 
     Raises:
         FileNotFoundError: If the data set is not prepared; the message says what is missing.
-        ValueError: If the number of images, or an image, is not right.
+        ValueError: If the number of images, or an image, is wrong.
     """
     root = Path(root or data_set.root)
-    missing = missing_files(data_set, root)
+    missing = data_set.missing_files(root)
     if missing:
         _check_downloads(data_set, root)
         raise FileNotFoundError(
-            f'{data_set.title} in {root} is not prepared: {", ".join(missing)} '
-            f'{"is" if len(missing) == 1 else "are"} missing. Run\n  {data_set.command(root)}'
+            f'{data_set.title} in {root} is not prepared; missing: {", ".join(missing)}. Run\n  '
+            f'{data_set.command(root)}'
         )
     _check_lengths(data_set, root)
-    lists = {
-        item.file: [parse_line(line) for line in (root / item.file).open()]
-        for item in data_set.lists
-    }
-    _raise(data_set, root, _wrong_images(data_set, root, lists, quick))
+    lists = {item.file: read_list(root / item.file) for item in data_set.lists}
+    _check_images(data_set, root, lists, quick)
     return {file: len(samples) for file, samples in lists.items()}
 
 
-def missing_files(data_set: DataSet, root: Path) -> list[str]:
-    """The lists that are not there; a data set without missing ones is complete."""
-    return [file for file in data_set.files if not (root / file).is_file()]
-
-
-def missing_downloads(data_set: DataSet, root: Path) -> list[Download]:
-    """The files that are still to be downloaded."""
-    missing, comes_with_another = [], set()
-    for download in data_set.downloads:
-        there = (root / download.file).is_file() or not download.is_needed(root)
-        if not there and download.file not in comes_with_another:
-            missing.append(download)
-        comes_with_another.update(download.holds)
-    return missing
-
-
-def facts(data_set: DataSet, root: Path) -> dict[str, object]:
-    """How the images of the lists that are there were chosen; empty where nothing is known."""
-    file = root / (data_set.facts_file or '')
+def selection(data_set: DataSet, root: Path) -> dict[str, object]:
+    """How the images of the existing lists were drawn; empty if that is not recorded."""
+    file = root / data_set.selection_file
     return json.loads(file.read_text()) if file.is_file() else {}
 
 
-def _obtain(data_set: DataSet, root: Path, download: bool) -> None:
-    """Download, if that is wanted, and unpack whatever was downloaded."""
-    for item in missing_downloads(data_set, root) if download else ():
+def _unpack_all(data_set: DataSet, root: Path, download: bool) -> None:
+    """Fetch missing files if ``download``, and unpack all archives that are needed."""
+    for item in data_set.missing_downloads(root) if download else ():
         if item.direct:
             fetch(item, root)
     _check_downloads(data_set, root)
@@ -122,38 +105,30 @@ def _obtain(data_set: DataSet, root: Path, download: bool) -> None:
 
 
 def _check_downloads(data_set: DataSet, root: Path) -> None:
-    """Raise with what is to be downloaded, if anything is."""
-    missing = missing_downloads(data_set, root)
+    """Raise with the list of missing downloads, if there are any."""
+    missing = data_set.missing_downloads(root)
     if not missing:
         return
     lines = [f'{data_set.title} is not in {root}. Download']
     for item in missing:
-        details = ', '.join(filter(None, [item.size, f'MD5 {item.md5}' if item.md5 else '']))
-        lines += [f'  {item.file}{f" ({details})" if details else ""}', f'    {item.page}']
+        details = ', '.join(filter(None, [item.size, item.md5 and f'MD5 {item.md5}']))
+        lines += [f'  {item.file}{details and f" ({details})"}', f'    {item.url}']
     lines += [f'into {root} and run', f'  {data_set.command(root)}']
     if any(item.direct for item in missing):
-        lines.append('With --download it fetches what has a direct address.')
-    raise FileNotFoundError('\n'.join([*lines, *([data_set.note] if data_set.note else [])]))
+        lines.append('The option --download fetches the files with a direct address.')
+    raise FileNotFoundError('\n'.join(filter(None, [*lines, data_set.note])))
 
 
 def _read(data_set: DataSet, root: Path) -> Contents:
     try:
         return data_set.read(root)
     except FileNotFoundError as error:
-        if error.filename is None:  # A reader says what is missing.
+        if error.filename is None:  # A message of the reader.
             raise
         raise FileNotFoundError(
             f'{error.filename} is missing: {data_set.title} was unpacked in part. Delete its '
             f'folder, unpack the archive again, and run\n  {data_set.command(root)}'
         ) from error
-
-
-def _joined(data_set: DataSet, contents: Contents) -> dict[str, list[Sample]]:
-    """The images of each list."""
-    return {
-        item.file: [sample for split in item.splits for sample in contents.splits[split]]
-        for item in data_set.lists
-    }
 
 
 def _wrong_counts(data_set: DataSet, contents: Contents) -> list[str]:
@@ -167,80 +142,75 @@ def _wrong_counts(data_set: DataSet, contents: Contents) -> list[str]:
     return problems
 
 
-def _wrong_images(
-    data_set: DataSet, root: Path, lists: dict[str, list[Sample]], quick: bool
-) -> list[str]:
-    paths = [
-        f'{root / item.prefix}/{path}' for item in data_set.lists for path, _ in lists[item.file]
-    ]
-    faults = find_faults(paths, data_set.name, quick)
-    return [f'{len(faults):,} images are missing or broken:\n{brief(faults)}'] if faults else []
-
-
-def _raise(data_set: DataSet, root: Path, problems: list[str]) -> None:
+def _check_images(
+    data_set: DataSet, root: Path, lists: Lists, quick: bool, problems: Sequence[str] = ()
+) -> None:
+    """Raise with the given problems and with the images that cannot be read, if any."""
+    folders = {item.file: root / item.prefix for item in data_set.lists}
+    paths = [f'{folders[file]}/{path}' for file, samples in lists.items() for path, _ in samples]
+    unreadable = find_unreadable(paths, data_set.name, quick)
+    if unreadable:
+        listed = f'{len(unreadable):,} images are missing or broken:\n{shorten(unreadable)}'
+        problems = [*problems, listed]
     if problems:
-        advice = 'Get these files again: delete their folder and unpack its archive.'
-        lines = [f'{data_set.title} in {root} is not whole.', *problems]
-        lines += [advice if data_set.downloads else data_set.note]
+        advice = 'Delete the folder of these images, so that its archive is unpacked again.'
+        advice = advice if data_set.downloads else data_set.note
+        lines = [f'{data_set.title} in {root} is incomplete.', *problems, advice]
         raise ValueError('\n'.join([*lines, f'Then run\n  {data_set.command(root)}']))
 
 
-def _write(data_set: DataSet, root: Path, contents: Contents) -> None:
-    """Write what is missing, the lists last."""
+def _write(data_set: DataSet, root: Path, contents: Contents, lists: Lists) -> None:
+    """Write the missing files, the lists last."""
     texts = {CLASSES: ''.join(f'{name}\n' for name in contents.classes)}
-    for file, samples in _joined(data_set, contents).items():
-        texts[file] = ''.join(map(format_line, samples))
-    if data_set.facts_file is not None:
-        write_whole(root / data_set.facts_file, json.dumps(contents.facts, indent=4) + '\n')
-    for file in missing_files(data_set, root):
+    texts |= {file: ''.join(map(format_line, samples)) for file, samples in lists.items()}
+    if data_set.selection_file:
+        note = json.dumps(contents.selection, indent=4)
+        write_whole(root / data_set.selection_file, f'{note}\n')
+    for file in data_set.missing_files(root):
         write_whole(root / file, texts[file])
 
 
 def _check_lengths(data_set: DataSet, root: Path) -> None:
-    """Raise if a list that was there before is not as long as it should be."""
+    """Raise if a list has not the expected number of images."""
     for item in data_set.lists:
         if not all(split in data_set.counts for split in item.splits):
             continue
         expected = sum(data_set.counts[split] for split in item.splits)
-        with (root / item.file).open() as file:
-            found = sum(1 for line in file if line.strip())
+        found = len(read_list(root / item.file))
         if found != expected:
             raise ValueError(
-                f'{root / item.file} lists {found:,} images, {expected:,} are expected. If it is '
-                'not meant to be so, delete it to have it built again by\n  '
-                f'{data_set.command(root)}'
+                f'{root / item.file} lists {found:,} images, {expected:,} are expected. Unless '
+                f'that is intended, delete it and write it again with\n  {data_set.command(root)}'
             )
 
 
-def _check_kept(data_set: DataSet, root: Path, contents: Contents) -> None:
-    """Raise if a list that is there, and will stay, has other images or labels than are found."""
-    for file, samples in _joined(data_set, contents).items():
-        if not (root / file).is_file():
-            continue
-        with (root / file).open() as lines:
-            kept = {format_line(parse_line(line)) for line in lines if line.strip()}
-        differing = sorted(kept.symmetric_difference(map(format_line, samples)))
-        if differing:
+def _check_existing(data_set: DataSet, root: Path, lists: Lists) -> None:
+    """Raise if an existing list, which is kept, has other images or labels than were found."""
+    for file, samples in lists.items():
+        existing = read_list(root / file) if (root / file).is_file() else samples
+        different = sorted({format_line(sample) for sample in {*existing} ^ {*samples}})
+        if different:
             raise ValueError(
-                f'{root / file} differs from the images and labels that are found in '
-                f'{len(differing):,} lines:\n{brief([line.strip() for line in differing])}\nDelete '
-                f'it to have it built again by\n  {data_set.command(root)}'
+                f'{root / file} differs from the images and labels that were found in '
+                f'{len(different):,} lines:\n{shorten([line.strip() for line in different])}\n'
+                f'Delete it and write it again with\n  {data_set.command(root)}'
             )
 
 
-def _check_facts(data_set: DataSet, root: Path, wanted: Mapping[str, object]) -> None:
-    """Raise if lists that are there were drawn in another way than is wanted now."""
-    known = facts(data_set, root)
-    differing = {key: known.get(key) for key in wanted if known.get(key) != wanted[key]}
-    lists = [str(root / item.file) for item in data_set.lists if (root / item.file).is_file()]
-    if lists and differing and not known:
+def _check_selection(data_set: DataSet, root: Path, wanted: Mapping[str, object]) -> None:
+    """Raise if existing lists were drawn in another way than is wanted now."""
+    recorded = selection(data_set, root)
+    different = {key: recorded.get(key) for key in wanted if recorded.get(key) != wanted[key]}
+    lists = ', '.join(str(root / i.file) for i in data_set.lists if (root / i.file).is_file())
+    if not lists or not different:
+        return
+    if not recorded:
         raise ValueError(
-            f'{", ".join(lists)}: not by this tool, for {root / data_set.facts_file} is not there. '
-            'It is left as it is. Link the images into another folder and name that by --root, or '
-            'move the list away.'
+            f'{lists}: not written by this tool, because {root / data_set.selection_file} does not '
+            'exist. Move the list away, or link the images into another folder and pass that as '
+            '--root.'
         )
-    if lists and differing:
-        raise ValueError(
-            f'{", ".join(lists)}: made with {differing}, not with {dict(wanted)}. Delete these '
-            'lists to have them made again; results of the two are not to be compared.'
-        )
+    raise ValueError(
+        f'{lists}: drawn with {different}, not with {dict(wanted)}. Delete these lists to draw '
+        'them again; results of different draws are not comparable.'
+    )

@@ -1,5 +1,9 @@
+import os
+
 from mmcv.transforms import LoadImageFromFile
 from mmselfsup.registry import TRANSFORMS
+
+from ..files import printable
 
 
 class UnreadableImage(RuntimeError):
@@ -8,22 +12,29 @@ class UnreadableImage(RuntimeError):
 
 @TRANSFORMS.register_module()
 class LoadImage(LoadImageFromFile):
-    """Load an image, as mmcv's ``LoadImageFromFile``, and name the file where that fails.
+    """Load an image with mmcv's ``LoadImageFromFile``; errors name the file.
 
-    Required key ``img_path``; added keys ``img`` (BGR, uint8, shape ``(H, W, 3)``),
-    ``img_shape`` and ``ori_shape``. Takes the arguments of ``LoadImageFromFile``.
+    The required key is ``img_path``; ``img`` (BGR, uint8, shape ``(H, W, 3)``), ``img_shape`` and
+    ``ori_shape`` are added. Takes the arguments of ``LoadImageFromFile``.
+
+    The EXIF orientation is applied, so photos of phones are upright. OpenCV, the default decoder,
+    does so for JPEG, PNG and TIFF, but not for WebP: use ``imdecode_backend='pillow'`` for WebP
+    files with an orientation.
 
     Raises:
-        UnreadableImage: If the file is missing, truncated or no image.
+        UnreadableImage: If the file is missing, truncated, no image or no regular file.
     """
 
     def transform(self, results: dict) -> dict | None:
         """Add the image to ``results``."""
         path = results['img_path']
         try:
+            if os.path.exists(path) and not os.path.isfile(path):
+                raise OSError('not a regular file')  # Opening a FIFO would block for ever.
             return super().transform(results)
         except Exception as error:
             raise UnreadableImage(
-                f'Cannot read the image {path} ({type(error).__name__}: {error}). Restore the '
-                'file, or take it out of the folder, or its line out of the list.'
+                f'Cannot read the image {printable(path)} ({type(error).__name__}: '
+                f'{printable(str(error))}). Restore the file, or remove it from the folder or its '
+                'line from the list.'
             ) from error

@@ -10,7 +10,7 @@ from torchvision import transforms as tv
 
 
 class PILGaussianBlur:
-    """Blur an image by PIL's Gaussian filter with a random radius (SimCLR, appendix A).
+    """Gaussian blur of a PIL image with a random radius (SimCLR, appendix A).
 
     Args:
         sigma (Sequence[float]): Range of the radius in pixels. Defaults to (0.1, 2.0).
@@ -27,8 +27,8 @@ def build_torchvision(config: dict | list) -> object:
     """Build a transform of torchvision, or :class:`PILGaussianBlur`, from its config.
 
     Args:
-        config (dict | list): ``type`` names the class, further keys are its arguments; a
-            ``transforms`` argument is built likewise. A list is composed.
+        config (dict | list): ``type`` is the class name, the other keys are its arguments; the
+            argument ``transforms`` is built recursively. A list is composed.
 
     Raises:
         ValueError: If torchvision has no such transform.
@@ -40,7 +40,9 @@ def build_torchvision(config: dict | list) -> object:
     if not isinstance(config, dict):
         return tv.Compose([build_torchvision(item) for item in config])
     arguments = dict(config)
-    arguments.pop('_scope_', None)  # MMEngine leaves it in what is inherited by package::name.
+    arguments.pop(
+        '_scope_', None
+    )  # Left by MMEngine in configs that are inherited as package::name.
     name = arguments.pop('type')
     cls = PILGaussianBlur if name == 'PILGaussianBlur' else getattr(tv, name, None)
     if not isinstance(cls, type):
@@ -57,22 +59,25 @@ def build_torchvision(config: dict | list) -> object:
 
 @TRANSFORMS.register_module()
 class AugmentedViews(BaseTransform):
-    """Turn an image into one or more views by torchvision's transforms.
+    """Create one or more views of an image with torchvision's transforms.
 
-    Required keys ``img`` (BGR, uint8, shape ``(H, W, 3)``) and ``sample_idx``; ``img`` becomes a
-    list of views in the same form.
+    The required keys are ``img`` (BGR, uint8, shape ``(H, W, 3)``) and ``sample_idx``; ``img`` is
+    replaced by a list of views in the same format.
 
-    What is random in a view is drawn from a seed made of the run's seed, the epoch, the sample
-    and the number of the view, once ``EpochSeedHook`` has set the first two: the same run gives
-    the same views however many workers load them, and a resumed run goes on with the views that
-    the uninterrupted one would have had. Without the hook the global random state is used.
+    If ``EpochSeedHook`` is used, each view is drawn from a seed derived from the seed of the run,
+    the epoch, the sample and the index of the view. The views then do not depend on the number of
+    workers, and a resumed run continues with the views of the uninterrupted one. Without the hook
+    the global random state is used.
 
     Args:
-        transforms (list[dict]): Configs of torchvision transforms, applied in order to a PIL
-            image, the last giving one too (RGB); see :func:`build_torchvision`.
-        num_views (int): Views of each image. Defaults to 1.
-        key_transforms (list[dict], optional): Transforms of all views but the first, such as the
-            weak ones of a teacher. Defaults to None, ``transforms``.
+        transforms (list[dict]): Configs of torchvision transforms, applied in order to a PIL image
+            (RGB). The last one must return such an image. See :func:`build_torchvision`.
+        num_views (int): Number of views of each image. Defaults to 1.
+        key_transforms (list[dict], optional): Transforms of all views but the first, for example
+            the weak ones of a teacher. Defaults to None: ``transforms``.
+
+    Raises:
+        ValueError: If ``num_views`` is below 1, a transform is unknown, or a view is no RGB image.
 
     Example:
         >>> views = AugmentedViews([dict(type='RandomCrop', size=4)], num_views=2)
@@ -87,19 +92,18 @@ class AugmentedViews(BaseTransform):
         if num_views < 1:
             raise ValueError(f'num_views = {num_views} must be at least 1.')
         self.num_views = num_views
-        query, key = (
-            build_torchvision(part) for part in (transforms, key_transforms or transforms)
-        )
+        query = build_torchvision(transforms)
+        key = build_torchvision(key_transforms) if key_transforms else query
         self.composed = [query] + [key] * (num_views - 1)
-        # (run's seed, epoch), shared with the workers that already run.
+        # (seed of the run, epoch) in shared memory, so that persistent workers see the changes.
         self.epoch_seed = torch.full((2,), -1).share_memory_()
 
     def set_epoch(self, seed: int, epoch: int) -> None:
-        """Seed the views of the coming epoch."""
+        """Set the seed of the run and the epoch that the views are drawn from."""
         self.epoch_seed.copy_(torch.tensor([seed, epoch]))
 
     def transform(self, results: dict) -> dict:
-        """Replace ``results['img']`` by the list of views."""
+        """Replace ``results['img']`` with the list of views."""
         image = Image.fromarray(np.ascontiguousarray(results['img'][..., ::-1]))
         seed, epoch = self.epoch_seed.tolist()
         views = []
@@ -116,15 +120,15 @@ def _bgr(view: object) -> np.ndarray:
     if not is_image or view.mode != 'RGB':
         found = f'an image of mode {view.mode}' if is_image else type(view).__name__
         raise ValueError(
-            f'The transforms of AugmentedViews must give an RGB image, found {found}. Leave out '
-            'ToTensor and Normalize, which the data preprocessor does, and give Grayscale '
-            'num_output_channels=3.'
+            f'The transforms of AugmentedViews must return an RGB image, found {found}. Remove '
+            'ToTensor and Normalize (the data preprocessor normalises), and set '
+            'num_output_channels=3 in Grayscale.'
         )
     return np.asarray(view)[..., ::-1]
 
 
 def seed_everything(*parts: int) -> None:
-    """Seed Python, NumPy and torch (the CPU's generator) from several numbers."""
+    """Seed Python, NumPy and torch's CPU generator from several integers."""
     seed = int(np.random.SeedSequence(parts).generate_state(1)[0])
     random.seed(seed)
     np.random.seed(seed)

@@ -1,5 +1,6 @@
 from .backbone_format_hook import BackboneFormatHook
 from .check_backbone_hook import CheckBackboneHook
+from .checkpoint_hook import CheckpointHook
 from .deferred_info_hook import DeferredInfoHook
 from .epoch_seed_hook import EpochSeedHook
 from .knn_eval_hook import KNNEvalHook
@@ -11,6 +12,7 @@ from .self_label_hook import SelfLabelHook
 __all__ = [
     'BackboneFormatHook',
     'CheckBackboneHook',
+    'CheckpointHook',
     'DeferredInfoHook',
     'EpochSeedHook',
     'KNNEvalHook',

@@ -7,28 +7,31 @@ from mmengine.runner import Runner
 from mmselfsup.registry import HOOKS
 from torch import nn
 
+from ...models.algorithms.momentum_encoder import MomentumEncoder
 from .common import unwrap
 
 
 @HOOKS.register_module()
 class BackboneFormatHook(Hook):
-    """Lay out or compile the backbone for speed, that of a momentum encoder too.
+    """Converts the backbone, and that of a momentum encoder, to a faster format in place.
 
-    Both are done in place: names and values of the weights stay, so that checkpoints load with
-    and without. MMEngine's own ``compile`` option of a run compiles the whole training step,
-    whose search and bookkeeping break the graph in many places; the backbone is most of the work
-    and has none.
+    Names and values of the weights do not change, so checkpoints load with and without the hook.
+    MMEngine's ``compile`` option compiles the whole training step, whose search and memory updates
+    break the graph in many places; the backbone has no graph breaks and takes most of the time.
 
     Args:
-        channels_last (bool): Whether weights and feature maps are laid out with the channels
-            last, for which convolutions on recent GPUs are made, above all in mixed precision.
+        channels_last (bool): Whether weights and feature maps use the channels-last memory format,
+            for which the convolutions of recent GPUs are optimised, above all in mixed precision.
             Defaults to False.
-        compile (bool | dict): Whether ``torch.compile`` is used; a dict holds its options, such
-            as ``dict(mode='max-autotune')``. Another size of batch, the last one of an epoch, and
-            the change between training and evaluation are compiled again. Defaults to False.
+        compile (bool | dict): Whether to use ``torch.compile``; a dict contains its options, such
+            as ``dict(mode='max-autotune')``. Another batch size, as in the last batch of an
+            epoch, and the switch between training and evaluation recompile. Defaults to False.
 
     Raises:
-        RuntimeError: If ``compile`` is asked for and PyTorch cannot compile a module in place.
+        RuntimeError: If ``compile`` is set and this PyTorch cannot compile a module in place.
+
+    Example:
+        >>> default_hooks = dict(format=dict(type='BackboneFormatHook', channels_last=True))
     """
 
     def __init__(self, channels_last: bool = False, compile: bool | dict = False) -> None:
@@ -41,7 +44,7 @@ class BackboneFormatHook(Hook):
         self.compile = compile
 
     def before_train(self, runner: Runner) -> None:
-        """Change the backbones, whose weights were drawn or loaded before."""
+        """Convert the backbones after their weights were initialised or loaded."""
         for backbone in backbones(unwrap(runner.model)):
             if self.channels_last:
                 backbone.to(memory_format=torch.channels_last)
@@ -50,7 +53,8 @@ class BackboneFormatHook(Hook):
 
 
 def backbones(model: BaseModel) -> Iterator[nn.Module]:
-    """The backbone, and its slow copy where there is a momentum encoder."""
+    """Yield the backbone of a model and those of its momentum encoders."""
     yield model.backbone
-    if hasattr(model, 'key_encoder'):
-        yield model.key_encoder.module[0]
+    for part in model.modules():
+        if isinstance(part, MomentumEncoder):
+            yield part.module[0]

@@ -1,4 +1,4 @@
-"""What the hooks share."""
+"""Functions that several hooks use."""
 
 import random
 from collections.abc import Iterator, Sequence
@@ -6,26 +6,23 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel, is_model_wrapper
 from mmengine.runner import EpochBasedTrainLoop, Runner
-from torch import nn
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
-from ...models.memories import SizedMemory
 from ...structures import sample_ids
 
 
-class NonFiniteFeatures(RuntimeError):
-    """The network gave NaN or Inf."""
-
-
 def unwrap(model: nn.Module) -> BaseModel:
-    """The model inside a distributed wrapper, or itself."""
+    """Return the model inside a distributed wrapper, or the model itself."""
     return model.module if is_model_wrapper(model) else model
 
 
 def require_epochs(runner: Runner, hook: Hook) -> None:
-    """Raise ``TypeError`` unless the run counts epochs, as the hook does."""
+    """Raise ``TypeError`` unless the training loop counts epochs."""
     if not isinstance(runner.train_loop, EpochBasedTrainLoop):
         raise TypeError(
             f'{type(hook).__name__} counts epochs, which {type(runner.train_loop).__name__} does '
@@ -33,29 +30,34 @@ def require_epochs(runner: Runner, hook: Hook) -> None:
         )
 
 
-def log_figures(
+def log_metrics(
     runner: Runner,
     group: str,
-    figures: dict[str, float],
+    metrics: dict[str, float],
     epoch: int | None = None,
     iteration: int | None = None,
 ) -> None:
-    """Write figures to the log and to every visualisation backend.
+    """Write metrics to the log and to every visualization backend.
 
-    They are those of the epoch that now ends, unless ``epoch`` names another or ``iteration``
-    counts the steps taken before them.
+    Args:
+        runner (Runner): The runner.
+        group (str): Prefix of the names, as in ``graph/mean_norm``.
+        metrics (dict[str, float]): Values by name.
+        epoch (int, optional): Step of the values. Defaults to None, the current epoch, from 1.
+        iteration (int, optional): Step of the values, in iterations; takes precedence over
+            ``epoch``. Defaults to None.
     """
     unit, step = ('Epoch', epoch) if iteration is None else ('Iter', iteration)
     step = runner.epoch + 1 if step is None else step
-    text = '  '.join(f'{name}: {value:.4g}' for name, value in figures.items())
+    text = '  '.join(f'{name}: {value:.4g}' for name, value in metrics.items())
     runner.logger.info(f'{unit}({group}) [{step}]  {text}')
-    scalars = {f'{group}/{name}': value for name, value in figures.items()}
+    scalars = {f'{group}/{name}': value for name, value in metrics.items()}
     runner.visualizer.add_scalars(scalars, step=step)
 
 
 @contextmanager
-def undisturbed_random() -> Iterator[None]:
-    """Put the random state of Python, NumPy and torch back afterwards."""
+def preserved_random_state() -> Iterator[None]:
+    """Restore the random states of Python, NumPy and torch on exit."""
     python, numpy = random.getstate(), np.random.get_state()
     devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
     try:
@@ -67,10 +69,13 @@ def undisturbed_random() -> Iterator[None]:
 
 
 def check_ids(data_samples: Sequence, num: int) -> None:
-    """Raise if an id is not a row of a memory of ``num`` images."""
+    """Raise ``ValueError`` if an id is not within 0 to ``num - 1``.
+
+    Samples without ``sample_idx`` are not checked: the algorithm raises an error for them.
+    """
     if 'sample_idx' not in data_samples[0]:
-        return  # The algorithm says what is missing.
-    # NumPy refuses what is not on the host, so that no device is ever waited for here.
+        return
+    # .numpy() fails for a tensor on a device, so this check can never synchronise with one.
     ids = sample_ids(data_samples).numpy()
     outside = ids[(ids < 0) | (ids >= num)]
     if len(outside):
@@ -80,13 +85,21 @@ def check_ids(data_samples: Sequence, num: int) -> None:
         )
 
 
-def check_faults(memory: SizedMemory) -> None:
-    """Raise if features that are not finite came by since the last look."""
-    faults = [index for index in memory.faults.tolist() if index >= 0]
-    if faults:
-        raise NonFiniteFeatures(
-            f'Features became NaN or Inf in iteration {int(memory.fault_iteration)}, first for the '
-            f'samples {faults}. They did not enter the memory. Try a lower learning rate or '
-            'optim_wrapper.clip_grad, look at those images, and under --amp at the loss scale; '
-            'resume from the last checkpoint.'
-        )
+def build_loader(runner: Runner, loader: dict | DataLoader) -> DataLoader:
+    """Build a loader from its config with the seed of the run; a built one is returned as is."""
+    if isinstance(loader, DataLoader):
+        return loader
+    return runner.build_dataloader(loader, seed=runner.seed)
+
+
+def innermost_dataset(dataset: object) -> object:
+    """Return the data set inside wrappers such as ``RepeatDataset``."""
+    while hasattr(dataset, 'dataset'):
+        dataset = dataset.dataset
+    return dataset
+
+
+def unit_embedding(model: BaseModel, inputs: list[Tensor]) -> Tensor:
+    """Embed the first view with backbone and neck: unit rows, float32, shape ``(B, D)``."""
+    embedding = model.neck(model.extract_feat(inputs))[0]
+    return F.normalize(embedding.flatten(1).float(), dim=1)

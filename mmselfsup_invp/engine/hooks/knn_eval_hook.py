@@ -1,22 +1,17 @@
 from collections.abc import Sequence
 
 from mmengine.hooks import Hook
+from mmengine.model import BaseModel
 from mmengine.runner import Runner
-from mmselfsup.models import BaseModel
 from mmselfsup.registry import HOOKS
 from torch import Tensor
 from torch.nn import functional as F
-from torch.utils.data import DataLoader
 
 from ...datasets import image_labels, num_images
 from ...evaluation import extract_features, knn_accuracy
+from ...models.memories import ClusterMemory, PropagationMemory, memories_of
 from ...ops.checks import require_choice, require_positive, require_range
-from .common import log_figures, unwrap
-
-
-def bank_features(model: BaseModel, inputs: list[Tensor]) -> Tensor:
-    """Unit embeddings, ``(B, D)``, to be compared with the rows of the bank."""
-    return model.embed(inputs[0])
+from .common import build_loader, log_metrics, unit_embedding, unwrap
 
 
 def backbone_features(model: BaseModel, inputs: list[Tensor]) -> Tensor:
@@ -25,44 +20,52 @@ def backbone_features(model: BaseModel, inputs: list[Tensor]) -> Tensor:
     return F.normalize(pooled, dim=1)
 
 
-GALLERIES = {'bank': bank_features, 'backbone': backbone_features}
-# What to do where a gallery is not that of the training labels.
+# Features of the queries for each gallery.
+GALLERIES = {'bank': unit_embedding, 'backbone': backbone_features}
+# What to do if a gallery and the training labels do not belong together.
 REMEDIES = {
-    'bank': 'Give the config that the checkpoint was trained with, and the data of that run.',
-    'backbone': 'Let gallery_dataloader list the images of train_dataloader.',
+    'bank': 'Use the config and the data that the checkpoint was trained with.',
+    'backbone': 'gallery_dataloader must list the images of train_dataloader.',
 }
 
 
 @HOOKS.register_module()
 class KNNEvalHook(Hook):
-    """Follow the weighted kNN accuracy during training, where labels exist.
+    """Evaluates the weighted kNN accuracy during training, if labels exist.
 
-    The protocol stands in the key of the log, such as ``knn/bank_k200_t0.07`` (percent): what the
-    gallery is, how many neighbours vote, and the temperature of the vote. Nothing is kept between
-    two evaluations. Without labels the hook says so once and does nothing. A bank that is still
-    empty, of a network that was never trained, is left out with a warning. With several processes
-    all evaluate the network of the main one, which is saved
-    (:func:`~mmselfsup_invp.evaluation.extract_features`).
+    The logged name states the protocol, as in ``knn/bank_k200_t0.07`` (percent): the gallery, the
+    number of neighbours and the temperature of the vote. Features are not kept between
+    evaluations. If labels are missing, the hook warns once and does nothing; an empty bank, that
+    of a network that was never trained, is skipped with a warning. With several processes all of
+    them evaluate the network of the main process, which is the one that is saved
+    (:func:`~mmselfsup_invp.evaluation.extract_features`). Loaders are built before training.
+
+    ``default_hooks.knn=None`` disables the hook of a config.
 
     Args:
         query_dataloader (dict): Config of the loader of the images to classify, with labels and a
             pipeline without randomness.
-        gallery (str | Sequence[str]): ``'bank'``: the bank with the training labels as the gallery
-            and embeddings of the neck as queries (the official code's validation); ``'backbone'``:
-            pooled backbone features on both sides, which needs ``gallery_dataloader``. Several
-            are evaluated one after the other. Defaults to ``'bank'``.
+        gallery (str | Sequence[str]): ``'bank'``: the gallery is the memory bank with the training
+            labels, the queries are embeddings of the neck (the validation of the official code);
+            ``'backbone'``: both are pooled backbone features, which needs ``gallery_dataloader``.
+            Several are evaluated one after the other. Defaults to ``'bank'``.
         gallery_dataloader (dict, optional): Config of the loader of the training images with the
             pipeline of the queries. Defaults to None.
-        k (int): Neighbours that vote; lowered to the gallery's size. Defaults to 200.
-        temperature (float): Of the vote, positive. Defaults to 0.07.
+        k (int): Neighbours that vote; limited to the size of the gallery. Defaults to 200.
+        temperature (float): Temperature of the vote, positive. Defaults to 0.07.
         interval (int): Epochs between two evaluations; the last epoch is always evaluated.
             Defaults to 1.
 
     Raises:
         ValueError: If an option is outside its valid values, or the gallery's loader is missing.
+
+    Example:
+        >>> default_hooks = dict(
+        ...     knn=dict(type='KNNEvalHook', query_dataloader=query_dataloader)
+        ... )  # doctest: +SKIP
     """
 
-    priority = 'LOW'  # After the memory took the epoch's last batch.
+    priority = 'LOW'  # After the memory has committed the last batch of the epoch.
 
     def __init__(
         self,
@@ -81,9 +84,9 @@ class KNNEvalHook(Hook):
                 "gallery='backbone' needs gallery_dataloader: the training images with the "
                 'pipeline of query_dataloader.'
             )
-        require_range('k', k, 1, 2**31, 'somebody must vote')
+        require_range('k', k, 1, 2**31, 'k must be at least 1')
         require_positive('temperature', temperature, '0.07')
-        require_range('interval', interval, 1, 2**31, 'it counts epochs')
+        require_range('interval', interval, 1, 2**31, 'default_hooks.knn=None disables the hook')
         self.query_dataloader = query_dataloader
         self.gallery_dataloader = gallery_dataloader
         self.k = k
@@ -91,51 +94,65 @@ class KNNEvalHook(Hook):
         self.interval = interval
         self._labels: tuple[Tensor | None, ...] | None = None
 
+    def before_run(self, runner: Runner) -> None:
+        """Build the loaders and check the galleries, so that errors come before training."""
+        self._load(runner)
+        for name in self.galleries:
+            self._check_rows(runner, name)
+
     def after_train_epoch(self, runner: Runner) -> None:
         """Evaluate and log."""
         if self.every_n_epochs(runner, self.interval) or self.is_last_train_epoch(runner):
-            figures = self.evaluate(runner)
-            if figures:
-                log_figures(runner, 'knn', figures)
+            metrics = self.evaluate(runner)
+            if metrics:
+                log_metrics(runner, 'knn', metrics)
 
     def evaluate(self, runner: Runner) -> dict[str, float]:
-        """Measure the accuracy of the model as it is.
+        """Measure the accuracy of the current model.
 
         Args:
-            runner (Runner): Gives the model and the training data set.
+            runner (Runner): Provides the model and the training data set.
 
         Returns:
-            dict[str, float]: Percent by gallery and protocol; empty where labels are missing.
+            dict[str, float]: Percent by gallery and protocol; empty if labels are missing.
 
         Raises:
-            ValueError: If a gallery has not a row for every training label, or the bank is the
-                only gallery and cannot be one.
+            ValueError: If a gallery does not have a row for every training label, or the bank is
+                the only gallery and cannot be used.
         """
-        queries = self._loader(runner, 'query_dataloader')
-        if self._labels is None:
-            datasets = (queries.dataset, runner.train_dataloader.dataset)
-            self._labels = tuple(map(image_labels, datasets))
-        query_label, gallery_label = self._labels
+        query_label, gallery_label = self._load(runner)
         if query_label is None or gallery_label is None:
-            runner.logger.warning(
-                'kNN evaluation needs one label for each image, of the queries and of the training '
-                'images; it is left out.'
-            )
             return {}
-        figures = {}
+        metrics = {}
         for name in self._filled(runner):
-            gallery = self._gallery(runner, name, len(gallery_label))
+            self._check_rows(runner, name)
+            gallery = self._gallery(runner, name)
             k = min(self.k, len(gallery))
-            query = extract_features(runner.model, queries, GALLERIES[name])
+            query = extract_features(runner.model, self.query_dataloader, GALLERIES[name])
             labels = (query_label.to(query.device), gallery_label.to(query.device))
-            figures[f'{name}_k{k}_t{self.temperature:g}'] = knn_accuracy(
+            metrics[f'{name}_k{k}_t{self.temperature:g}'] = knn_accuracy(
                 query, labels[0], gallery, labels[1], k, self.temperature
             )
-        return figures
+        return metrics
+
+    def _load(self, runner: Runner) -> tuple[Tensor | None, ...]:
+        """Build the loaders and read the labels of the queries and of the training images."""
+        if self._labels is None:
+            self.query_dataloader = build_loader(runner, self.query_dataloader)
+            if 'backbone' in self.galleries:
+                self.gallery_dataloader = build_loader(runner, self.gallery_dataloader)
+            datasets = (self.query_dataloader.dataset, runner.train_dataloader.dataset)
+            self._labels = tuple(map(image_labels, datasets))
+            if any(labels is None for labels in self._labels):
+                runner.logger.warning(
+                    'kNN evaluation is skipped: it needs one label for each query and each '
+                    'training image. default_hooks.knn=None disables it.'
+                )
+        return self._labels
 
     def _filled(self, runner: Runner) -> list[str]:
-        """The galleries but for a bank that holds nothing yet."""
-        if 'bank' not in self.galleries or len(unwrap(runner.model).memory):
+        """The galleries except for a bank without rows."""
+        if 'bank' not in self.galleries or len(memory_bank(unwrap(runner.model))):
             return self.galleries
         others = [name for name in self.galleries if name != 'bank']
         if not others:
@@ -146,33 +163,38 @@ class KNNEvalHook(Hook):
         runner.logger.warning("The bank is empty: gallery 'bank' is left out of the kNN accuracy.")
         return others
 
-    def _gallery(self, runner: Runner, name: str, num_labels: int) -> Tensor:
+    def _gallery(self, runner: Runner, name: str) -> Tensor:
         model = unwrap(runner.model)
-        if name == 'backbone':
-            images = self._loader(runner, 'gallery_dataloader')
-            _check_length(name, num_images(images.dataset), num_labels)
-            return extract_features(model, images, GALLERIES[name])
-        if not (model.memory.holds_images and hasattr(model.memory, 'bank')):
+        if name == 'bank':
+            return memory_bank(model)
+        return extract_features(model, self.gallery_dataloader, GALLERIES[name])
+
+    def _check_rows(self, runner: Runner, name: str) -> None:
+        """Raise if the training labels cannot be those of the gallery's rows."""
+        if name == 'bank':
+            rows = len(memory_bank(unwrap(runner.model)))
+        else:
+            rows = num_images(self.gallery_dataloader.dataset)
+        images = num_images(runner.train_dataloader.dataset)
+        if rows and rows != images:
             raise ValueError(
-                f"gallery='bank' needs a row for every image, {type(model.memory).__name__} has "
-                "none. Use gallery='backbone'."
+                f'The gallery {name!r} has {rows} rows, train_dataloader lists {images} images: '
+                f'they are of different data sets. {REMEDIES[name]}'
             )
-        _check_length(name, len(model.memory), num_labels)
-        return model.memory.bank
-
-    def _loader(self, runner: Runner, name: str) -> DataLoader:
-        """Build a loader on first use; its workers end with every pass over the data."""
-        loader = getattr(self, name)
-        if not isinstance(loader, DataLoader):
-            loader = runner.build_dataloader(loader, seed=runner.seed)
-            setattr(self, name, loader)
-        return loader
 
 
-def _check_length(name: str, rows: int, labels: int) -> None:
-    """Raise if the labels cannot be those of the rows."""
-    if rows != labels:
-        raise ValueError(
-            f'The gallery {name!r} has {rows} rows, train_dataloader lists {labels} images: they '
-            f'are of different data. {REMEDIES[name]}'
-        )
+def memory_bank(model: BaseModel) -> Tensor:
+    """Return the bank with a feature for every image, shape ``(N, D)``.
+
+    Raises:
+        ValueError: If the model has none.
+    """
+    memories = memories_of(model)
+    for memory in memories:
+        if isinstance(memory, (PropagationMemory, ClusterMemory)):
+            return memory.bank
+    found = ', '.join(type(memory).__name__ for memory in memories) or 'no memory'
+    raise ValueError(
+        f"gallery='bank' needs a memory with a feature of every image, {type(model).__name__} has "
+        f"{found}. Use gallery='backbone'."
+    )

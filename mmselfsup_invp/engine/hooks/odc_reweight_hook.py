@@ -3,7 +3,7 @@ from mmengine.runner import Runner
 from mmselfsup.registry import HOOKS
 from torch import Tensor
 
-from ...models.memories import ODCClusterMemory
+from ...models.memories import ODCClusterMemory, memories_of
 from ...ops import cluster_sizes
 from ...ops.checks import require_range
 from .common import unwrap
@@ -11,16 +11,16 @@ from .common import unwrap
 
 @HOOKS.register_module()
 class ODCReweightHook(Hook):
-    """Weigh the loss of MMSelfSup's ``ODC`` by the sizes of the clusters.
+    """Sets the class weights of MMSelfSup's ``ODC`` from the sizes of the clusters.
 
-    Section 3.2 of `ODC <https://arxiv.org/abs/2006.10645>`_: a cluster of n images weighs
-    ``n ** -power``. The weights are scaled to a mean of 1 over the images, as PyTorch's weighted
-    cross entropy does; those of the host sum to 1 over the clusters, and its loss is smaller by
-    their number. An empty cluster weighs nothing.
+    Section 3.2 of `ODC <https://arxiv.org/abs/2006.10645>`_: a cluster of n images has the weight
+    ``n ** -power``. The weights are scaled to a mean of 1 over the images, as in PyTorch's weighted
+    cross entropy; those of MMSelfSup sum to 1 over the clusters, which scales its loss by the
+    inverse of their number. An empty cluster has the weight 0.
 
     Args:
-        power (float): Exponent; 0 weighs all alike. Defaults to 0.5 (the paper).
-        interval (int): Iterations between two looks at the sizes. Defaults to 10.
+        power (float): Exponent; 0 gives equal weights. Defaults to 0.5 (the paper).
+        interval (int): Iterations between two updates of the weights. Defaults to 10.
     """
 
     priority = 'LOW'  # After OnlineClusterHook.
@@ -31,7 +31,7 @@ class ODCReweightHook(Hook):
         self.interval = interval
 
     def before_train(self, runner: Runner) -> None:
-        """Weigh by the sizes at the start."""
+        """Set the weights for the initial clusters."""
         self._reweight(runner)
 
     def after_train_iter(
@@ -41,24 +41,36 @@ class ODCReweightHook(Hook):
         data_batch: dict | None = None,
         outputs: dict | None = None,
     ) -> None:
-        """Weigh by the sizes as they are now."""
+        """Update the weights."""
         if self.every_n_train_iters(runner, self.interval):
             self._reweight(runner)
 
     def _reweight(self, runner: Runner) -> None:
         model = unwrap(runner.model)
-        memory = getattr(model, 'memory_bank', None)
-        if not isinstance(memory, ODCClusterMemory):
+        memories = [one for one in memories_of(model) if isinstance(one, ODCClusterMemory)]
+        if not memories:
             raise TypeError(
-                f'ODCReweightHook needs ODC with an ODCClusterMemory, not {type(model).__name__} '
-                f'with {type(memory).__name__}.'
+                f'ODCReweightHook needs ODC with an ODCClusterMemory, {type(model).__name__} has '
+                'none.'
             )
-        size = cluster_sizes(memory.labels, memory.num_clusters)
+        size = cluster_sizes(memories[0].labels, memories[0].num_clusters)
         model.loss_weight.copy_(cluster_weights(size, self.power))
         model.head.loss.class_weight = model.loss_weight
 
 
 def cluster_weights(size: Tensor, power: float) -> Tensor:
-    """``size ** -power`` with a mean of 1 over the images, float32, shape ``(C,)``."""
+    """Weights ``size ** -power`` scaled to a mean of 1 over the images.
+
+    Args:
+        size (Tensor): Images of each cluster, int64, shape ``(C,)``.
+        power (float): Exponent.
+
+    Returns:
+        Tensor: Float32, shape ``(C,)``; 0 for empty clusters.
+
+    Example:
+        >>> cluster_weights(torch.tensor([4, 1, 0]), 0.5)
+        tensor([0.8333, 1.6667, 0.0000])
+    """
     weight = size.clamp(min=1).float() ** -power * (size > 0)
     return weight * size.sum() / (weight * size).sum()

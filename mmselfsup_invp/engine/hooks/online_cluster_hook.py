@@ -1,65 +1,71 @@
-import logging
 import time
 
-from mmengine.logging import print_log
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from mmselfsup.registry import HOOKS
-from torch import Tensor
-from torch.utils.data import DataLoader
 
-from ...datasets import image_labels, num_images
 from ...evaluation import cluster_agreement, extract_features
-from ...models.memories import ClusterMemory
-from ...ops import cluster_health, cluster_sizes
+from ...models.branches import OnlineClusterBranch
+from ...models.heads import BankMarginHead
+from ...models.memories import ClusterMemory, KeyQueue, ODCClusterMemory
+from ...ops import cluster_sizes
 from ...ops.checks import require_range
-from .common import check_faults, check_ids, log_figures, require_epochs, unwrap
+from ...ops.clustering import cluster_health
+from .common import build_loader, log_metrics, unit_embedding, unwrap
 from .memory_hook import MemoryHook
 
-# With more clusters, the adjustment of NMI for chance takes longer than it is worth.
-MOST_ADJUSTED = 1000
+# Clusters up to which NMI is adjusted for chance; the adjustment takes too long with more.
+MAX_ADJUSTED = 1000
 
 
 @HOOKS.register_module()
 class OnlineClusterHook(MemoryHook):
-    """When things happen to the clusters of InterCLR.
+    """Clusters the images of InterCLR and ODC and keeps the clusters up to date.
 
-    Before the run the memory is sized from the data set. Before training all images go through
-    the network once, without augmentation, and are clustered, unless a checkpoint brought labels.
-    After every optimiser step the batch is written and gets new labels; now and then all centroids
-    are renewed and small clusters repaired.
+    Beside what :class:`MemoryHook` does, it extracts the features of all images before training,
+    without augmentation, and clusters them, unless a checkpoint contained labels. A committed
+    batch gets new labels; at intervals all centroids are updated and small clusters repaired.
 
-    Logged every ``health_interval`` epochs, under ``clusters/``: the figures of
-    :func:`~mmselfsup_invp.ops.cluster_health`; ``change_ratio``, the share of the labels given
-    since the last time that differ from the one before; ``repaired``, clusters that were small
-    since then; and, where the data set has labels, those of
-    :func:`~mmselfsup_invp.evaluation.cluster_agreement` (also once for the clusters of the
-    untrained network, as epoch 0).
+    Logged every ``health_interval`` epochs, under ``clusters/``: the metrics of
+    :func:`~mmselfsup_invp.ops.cluster_health`; ``change_ratio``, the share of the labels assigned
+    since the last log that differ from the label before; ``repaired``, the number of small
+    clusters repaired since then; and, if the data set has labels, the metrics of
+    :func:`~mmselfsup_invp.evaluation.cluster_agreement` (also as epoch 0, for the clusters of the
+    untrained network).
 
     Args:
         extract_dataloader (dict): Config of a loader of the training images with a pipeline
             without randomness.
-        centroid_interval (int): Iterations between two renewals of all centroids. Defaults to 10
-            (the code; the paper renews them in each, 1).
-        repair_interval (int): Iterations between two repairs of small clusters, which make the
-            device wait. Defaults to 10, after the centroids; the code repairs in each, 1; the
-            paper never.
-        offline_interval (int): Epochs between two clusterings of all images anew, instead of the
-            labels being kept fresh in every step (the ablation of the paper: 1). 0 for online
-            labels. Defaults to 0.
+        centroid_interval (int): Iterations between two updates of all centroids. Defaults to 10
+            (the code; the paper updates them in every iteration, 1).
+        repair_interval (int): Iterations between two repairs of small clusters, each of which
+            synchronises with the device. Defaults to 10, after the centroids; the code repairs
+            in every iteration, 1; the paper never.
+        offline_interval (int): Epochs between two clusterings of all images, which then replace
+            the labels assigned in every iteration (the ablation of the paper: 1). Defaults to 0,
+            online labels.
         warmup_epochs (int): Epochs at the start without the inter branch. Defaults to 0.
-        seed (int): Of k-means. Defaults to 0.
-        health_interval (int): Epochs between two looks at the clusters; 0 for none.
+        seed (int): Seed of k-means. Defaults to 0.
+        health_interval (int): Epochs between two logs of the clusters; 0 disables them.
             Defaults to 1.
-        check_interval (int): Iterations between two looks for NaN features. A look makes the
-            device wait; the bank is safe in between, for such features never enter it.
-            Defaults to 50.
+        check_interval (int): Iterations between two checks for NaN and Inf, see
+            :class:`MemoryHook`. Defaults to 50.
 
     Raises:
         ValueError: If an option is outside its valid values.
+
+    Example:
+        >>> default_hooks = dict(
+        ...     clusters=dict(type='OnlineClusterHook', extract_dataloader=gallery_dataloader)
+        ... )  # doctest: +SKIP
     """
 
-    priority = 'NORMAL'
+    memory_types = (ClusterMemory,)
+    other_types = (KeyQueue,)
+    models = (
+        'InterCLR, MomentumInterCLR, InvP(branch=...), or ODC(memory_bank=dict('
+        "type='ODCClusterMemory', ...))"
+    )
 
     def __init__(
         self,
@@ -72,64 +78,56 @@ class OnlineClusterHook(MemoryHook):
         health_interval: int = 1,
         check_interval: int = 50,
     ) -> None:
+        super().__init__(check_interval, health_interval)
         require_range('centroid_interval', centroid_interval, 1, 2**31, 'it counts iterations')
         require_range('repair_interval', repair_interval, 1, 2**31, 'it counts iterations')
-        require_range('offline_interval', offline_interval, 0, 2**31, '0 keeps labels fresh')
+        require_range('offline_interval', offline_interval, 0, 2**31, '0 assigns labels online')
         require_range('warmup_epochs', warmup_epochs, 0, 2**31, '0 starts with both branches')
-        require_range('health_interval', health_interval, 0, 2**31, '0 turns the look off')
-        require_range('check_interval', check_interval, 1, 2**31, 'it counts iterations')
         self.extract_dataloader = extract_dataloader
         self.centroid_interval = centroid_interval
         self.repair_interval = repair_interval
         self.offline_interval = offline_interval
+        self.refresh_on_commit = offline_interval == 0
         self.warmup_epochs = warmup_epochs
         self.seed = seed
-        self.health_interval = health_interval
-        self.check_interval = check_interval
+        self._repaired = 0
+
+    def collapse_advice(self) -> str:
+        """Return the options to change if the features collapse."""
+        if isinstance(self.memory, ODCClusterMemory):
+            return (
+                'a lower learning rate (optim_wrapper.optimizer.lr), more frequent repairs '
+                '(repair_interval=1 in OnlineClusterHook), fewer clusters '
+                '(model.memory_bank.num_classes and model.head.num_classes)'
+            )
+        return (
+            'a linear neck (model.neck.hid_channels=None), a lower temperature '
+            '(model.head.loss.temperature), a lower learning rate (optim_wrapper.optimizer.lr)'
+        )
 
     def before_run(self, runner: Runner) -> None:
-        """Size the memory; a checkpoint to resume from is loaded after this.
-
-        Raises:
-            TypeError: If the model has no clusters, or the run does not count epochs.
-        """
-        self._truth: Tensor | None = None
-        self._repaired = 0
-        model = unwrap(runner.model)
-        memory = cluster_memory(model)
-        require_epochs(runner, self)
-        self._num_images = num_images(runner.train_dataloader.dataset)
-        memory.fit(self._num_images)
-        if hasattr(model, 'queue'):
-            model.queue.fit(self._num_images)
-        _warn_of_limits(model, self._num_images)
+        """Fit the memories, build the loader and warn of settings that the data set limits."""
+        super().before_run(runner)
+        self.extract_dataloader = build_loader(runner, self.extract_dataloader)
+        for text in limited_negatives(unwrap(runner.model), self.num_images):
+            runner.logger.warning(text)
 
     def before_train(self, runner: Runner) -> None:
-        """Cluster all images, unless a checkpoint brought labels."""
-        if self.health_interval:
-            self._truth = image_labels(runner.train_dataloader.dataset)
-        memory = cluster_memory(unwrap(runner.model))
-        if not memory.clustered:
+        """Cluster all images, unless a checkpoint contained labels."""
+        super().before_train(runner)
+        if not self.memory.clustered:
             self._cluster(runner, keep_bank=False)
-            if self._truth is not None:
-                log_figures(runner, 'clusters', self._agreement(memory), epoch=0)
+            if self.true_labels is not None:
+                log_metrics(runner, 'clusters', self._agreement(), epoch=0)
 
     def before_train_epoch(self, runner: Runner) -> None:
-        """Turn the branch on after the warm-up; cluster anew if that is the policy."""
-        branch = getattr(unwrap(runner.model), 'branch', None)
-        if branch is not None:
-            branch.ramp = float(runner.epoch >= self.warmup_epochs)
+        """Enable the branch after the warm-up; cluster anew with ``offline_interval``."""
+        for part in unwrap(runner.model).modules():
+            if isinstance(part, OnlineClusterBranch):
+                part.ramp = float(runner.epoch >= self.warmup_epochs)
         interval = self.offline_interval
         if interval and runner.epoch and runner.epoch % interval == 0:
             self._cluster(runner, keep_bank=True)
-
-    def before_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: dict | None = None
-    ) -> None:
-        """Check the ids while they are still on the host."""
-        cluster_memory(unwrap(runner.model)).iteration = runner.iter + 1
-        if data_batch is not None:
-            check_ids(data_batch['data_samples'], self._num_images)
 
     def after_train_iter(
         self,
@@ -138,97 +136,56 @@ class OnlineClusterHook(MemoryHook):
         data_batch: dict | None = None,
         outputs: dict | None = None,
     ) -> None:
-        """Write the batch into the memory; renew centroids and repair clusters in their turn."""
-        model = unwrap(runner.model)
-        memory = cluster_memory(model)
-        online = self.offline_interval == 0
-        memory.commit(relabel=online)
-        if hasattr(model, 'queue'):
-            model.queue.commit()
-        if online and self.every_n_train_iters(runner, self.centroid_interval):
-            memory.update_centroids()
-        if online and self.every_n_train_iters(runner, self.repair_interval):
-            self._repaired += memory.repair()
-        if self.every_n_train_iters(runner, self.check_interval):
-            check_faults(memory)
+        """Commit the batch; update the centroids and repair small clusters at their intervals."""
+        super().after_train_iter(runner, batch_idx, data_batch, outputs)
+        if self.offline_interval:
+            return
+        if self.every_n_train_iters(runner, self.centroid_interval):
+            self.memory.update_centroids()
+        if self.every_n_train_iters(runner, self.repair_interval):
+            self._repaired += self.memory.repair()
 
-    def after_train_epoch(self, runner: Runner) -> None:
-        """Look at the clusters."""
-        memory = cluster_memory(unwrap(runner.model))
-        check_faults(memory)
-        if self.every_n_epochs(runner, self.health_interval):
-            figures = self._health(memory) | self._agreement(memory)
-            log_figures(runner, 'clusters', figures)
-
-    def _health(self, memory: ClusterMemory) -> dict[str, float]:
-        figures = cluster_health(cluster_sizes(memory.labels, memory.num_clusters))
-        changed, given = memory.label_changes.tolist()
-        memory.label_changes.zero_()
-        if given:
-            figures['change_ratio'] = changed / given
-        figures['repaired'] = float(self._repaired)
+    def log_health(self, runner: Runner) -> None:
+        """Log the state of the clusters."""
+        memory = self.memory
+        metrics = cluster_health(cluster_sizes(memory.labels, memory.num_clusters))
+        change_ratio = memory.label_change_ratio()
+        if change_ratio is not None:
+            metrics['change_ratio'] = change_ratio
+        metrics['repaired'] = float(self._repaired)
         self._repaired = 0
-        return figures
+        if self.true_labels is not None:
+            metrics |= self._agreement()
+        log_metrics(runner, 'clusters', metrics)
+        self.warn_of_few_labels(runner, 'clusters', metrics['entropy'])
 
-    def _agreement(self, memory: ClusterMemory) -> dict[str, float]:
-        if self._truth is None:
-            return {}
-        adjusted = memory.num_clusters <= MOST_ADJUSTED
-        return cluster_agreement(memory.labels, self._truth, adjusted)
+    def _agreement(self) -> dict[str, float]:
+        adjusted = self.memory.num_clusters <= MAX_ADJUSTED
+        return cluster_agreement(self.memory.labels, self.true_labels, adjusted)
 
     def _cluster(self, runner: Runner, keep_bank: bool) -> None:
-        if not isinstance(self.extract_dataloader, DataLoader):
-            self.extract_dataloader = runner.build_dataloader(
-                self.extract_dataloader, seed=runner.seed
-            )
-        model = unwrap(runner.model)
-        memory = cluster_memory(model)
         runner.logger.info(
-            f'Clustering {self._num_images} images into {memory.num_clusters} clusters: '
+            f'Clustering {self.num_images} images into {self.memory.num_clusters} clusters: '
             'extracting their features.'
         )
         start = time.perf_counter()
-        feature = extract_features(model, self.extract_dataloader, _embed)
+        feature = extract_features(unwrap(runner.model), self.extract_dataloader, unit_embedding)
         extracted = time.perf_counter()
-        memory.cluster(feature, keep_bank=keep_bank, seed=self.seed)
+        self.memory.cluster(feature, keep_bank=keep_bank, seed=self.seed)
         runner.logger.info(
             f'Clustered: {extracted - start:.1f} s for the features, '
             f'{time.perf_counter() - extracted:.1f} s for k-means.'
         )
 
 
-def cluster_memory(model: BaseModel) -> ClusterMemory:
-    """The memory of the branch, or that of the host's ODC.
-
-    Raises:
-        TypeError: If the model has neither.
-    """
-    branch = getattr(model, 'branch', None)
-    memory = getattr(model, 'memory_bank', None) if branch is None else branch.memory
-    if not isinstance(memory, ClusterMemory):
-        raise TypeError(
-            f'OnlineClusterHook needs a model with clusters, {type(model).__name__} has none. Use '
-            'it with InterCLR, MomentumInterCLR, InvP(branch=...), or ODC(memory_bank=dict('
-            "type='ODCClusterMemory', ...))."
-        )
-    return memory
-
-
-def _embed(model: BaseModel, inputs: list[Tensor]) -> Tensor:
-    """Embeddings, ``(B, D)``; the host's algorithms have no ``embed``."""
-    if hasattr(model, 'embed'):
-        return model.embed(inputs[0])
-    return model.neck(model.extract_feat(inputs))[0].flatten(1)
-
-
-def _warn_of_limits(model: BaseModel, images: int) -> None:
-    """Say where the data set is smaller than what the branches draw from it."""
-    for part in (getattr(model, 'branch', None), model.head):
-        num = getattr(part, 'num_negatives', 0)
-        if num >= images:
-            print_log(
-                f'num_negatives = {num} of {type(part).__name__} is more than {images} images '
-                'have to offer: negatives repeat. A quarter of the images is plenty.',
-                logger='current',
-                level=logging.WARNING,
-            )
+def limited_negatives(model: BaseModel, num_images: int) -> list[str]:
+    """Describe the parts of a model that draw more negatives than there are images."""
+    parts = [
+        part for part in model.modules() if isinstance(part, (OnlineClusterBranch, BankMarginHead))
+    ]
+    return [
+        f'num_negatives = {part.num_negatives} of {type(part).__name__} exceeds what '
+        f'{num_images} images provide: negatives repeat. A quarter of the images is sufficient.'
+        for part in parts
+        if part.num_negatives >= num_images
+    ]

@@ -1,5 +1,5 @@
+from .layerwise_metric import LayerwiseMetric
 from .multi_head_evaluator import MultiHeadEvaluator
-from .tap_metric import TapMetric
 from .voc_map import VOCMeanAveragePrecision
 
-__all__ = ['MultiHeadEvaluator', 'TapMetric', 'VOCMeanAveragePrecision']
+__all__ = ['MultiHeadEvaluator', 'LayerwiseMetric', 'VOCMeanAveragePrecision']

@@ -1,4 +1,4 @@
-"""Frozen features of a benchmark's images, kept on disk for a second call."""
+"""Frozen features of a benchmark's images, stored for a second call."""
 
 import torch
 from mmengine.device import get_device
@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from ...datasets.info import label_vector
 from .job import Job
 
-# Features (N, D), float32, and targets (N, C) of 1, 0 and -1, int8, whether images have one label
-# or many; both in host memory, for ImageNet's take gigabytes.
+# Features (N, D), float32, and targets (N, C) of 1, 0 and -1, int8, in host memory: those of
+# ImageNet take gigabytes.
 Split = tuple[Tensor, Tensor]
 
 
@@ -33,9 +33,9 @@ def splits_of(job: Job, *names: str) -> list[Split]:
 @torch.no_grad()
 def _split(job: Job, name: str, backbone: nn.Module, preprocessor: nn.Module) -> Split:
     job.work_dir.mkdir(parents=True, exist_ok=True)
-    kept = job.work_dir / f'features_{name}.pth'
-    if kept.is_file():
-        return tuple(torch.load(kept, weights_only=True))
+    stored = job.work_dir / f'features_{name}.pth'
+    if stored.is_file():
+        return tuple(torch.load(stored, weights_only=True))
     with DefaultScope.overwrite_default_scope('mmselfsup'):
         loader = Runner.build_dataloader(job.config[f'{name}_dataloader'], seed=job.seed)
     pool = nn.AdaptiveAvgPool2d(job.config.pool_size)
@@ -45,14 +45,14 @@ def _split(job: Job, name: str, backbone: nn.Module, preprocessor: nn.Module) ->
     for batch in track(loader, f'features of {name}'):
         data = preprocessor(batch)
         feature = pool(backbone(data['inputs'])[-1]).flatten(1).float()
-        if features is None:
+        if features is None:  # Filled in place: a list of batches would need twice the memory.
             features = torch.empty(num, feature.size(1))
         rows = slice(start, start + len(feature))
         features[rows] = feature.cpu()
         targets[rows] = torch.stack([_target(each, classes) for each in data['data_samples']])
         start += len(feature)
-    torch.save([features, targets], kept.with_suffix('.unfinished'))
-    kept.with_suffix('.unfinished').replace(kept)
+    torch.save([features, targets], stored.with_suffix('.unfinished'))
+    stored.with_suffix('.unfinished').replace(stored)
     return features, targets
 
 

@@ -1,8 +1,10 @@
-"""Benchmarks that only look at frozen features: kNN, similarities and SVMs."""
+"""Benchmarks on frozen features: kNN, similarities and SVMs."""
 
 import json
-from collections import UserDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,99 +14,161 @@ from rich.progress import track
 from torch import Tensor
 
 from ...datasets.files import write_whole
+from ...ops.checks import require_choice, require_positive
 from ..knn import knn_accuracy
-from ..similarity import similarity_distribution, similarity_figures
+from ..similarity import similarity_distribution, similarity_metrics
+from ..svm import SHOTS, LinearSVMs, few_shot_target, unit_features
 from .features import Split, splits_of
 from .job import Job, Outcome
 
 
-def run_knn(job: Job) -> Outcome:
-    """Weighted kNN on pooled features. Options: ``k``, ``temperature``."""
-    gallery, query = splits_of(job, 'train', 'test')
-    options = job.benchmark.options
-    accuracy = knn_accuracy(
-        *_labelled(query), *_labelled(gallery), options['k'], options['temperature']
-    )
-    return _outcome(job, {job.benchmark.metric: accuracy})
+@dataclass(frozen=True)
+class WeightedKNN:
+    """Weighted kNN on pooled features; see :func:`~mmselfsup_invp.evaluation.knn_predict`."""
+
+    k: int
+    temperature: float
+
+    def __post_init__(self) -> None:
+        _require_counts(k=self.k)
+        require_positive('temperature', self.temperature, '0.07')
+
+    def metrics(self) -> list[str]:
+        return [f'k{self.k}_t{self.temperature}']
+
+    def __call__(self, job: Job) -> Outcome:
+        gallery, query = splits_of(job, 'train', 'test')
+        accuracy = knn_accuracy(*_labelled(query), *_labelled(gallery), self.k, self.temperature)
+        return _outcome(job, {self.metrics()[0]: accuracy})
 
 
-def run_similarity(job: Job) -> Outcome:
-    """How well similarities tell test images of a class from others: Figure 2a of InvP in figures.
+@dataclass(frozen=True)
+class Similarity:
+    """Similarity of test images to their own class and to others: Figure 2a of InvP.
 
-    Options: ``num_neighbours``, ``num_others``, ``num_queries`` of
-    :func:`~mmselfsup_invp.evaluation.similarity_distribution`.
+    The fields are the options of :func:`~mmselfsup_invp.evaluation.similarity_distribution`.
     """
-    (split,) = splits_of(job, 'test')
-    feature, label = _labelled(split)
-    generator = torch.Generator().manual_seed(job.seed)
-    same, other = similarity_distribution(
-        feature, label, **job.benchmark.options, generator=generator
-    )
-    return _outcome(job, similarity_figures(same, other))
+
+    num_neighbours: int = 5
+    num_others: int = 1500
+    num_queries: int | None = None
+
+    def __post_init__(self) -> None:
+        _require_counts(num_neighbours=self.num_neighbours, num_others=self.num_others)
+        if self.num_queries is not None:
+            _require_counts(num_queries=self.num_queries)
+
+    def metrics(self) -> list[str]:
+        return ['auroc']
+
+    def __call__(self, job: Job) -> Outcome:
+        (split,) = splits_of(job, 'test')
+        generator = torch.Generator().manual_seed(job.seed)
+        distributions = similarity_distribution(
+            *_labelled(split), self.num_neighbours, self.num_others, self.num_queries, generator
+        )
+        return _outcome(job, similarity_metrics(*distributions))
 
 
-def run_svm(job: Job) -> Outcome:
-    """Linear SVMs on all labels. Options: those of ``SVMProtocol``.
+@dataclass(frozen=True)
+class SVM(LinearSVMs):
+    """Linear SVMs on all labels, the cost of each class by cross-validation.
 
-    Images that show difficult objects of a class alone count as its negatives in training, as in
-    the benchmark of the toolbox, and not at all in the test.
+    In training, images that show only difficult objects of a class are negatives of that class, as
+    in MMSelfSup; in the test they do not count.
     """
-    from ..svm import SVMProtocol  # scikit-learn takes a second to import.
 
-    (feature, target), (test_feature, test_target) = _unit_splits(job)
-    protocol = SVMProtocol(**job.benchmark.options, seed=job.seed)
-    kept = _Kept(job.work_dir / 'classes.json')
-    names = [f'ap/{number:02d}' for number in range(target.shape[1])]
-    left = [number for number, name in enumerate(names) if name not in kept]
-    classes = protocol.each_class(feature, target.clip(min=0), test_feature, test_target, left)
-    for number, value in track(classes, 'SVMs', total=len(left)):
-        kept[names[number]] = value
-    each = {name: kept[name] for name in names}
-    return _outcome(job, {job.benchmark.metric: float(np.nanmean([*each.values()])), **each})
+    def metrics(self) -> list[str]:
+        return ['mAP']
+
+    def __call__(self, job: Job) -> Outcome:
+        (feature, target), (test_feature, test_target) = _unit_splits(job)
+        target = target.clip(min=0)
+
+        def average_precision(number: int) -> float:
+            train, test = (feature, target[:, [number]]), (test_feature, test_target[:, [number]])
+            return self.cross_validated(train, test, job.seed).item()
+
+        stored = _Stored(average_precision, job.work_dir / 'classes.json')
+        classes = track(range(target.shape[1]), 'SVMs')
+        values = {f'ap/{number:02d}': stored(number) for number in classes}
+        return _outcome(job, dict(mAP=float(np.nanmean([*values.values()])), **values))
 
 
-def run_few_shot(job: Job) -> Outcome:
-    """Linear SVMs on a few positives a class, the mean over shots and samples.
+@dataclass(frozen=True)
+class FewShotSVM(LinearSVMs):
+    """Linear SVMs on a few positives a class, the mean over numbers of shots.
 
-    Options: ``shots``, ``samples`` (draws of each), and those of ``SVMProtocol``.
+    Attributes:
+        shots (Sequence[int]): Numbers of positives a class. Defaults to 1, 2, 4, ... 64, 96.
+        samples (int): Draws for each of them. Defaults to 5.
+        cost_selection (str): ``'test'``: for each number of shots the cost with the highest mean
+            average precision over draws and classes on the test set. This is the protocol of the
+            published results (MMSelfSup's ``aggregate_low_shot_svm_stats.py``), which uses the test
+            labels. ``'cross_validation'``: each class and draw selects its cost on the few training
+            labels. Defaults to ``'test'``.
     """
-    from ..svm import SHOTS, SVMProtocol, few_shot_target
 
-    options = dict(job.benchmark.options)
-    shots, samples = options.pop('shots', SHOTS), options.pop('samples', 5)
-    (feature, target), (test_feature, test_target) = _unit_splits(job)
-    protocol = SVMProtocol(**options, seed=job.seed)
-    draws = [(shot, sample) for shot in shots for sample in range(samples)]
-    kept = _Kept(job.work_dir / 'draws.json')
-    for shot, sample in track(draws, 'few shots'):
-        if f'{shot}/{sample}' not in kept:
-            few = few_shot_target(target, shot, seed=job.seed * samples + sample)
-            each = protocol.average_precisions(feature, few, test_feature, test_target)
-            kept[f'{shot}/{sample}'] = float(np.nanmean(each))
-    means = {
-        f'shots/{shot:02d}': float(np.mean([kept[f'{shot}/{sample}'] for sample in range(samples)]))
-        for shot in shots
-    }
-    return _outcome(job, {job.benchmark.metric: float(np.mean(list(means.values()))), **means})
+    shots: Sequence[int] = SHOTS
+    samples: int = 5
+    cost_selection: str = 'test'
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _require_counts(samples=self.samples, shots=min(self.shots, default=0))
+        require_choice('cost_selection', self.cost_selection, ('test', 'cross_validation'))
+
+    def metrics(self) -> list[str]:
+        return ['mAP']
+
+    def __call__(self, job: Job) -> Outcome:
+        train, test = _unit_splits(job)
+
+        def candidates(shots: int, seed: int) -> list[float]:
+            """Mean average precision of a draw with each cost, or with the selected ones."""
+            few = train[0], few_shot_target(train[1], shots, seed)
+            if self.cost_selection == 'test':
+                return np.nanmean(self.each_cost(few, test, job.seed), axis=0).tolist()
+            return [np.nanmean(self.cross_validated(few, test, job.seed)).item()]
+
+        stored = _Stored(candidates, job.work_dir / 'draws.json')
+        seeds = range(job.seed * self.samples, (job.seed + 1) * self.samples)
+        values = {}
+        for shots in track(self.shots, 'few shots'):
+            draws = [stored(shots, seed) for seed in seeds]
+            values[f'shots/{shots:02d}'] = float(np.mean(draws, axis=0).max())
+        return _outcome(job, dict(mAP=float(np.mean([*values.values()])), **values))
 
 
-class _Kept(UserDict):
-    """Figures that are written down as they come, so that an interrupted call goes on with them."""
+class _Stored:
+    """A function of integers with its values in a JSON file, so that an interrupted call continues.
 
-    def __init__(self, path: Path) -> None:
-        super().__init__()
+    Not ``joblib.Memory``, which unpickles its files: they may come with the checkpoint of a
+    stranger.
+    """
+
+    def __init__(self, function: Callable[..., Any], path: Path) -> None:
+        self.function = function
         self.path = path
-        if path.is_file():
-            self.data.update(json.loads(path.read_text()))
+        self.values = json.loads(path.read_text()) if path.is_file() else {}
 
-    def __setitem__(self, key: str, value: float) -> None:
-        super().__setitem__(key, value)
-        write_whole(self.path, json.dumps(self.data))
+    def __call__(self, *inputs: int) -> Any:
+        key = '/'.join(map(str, inputs))
+        if key not in self.values:
+            self.values[key] = self.function(*inputs)
+            write_whole(self.path, json.dumps(self.values))
+        return self.values[key]
 
 
-def _outcome(job: Job, figures: dict[str, float]) -> Outcome:
-    value = figures[job.benchmark.metric]
-    return Outcome(last=value, best=value, epochs=0, figures=figures)
+def _require_counts(**values: int) -> None:
+    for name, value in values.items():
+        if not isinstance(value, int) or value < 1:
+            raise ValueError(f'{name} = {value!r} must be an integer above 0.')
+
+
+def _outcome(job: Job, metrics: dict[str, float]) -> Outcome:
+    value = metrics[job.benchmark.metric]
+    return Outcome(last=value, best=value, epochs=0, metrics=metrics)
 
 
 def _labelled(split: Split) -> tuple[Tensor, Tensor]:
@@ -114,8 +178,6 @@ def _labelled(split: Split) -> tuple[Tensor, Tensor]:
 
 
 def _unit_splits(job: Job) -> list[tuple[np.ndarray, np.ndarray]]:
-    from ..svm import unit_features
-
     return [
         (unit_features(feature.numpy()), target.numpy())
         for feature, target in splits_of(job, 'train', 'test')

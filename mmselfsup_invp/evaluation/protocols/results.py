@@ -1,6 +1,7 @@
-"""Results on disk: one JSON file for each benchmark, one table of them all."""
+"""Results of benchmarks: a JSON file for each, and a table of them all."""
 
 import json
+from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -8,120 +9,105 @@ from typing import Any
 from ...datasets.files import write_whole
 from .job import Job, Outcome
 
-COLUMNS = ('benchmark', 'network', 'metric', 'last', 'best', 'epochs', 'seed', 'published')
-KEYS = ('protocol', 'checkpoint', 'metric', 'last', 'best', 'epochs', 'seed')
+COLUMNS = {
+    'benchmark': 'protocol',
+    'network': 'checkpoint',
+    **{name: name for name in ('metric', 'last', 'best', 'epochs', 'seed')},
+}
 REQUIRED = ('protocol', 'metric', 'value')
+Result = dict[str, Any]
 
 
-def write_outcome(
-    path: str | Path, job: Job, outcome: Outcome, made_with: dict[str, Any] | None = None
-) -> dict[str, Any]:
-    """Write what was measured, in one step.
+def finished(job: Job) -> Result | None:
+    """The result of an earlier call of the same job; None if it is not finished."""
+    results, _ = _read(job.result) if job.result.is_file() else ([], '')
+    return results[0] if results else None
 
-    Args:
-        path (str | Path): The JSON file.
-        job (Job): What was done.
-        outcome (Outcome): What came of it.
-        made_with (dict, optional): What :func:`~.made_with` gave. With ``changes`` in it the
-            published rows are left out: the recipe is not theirs. Defaults to None.
+
+def write_outcome(job: Job, outcome: Outcome) -> Result:
+    """Write the result of a job and the table of all results, each in one step.
+
+    The published results are added unless settings were changed: they are for another recipe.
 
     Returns:
-        dict: What the file holds.
+        dict: The contents of the JSON file.
     """
-    name = 'random initialisation' if job.random_init else job.backbone.path.name
-    published = {} if (made_with or {}).get('changes') else job.benchmark.published
-    entry = dict(
+    published = {} if job.provenance['changes'] else job.benchmark.published
+    result = dict(
         protocol=job.benchmark.name,
         title=job.benchmark.title,
-        checkpoint=name,
+        id=job.id,
+        checkpoint='random initialisation' if job.random_init else job.backbone.path.name,
         experiment=job.backbone.experiment,
         pretraining_epochs=0 if job.random_init else job.backbone.epoch,
         metric=job.benchmark.metric,
         value=outcome.last,
         seed=job.seed,
-        published=[dict(method=key, value=row) for key, row in published.items()],
-        made_with=made_with,
+        published=[dict(method=key, value=value) for key, value in published.items()],
+        provenance=job.provenance,
         **asdict(outcome),
     )
-    write_whole(Path(path), json.dumps(entry, indent=1, default=str) + '\n')
-    return entry
+    write_whole(job.result, json.dumps(result, indent=1, default=str) + '\n')
+    write_whole(job.out / 'results.md', results_table(job.out))
+    return result
 
 
-def read_results(file: Path) -> tuple[list[dict[str, Any]], str]:
-    """Read the results of a file, a dict or a list of them.
-
-    Args:
-        file (Path): JSON file.
-
-    Returns:
-        tuple[list[dict], str]: Results with ``protocol``, ``metric`` and ``value``, and a sentence
-        about what is not one; empty where all are.
-    """
+def _read(file: Path) -> tuple[list[Result], str]:
+    """The results in a JSON file, and a sentence about entries that are not results."""
     try:
         content = json.loads(file.read_text())
     except ValueError as error:
         return [], f'{file.name} is no JSON file: {error}.'
     entries = content if isinstance(content, list) else [content]
-    whole = [entry for entry in entries if isinstance(entry, dict) and {*REQUIRED} <= {*entry}]
-    left_out = len(entries) - len(whole)
-    fault = f'{file.name}: {left_out} entries without {", ".join(REQUIRED)} are left out.'
-    return whole, fault if left_out else ''
+    results = [entry for entry in entries if isinstance(entry, dict) and {*REQUIRED} <= {*entry}]
+    skipped = len(entries) - len(results)
+    message = f'{file.name}: {skipped} entries without {", ".join(REQUIRED)} are left out.'
+    return results, message if skipped else ''
 
 
-def read_folder(folder: str | Path) -> tuple[list[dict[str, Any]], list[str]]:
-    """Read all results in a folder, and a sentence about each file that holds something else.
-
-    Where files of one name were different checkpoints, as after training anew, the name has their
-    fingerprint behind it.
+def read_folder(folder: str | Path) -> tuple[list[Result], list[str]]:
+    """Read all results in a folder.
 
     Args:
-        folder (str | Path): With the files of :func:`write_outcome`, or of others.
+        folder (str | Path): With the files of :func:`write_outcome`, or of others: dicts, or lists
+            of dicts, with ``protocol``, ``metric`` and ``value``.
+
+    Returns:
+        tuple[list[dict], list[str]]: The results, and a sentence for each file that holds something
+        else. Results that agree in protocol, checkpoint and seed, such as those of a run before and
+        after it was trained anew, have their ``id`` behind the name of the checkpoint.
     """
-    found = [read_results(file) for file in sorted(Path(folder).glob('*.json'))]
-    entries = [entry for each, _ in found for entry in each]
-    prints: dict[str, set[str]] = {}
-    for entry in entries:
-        prints.setdefault(str(entry.get('checkpoint')), set()).add(_fingerprint(entry))
-    for entry in entries:
-        if len(prints[str(entry.get('checkpoint'))]) > 1:
-            entry['checkpoint'] = f'{entry["checkpoint"]} ({_fingerprint(entry)[:6]})'
-    return entries, [why for _, why in found if why]
-
-
-def _fingerprint(entry: dict[str, Any]) -> str:
-    return (entry.get('made_with') or {}).get('checkpoint', 'unknown')
+    contents = [_read(file) for file in sorted(Path(folder).glob('*.json'))]
+    results = [result for each, _ in contents for result in each]
+    keys = [
+        tuple(str(each.get(key)) for key in ('protocol', 'checkpoint', 'seed')) for each in results
+    ]
+    counts = Counter(keys)
+    for result, key in zip(results, keys, strict=True):
+        if counts[key] > 1 and 'id' in result:
+            result['checkpoint'] = f'{result.get("checkpoint")} ({result["id"]})'
+    return results, [message for _, message in contents if message]
 
 
 def results_table(folder: str | Path) -> str:
-    """All results in a folder as a table in Markdown.
-
-    Args:
-        folder (str | Path): With the files of :func:`write_outcome`.
-    """
-    entries, faults = read_folder(folder)
-    rows = [COLUMNS, ('---',) * len(COLUMNS), *map(_row, entries)]
-    return ''.join(
-        [*(f'| {" | ".join(row)} |\n' for row in rows), *(f'\n{fault}\n' for fault in faults)]
-    )
+    """All results in a folder, see :func:`read_folder`, as a table in Markdown."""
+    results, messages = read_folder(folder)
+    rows = [[*COLUMNS, 'published'], ['---'] * (len(COLUMNS) + 1)]
+    for result in results:
+        result = {'last': result['value'], **result}
+        rows.append([*(text(result.get(key)) for key in COLUMNS.values()), compared_to(result)])
+    lines = [f'| {" | ".join(row)} |\n' for row in rows]
+    return ''.join([*lines, *(f'\n{message}\n' for message in messages)])
 
 
-def _row(entry: dict[str, Any]) -> tuple[str, ...]:
-    entry = {'last': entry['value'], **entry}
-    return (*(text(entry.get(key)) for key in KEYS), compared_to(entry))
-
-
-def compared_to(entry: dict[str, Any]) -> str:
-    """The published rows of a result, or why it may not be compared with them."""
-    changes = changes_text((entry.get('made_with') or {}).get('changes'))
+def compared_to(result: Result) -> str:
+    """The published results, or why they cannot be compared."""
+    changes = (result.get('provenance') or {}).get('changes')
     if changes:
-        return f'not comparable: {changes}'
-    rows = [row for row in entry.get('published') or [] if isinstance(row, dict)]
+        settings = ', '.join(f'{key}={value}' for key, value in changes.items())
+        return f'not comparable: {settings}'
+    rows = [row for row in result.get('published') or [] if isinstance(row, dict)]
     return '; '.join(f'{row.get("method", "?")}: {row.get("value", "?")}' for row in rows) or '-'
-
-
-def changes_text(changes: dict[str, Any] | None) -> str:
-    """Settings that were changed, in words."""
-    return ', '.join(f'{key}={value}' for key, value in (changes or {}).items())
 
 
 def text(value: Any) -> str:

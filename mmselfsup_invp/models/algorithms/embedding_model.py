@@ -4,15 +4,47 @@ from torch import Tensor, nn
 
 
 class EmbeddingModel(BaseModel):
-    """A backbone and a neck that give each image a unit vector: what the methods here share."""
+    """Base of the algorithms: a backbone and a neck that embed an image, and a head.
+
+    Args:
+        backbone (dict): Config of the backbone.
+        neck (dict): Config of the neck, whose first output is the embedding, ``(B, D)``.
+        head (dict): Config of the head.
+        pretrained (str, optional): Path of a checkpoint to start from. Defaults to None.
+        data_preprocessor (dict, optional): Config of the data preprocessor. Defaults to None,
+            MMSelfSup's ``SelfSupDataPreprocessor``.
+        init_cfg (dict | list[dict], optional): Weight initialisation. Defaults to None.
+    """
+
+    def __init__(
+        self,
+        backbone: dict,
+        neck: dict,
+        head: dict,
+        pretrained: str | None = None,
+        data_preprocessor: dict | None = None,
+        init_cfg: dict | list[dict] | None = None,
+    ) -> None:
+        super().__init__(
+            backbone=backbone,
+            neck=neck,
+            head=head,
+            pretrained=pretrained,
+            data_preprocessor=data_preprocessor,
+            init_cfg=init_cfg,
+        )
 
     def extract_feat(self, inputs: list[Tensor], **kwargs) -> tuple[Tensor, ...]:
         """Feature maps of the backbone for the first view, ``(B, 3, H, W)``."""
         return self.backbone(inputs[0])
 
+    def project(self, image: Tensor) -> Tensor:
+        """Output of the neck as it is, shape ``(B, D)``."""
+        return self.neck(self.backbone(image))[0]
+
     def embed(self, image: Tensor) -> Tensor:
         """Unit embedding of the images, float32, shape ``(B, D)``."""
-        return F.normalize(self.neck(self.backbone(image))[0].float(), dim=1)
+        return F.normalize(self.project(image).float(), dim=1)
 
     def encoder(self) -> nn.Sequential:
         """Backbone and neck as one module."""

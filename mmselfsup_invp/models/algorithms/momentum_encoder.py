@@ -1,62 +1,73 @@
+import copy
+
 import torch
 import torch.nn.functional as F
-from mmengine.model import ExponentialMovingAverage
 from mmselfsup.utils import batch_shuffle_ddp, batch_unshuffle_ddp
 from torch import Tensor, nn
 
 from ...ops.checks import require_range
 
 
-class MomentumEncoder(ExponentialMovingAverage):
-    """The slow encoder of `MoCo <https://arxiv.org/abs/1911.05722>`_, which gives the keys.
+class MomentumEncoder(nn.Module):
+    """Exponential moving average of an encoder, which embeds the keys of `MoCo
+    <https://arxiv.org/abs/1911.05722>`_.
+
+    The first update copies the encoder, every later one averages its parameters:
+    ``average <- m * average + (1 - m) * encoder``. Buffers are copied in each. The updates of
+    MMEngine and of ``torch.optim.swa_utils`` compare their step count, a tensor, in every step,
+    which waits for the device; this one reads it once per process.
 
     Args:
-        encoder (nn.Module): Backbone and neck, copied.
-        momentum (float): Weight of the old parameters, between 0 and 1:
-            ``slow <- m * slow + (1 - m) * encoder``.
-        splits (int): Parts of a batch that are embedded one after the other, each normalised by
-            its own statistics, so that on one device query and key do not share them. Defaults to
-            1.
+        encoder (nn.Module): Backbone and neck, copied. Its first output is the embedding.
+        momentum (float): m, between 0 and 1.
+        splits (int): Parts of a batch that are embedded one after the other, each with batch
+            statistics of its own. On one device this takes the place of the shuffle over the
+            processes. Defaults to 1.
 
     Raises:
         ValueError: If ``momentum`` or ``splits`` is outside its range.
     """
 
     def __init__(self, encoder: nn.Module, momentum: float, splits: int = 1) -> None:
+        super().__init__()
+        require_range('key_splits', splits, 1, 2**31, 'a batch has at least one part')
+        self.splits = splits
         if not 0 < momentum < 1:
             raise ValueError(f'encoder_momentum = {momentum} must be between 0 and 1.')
-        require_range('key_splits', splits, 1, 2**31, 'a batch has a part')
-        super().__init__(encoder, 1 - momentum)
-        self.splits = splits
-        self._follows = False  # Whether the first step, which copies, is over.
+        self.momentum = momentum
+        self.module = copy.deepcopy(encoder).requires_grad_(False)
+        self.register_buffer('steps', torch.tensor(0))
+        self._initialised = False  # Whether this process knows that the copy was made.
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        """Output of the averaged encoder."""
+        return self.module(image)
 
     @torch.no_grad()
-    def update_parameters(self, model: nn.Module) -> None:
-        """Follow the encoder by one step, as MMEngine does, which looks at ``steps`` each time.
+    def update_parameters(self, encoder: nn.Module) -> None:
+        """Average the encoder, as it is now, into the momentum encoder.
 
-        A look at a value makes the device wait; here it is done in the first step of a process
-        alone. All parameters move in one call.
+        Args:
+            encoder (nn.Module): The encoder that was copied.
         """
-        if not self._follows:
-            super().update_parameters(model)
-            self._follows = True
-            return
-        slow, fast = self.module, model
-        torch._foreach_lerp_(list(slow.parameters()), list(fast.parameters()), self.momentum)
-        for old, new in zip(slow.buffers(), fast.buffers(), strict=True):
+        weight = 1 - self.momentum if self._initialised or self.steps > 0 else 1.0
+        self._initialised = True
+        parameters = list(self.module.parameters()), list(encoder.parameters())
+        torch._foreach_lerp_(*parameters, weight)
+        for old, new in zip(self.module.buffers(), encoder.buffers(), strict=True):
             old.copy_(new)
         self.steps += 1
 
     @torch.no_grad()
     def embed(self, views: list[Tensor], encoder: nn.Module) -> Tensor:
-        """Follow the encoder by one step, then embed the second view of the images.
+        """Update the momentum encoder, then embed the second view of the images.
 
-        The batch is shuffled over the processes, lest batch statistics tell query and key belong
-        together (MoCo, section 3.3).
+        The batch is shuffled over the processes, so that batch statistics do not reveal which
+        query and key belong together (MoCo, section 3.3).
 
         Args:
             views (list[Tensor]): Two views, ``(B, 3, H, W)`` each: query and key.
-            encoder (nn.Module): What was copied, as it is now.
+            encoder (nn.Module): The encoder that was copied, as it is now.
 
         Returns:
             Tensor: Unit embeddings, float32, shape ``(B, D)``.

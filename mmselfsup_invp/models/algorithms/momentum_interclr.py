@@ -2,24 +2,23 @@ from mmselfsup.registry import MODELS
 from mmselfsup.structures import SelfSupDataSample
 from torch import Tensor
 
-from ...structures import sample_ids
+from ...structures import SampleBatch, sample_ids
 from .interclr import InterCLR
 from .momentum_encoder import MomentumEncoder
 
 
 @MODELS.register_module()
 class MomentumInterCLR(InterCLR):
-    """InterCLR on a momentum encoder with a queue.
+    """InterCLR on a momentum encoder and a queue.
 
     The variant of the later version of `InterCLR <https://arxiv.org/abs/2008.11702>`_, which
-    MMSelfSup 0.x had as ``InterCLRMoCo``. The first view is the query, the second, through the
-    slow encoder, the key. The intra branch is MoCo's: the key against a queue of keys. The bank
+    MMSelfSup 0.x had as ``InterCLRMoCo``. The first view gives the query, the second, by the
+    momentum encoder, the key. The intra branch is MoCo's: the key against a queue of keys. The bank
     of the inter branch takes the key.
 
     Args:
         queue (dict): Config of the queue, :class:`KeyQueue`.
-        encoder_momentum (float): Weight of the old parameters in the slow encoder, below 1:
-            ``key <- m * key + (1 - m) * query``. Defaults to 0.999.
+        encoder_momentum (float): m of :class:`MomentumEncoder`. Defaults to 0.999.
         **kwargs: See :class:`InterCLR`; the head is :class:`QueueMarginHead`.
     """
 
@@ -29,13 +28,13 @@ class MomentumInterCLR(InterCLR):
         self.key_encoder = MomentumEncoder(self.encoder(), encoder_momentum)
 
     def loss(
-        self, inputs: list[Tensor], data_samples: list[SelfSupDataSample], **kwargs
+        self, inputs: list[Tensor], data_samples: SampleBatch | list[SelfSupDataSample], **kwargs
     ) -> dict[str, Tensor]:
         """Compute the losses of a batch of two views.
 
         Args:
             inputs (list[Tensor]): Two views, ``(B, 3, H, W)`` each: query and key.
-            data_samples (list[SelfSupDataSample]): With ``sample_idx``.
+            data_samples (SampleBatch | list[SelfSupDataSample]): With ``sample_idx``.
 
         Returns:
             dict[str, Tensor]: See :meth:`InterCLR.loss`.
@@ -44,9 +43,9 @@ class MomentumInterCLR(InterCLR):
             ValueError: If there is only one view.
         """
         query = self.embed(inputs[0])
-        sample = sample_ids(data_samples, query.device)
+        sample_idx = sample_ids(data_samples, query.device)
         key = self.key_encoder.embed(inputs, self.encoder())
-        losses = self.branch(query, sample, key=key, weight=1 - self.intra_weight)
+        losses = self.branch(query, sample_idx, key=key, weight=1 - self.intra_weight)
         intra = self.head(query, key, self.queue.bank)
-        self.queue.stage(sample, key)
+        self.queue.stage(sample_idx, key)
         return dict(loss_intra=self._intra_share() * intra, **losses)

@@ -10,11 +10,11 @@ from ..memories import ClusterMemory
 
 @MODELS.register_module()
 class OnlineClusterBranch(BaseModule):
-    """Pull each image to one of its cluster and away from those of others: ``L_inter``.
+    """Contrast each image with one of its cluster and with images of others: ``L_inter``.
 
     The inter-image branch of InterCLR (`arXiv:2008.11702 <https://arxiv.org/abs/2008.11702>`_,
-    section 3). Any algorithm with a query embedding and ``sample_idx`` can carry it; it needs
-    ``OnlineClusterHook``. The labels are those before this step's update.
+    section 3). It can be added to any algorithm that has a query embedding and ``sample_idx``. It
+    needs ``OnlineClusterHook``. The labels are those before the update of this step.
 
     Args:
         memory (dict): Config of the memory, :class:`ClusterMemory`.
@@ -26,8 +26,8 @@ class OnlineClusterBranch(BaseModule):
             Defaults to 0.1 (the paper).
         loss (dict, optional): Config of the loss, :class:`MarginNCELoss`. Defaults to None:
             temperature 0.1 and cosine margin -0.5 (the paper; its later code has 0.2).
-        exclude_self (bool): Whether an image's own row is no positive of it, unless it is alone
-            in its cluster. Defaults to False (the paper and its code).
+        exclude_self (bool): Whether an image's own row is not drawn as its positive, unless it is
+            alone in its cluster. Defaults to False (the paper and its code).
         init_cfg (dict, optional): Not used. Defaults to None.
 
     Attributes:
@@ -64,44 +64,41 @@ class OnlineClusterBranch(BaseModule):
         self.ramp = 1.0
 
     def forward(
-        self, query: Tensor, sample: Tensor, key: Tensor | None = None, weight: float = 1.0
+        self, query: Tensor, sample_idx: Tensor, key: Tensor | None = None, weight: float = 1.0
     ) -> dict[str, Tensor]:
-        """Compute the loss of a batch and hand the batch to the memory.
+        """Compute the loss of a batch and stage the batch for the memory.
 
         Args:
             query (Tensor): Float32, unit rows, shape ``(B, D)``.
-            sample (Tensor): int64, shape ``(B,)``, ``sample_idx`` of the images.
-            key (Tensor, optional): Float, unit rows, shape ``(B, D)``: what enters the memory.
+            sample_idx (Tensor): int64, shape ``(B,)``, rows of the images.
+            key (Tensor, optional): Float, unit rows, shape ``(B, D)``: written to the memory.
                 Defaults to None, the query.
-            weight (float): Factor of the loss, beside :attr:`ramp`. 0 saves its cost.
+            weight (float): Factor of the loss, beside :attr:`ramp`. With 0 it is not computed.
 
         Returns:
             dict[str, Tensor]: ``loss_inter``, weighted, and, to be logged, ``short_pools``: the
             share of images with fewer than K candidates, whose negatives repeat.
 
         Raises:
-            RuntimeError: If the memory has not been clustered.
+            RuntimeError: If the memory has no rows.
         """
-        if not len(self.memory):
-            raise RuntimeError(
-                'The memory of the branch is empty. Add default_hooks = dict(clusters=dict('
-                "type='OnlineClusterHook', ...)) to the config: it sizes and clusters the memory."
-            )
-        self.memory.stage(sample, query if key is None else key)
+        self.memory.require_rows()
+        self.memory.stage(sample_idx, query if key is None else key)
         weight = weight * self.ramp
         if not weight:
             zero = query.new_zeros(())
             return dict(loss_inter=zero, short_pools=zero)
-        loss, short = self._contrast(query, sample)
+        loss, short = self._contrast(query, sample_idx)
         return dict(loss_inter=weight * loss, short_pools=short)
 
-    def _contrast(self, query: Tensor, sample: Tensor) -> tuple[Tensor, Tensor]:
+    def _contrast(self, query: Tensor, sample_idx: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean loss, and the share of images with fewer than K candidates."""
         memory = self.memory
-        label = memory.labels[sample]
+        label = memory.labels[sample_idx]
         positive = ops.sample_positive(
-            memory.labels, label, anchor=sample if self.exclude_self else None
+            memory.labels, label, anchor=sample_idx if self.exclude_self else None
         )
-        negative, known = ops.draw_negatives(
+        negative = ops.sample_negatives(
             self.negatives,
             query.detach(),
             memory.bank,
@@ -110,11 +107,13 @@ class OnlineClusterBranch(BaseModule):
             self.num_negatives,
             self.pool_ratio,
         )
-        # An image whose cluster holds all has no negative, and no part in the mean.
-        lonely = negative[:, 0] == ops.NO_NEGATIVE
+        # An image whose cluster holds all images has no negative and is left out of the mean.
+        lonely = negative.index[:, 0] == ops.NO_NEGATIVE
         loss = self.loss(
             ops.bank_similarity(query, memory.bank, positive[:, None]).squeeze(1),
-            ops.bank_similarity(query, memory.bank, negative.clamp(min=0), known),
+            ops.bank_similarity(
+                query, memory.bank, negative.index.clamp(min=0), negative.similarity
+            ),
         )
         mean = loss.masked_fill(lonely, 0).sum() / (~lonely).sum().clamp(min=1)
         candidates = len(memory) - ops.cluster_sizes(memory.labels, memory.num_clusters)[label]

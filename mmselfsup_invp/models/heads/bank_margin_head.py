@@ -9,12 +9,11 @@ from ...ops.checks import require_range
 
 @MODELS.register_module()
 class BankMarginHead(BaseModule):
-    """Tell each image from random others by their rows in a bank: ``L_intra`` of InterCLR, v1.
+    """Intra-image loss of InterCLR on a memory bank (version 1 of the paper).
 
-    Section 3.1 of `InterCLR <https://arxiv.org/abs/2008.11702>`_ on the bank of `NPID
-    <https://arxiv.org/abs/1805.01978>`_: the positive of an image is its own row, which another
-    view wrote an epoch ago; the negatives are drawn uniformly from the other rows, with
-    replacement.
+    `InterCLR <https://arxiv.org/abs/2008.11702>`_ on the bank of `NPID
+    <https://arxiv.org/abs/1805.01978>`_: the positive of an image is its own row, the embedding
+    of an earlier view; the negatives are drawn uniformly from the other rows, with replacement.
 
     Args:
         loss (dict, optional): Config of the loss. Defaults to None: :class:`MarginNCELoss` with
@@ -45,7 +44,7 @@ class BankMarginHead(BaseModule):
         Returns:
             Tensor: A scalar.
         """
-        negative = ops.sample_others(anchor, len(bank), self.num_negatives)
+        negative = ops.sample_uniform_negatives(anchor, len(bank), self.num_negatives)
         index = torch.cat([anchor[:, None], negative], dim=1)
         similarity = ops.bank_similarity(query, bank, index)
         return self.loss(similarity[:, 0], similarity[:, 1:]).mean()

@@ -3,33 +3,40 @@ from mmengine.model import BaseModule
 from mmselfsup.registry import MODELS
 from torch import Tensor
 
+from ...ops import Neighbours, Positives
 from ...ops.checks import require_choice, require_range
+from ...ops.graph import EDGES, nearest_others
 from ..memories import GraphMemory
 
 
 @MODELS.register_module()
 class InvPHead(BaseModule):
-    """Find the positives of each image and weigh the two losses of InvP.
+    """Find the positives of each image and compute the weighted sum of the two losses of InvP.
 
-    ``L = L_ins + lambda_inv * omega(t) * L_inv``, section 3.4 of `InvP
-    <https://arxiv.org/abs/2010.11694>`_. One search of the memory serves the losses, the hard
-    negatives and the refresh of the graph.
+    ``L = L_ins + lambda_inv * omega(t) * L_inv``, section 3.3 of `InvP
+    <https://arxiv.org/abs/2010.11694>`_. One search of the memory provides the hard negatives and
+    the new neighbours of the batch, see :func:`~mmselfsup_invp.ops.invp_step`.
 
     Args:
-        loss (dict): Config of the loss. Defaults to ``dict(type='HardSamplingLoss')``.
-        positive (str): ``'propagate'`` walks the graph (the paper); ``'knn'`` takes the nearest
-            rows of the query instead (the ablation of Table 5). Defaults to ``'propagate'``.
-        hops (int): l, steps of the walk. Defaults to 3.
-        propagation (str): ``'set'``, the definition, or ``'concat'``, the official list with
-            repeats. Defaults to ``'set'``.
-        knn_k (int): Positives with ``positive='knn'``; the paper does not give its number, 50
+        loss (dict, optional): Config of the loss. Defaults to None: :class:`HardSamplingLoss`
+            with the paper's options.
+        positive (str): ``'propagate'`` follows the edges of the graph (the paper); ``'knn'``
+            takes the nearest rows of the query instead (the ablation of Table 5). Defaults to
+            ``'propagate'``.
+        hops (int): l, maximum length of a walk on the graph. Defaults to 3.
+        propagation (str): ``'set'``, the definition, or ``'concat'``, the list of the official
+            code with repeats. Defaults to ``'set'``.
+        edges (str): ``'all'`` (the paper), or ``'mutual'`` to propagate only along edges whose
+            end links back: fewer positives, more of them of the anchor's class. Defaults to
+            ``'all'``.
+        knn_k (int): Number of positives for ``positive='knn'``. The paper does not state it; 50
             (= P) is our choice. Defaults to 50.
-        lambda_inv (float): Weight of the propagation loss; 0 is instance discrimination alone,
-            without the cost of the other. Defaults to 0.6.
+        lambda_inv (float): Weight of the propagation loss; 0 is instance discrimination alone
+            and skips the propagation. Defaults to 0.6.
         init_cfg (dict, optional): Not used. Defaults to None.
 
     Attributes:
-        ramp (float): omega(t), set by the hook at the start of every epoch. 1 until it is set.
+        ramp (float): omega(t), set by the hook at the start of every epoch. Initially 1.
     """
 
     def __init__(
@@ -38,6 +45,7 @@ class InvPHead(BaseModule):
         positive: str = 'propagate',
         hops: int = 3,
         propagation: str = 'set',
+        edges: str = 'all',
         knn_k: int = 50,
         lambda_inv: float = 0.6,
         init_cfg: dict | list[dict] | None = None,
@@ -45,55 +53,65 @@ class InvPHead(BaseModule):
         super().__init__(init_cfg)
         require_choice('positive', positive, ('propagate', 'knn'))
         require_choice('propagation', propagation, ('set', 'concat'))
-        require_range('hops', hops, 1, 16, 'the walk takes k ** hops steps')
+        require_choice('edges', edges, EDGES)
+        require_range('hops', hops, 1, 16, 'propagation visits k ** hops rows')
         require_range('knn_k', knn_k, 1, 2**31, 'the loss needs a positive')
         if lambda_inv < 0:
             raise ValueError(f'lambda_inv = {lambda_inv} must not be negative; 0 turns it off.')
-        # With its scope, for the scope of a run may be that of another project.
+        # With its scope, because the default scope of a run may be another project's.
         self.loss = MODELS.build(loss or dict(type='mmselfsup.HardSamplingLoss'))
         self.positive = positive
         self.hops = hops
         self.propagation = propagation
+        self.edges = edges
         self.knn_k = knn_k
         self.lambda_inv = lambda_inv
         self.ramp = 1.0
 
     def forward(self, query: Tensor, anchor: Tensor, memory: GraphMemory) -> dict[str, Tensor]:
-        """Compute the losses of a batch and hand it to the memory.
+        """Compute the losses of a batch and stage it in the memory.
 
         Args:
             query (Tensor): Float32, unit rows, shape ``(B, D)``.
-            anchor (Tensor): int64, shape ``(B,)``, the memory's rows of these images.
-            memory (GraphMemory): The rows and the graph.
+            anchor (Tensor): int64, shape ``(B,)``, the rows of these images in the memory.
+            memory (GraphMemory): Bank and graph.
 
         Returns:
             dict[str, Tensor]: ``loss_ins``, ``loss_inv`` (weighted; 0 while the ramp is 0) and,
-            to be logged, ``num_positives``, the mean size of N(i).
+            for the log, ``num_positives``, the mean size of N(i).
+
+        Raises:
+            RuntimeError: If the memory has no rows yet.
         """
-        nearest = memory.search(query, self.search_width(memory))
-        memory.stage(anchor, query, memory.nearest_others(nearest, anchor))
+        memory.require_rows()
         weight = self.lambda_inv * self.ramp
-        positive = self.find_positives(memory, anchor, nearest) if weight else None
-        instance, propagation = self.loss(query, memory.bank, anchor, nearest, positive)
-        if positive is None:
-            zero = torch.zeros_like(instance)
-            return dict(loss_ins=instance, loss_inv=zero, num_positives=zero)
+
+        def find_positives(nearest: Neighbours, neighbours: Tensor) -> Positives | None:
+            # Staged first because a queue adds these edges to the graph before the propagation.
+            memory.stage(anchor, query, neighbours)
+            return self.find_positives(memory, anchor, nearest) if weight else None
+
+        step = self.loss(
+            query,
+            memory.bank,
+            anchor,
+            find_positives,
+            num_neighbours=memory.num_neighbours,
+            min_width=self.knn_k + 1 if self.positive == 'knn' else 0,
+            backend=memory.backend,
+        )
+        if step.positive is None:
+            zero = torch.zeros_like(step.instance)
+            return dict(loss_ins=step.instance, loss_inv=zero, num_positives=zero)
         return dict(
-            loss_ins=instance,
-            loss_inv=weight * propagation,
-            num_positives=positive[1].sum(dim=1).float().mean(),
+            loss_ins=step.instance,
+            loss_inv=weight * step.propagation,
+            num_positives=step.positive.mask.sum(dim=1).float().mean(),
         )
 
-    def search_width(self, memory: GraphMemory) -> int:
-        """Nearest rows one search must give for all that uses it."""
-        knn = self.knn_k + 1 if self.positive == 'knn' else 0
-        return max(self.loss.search_width, memory.num_neighbours + 1, knn)
-
-    def find_positives(
-        self, memory: GraphMemory, anchor: Tensor, nearest: tuple[Tensor, Tensor]
-    ) -> tuple[Tensor, Tensor]:
-        """Index and mask of the positives, both ``(B, L)``."""
+    def find_positives(self, memory: GraphMemory, anchor: Tensor, nearest: Neighbours) -> Positives:
+        """Find the positives of each anchor, ``(B, L)``."""
         if self.positive == 'propagate':
-            return memory.propagate(anchor, self.hops, self.propagation)
-        index = memory.nearest_others(nearest, anchor, self.knn_k)
-        return index, torch.ones_like(index, dtype=torch.bool)
+            return memory.propagate(anchor, self.hops, self.propagation, self.edges)
+        index = nearest_others(nearest, anchor, self.knn_k)
+        return Positives(index, torch.ones_like(index, dtype=torch.bool))

@@ -5,10 +5,10 @@ from torch import Tensor
 
 @MODELS.register_module()
 class QueueMarginHead(BaseModule):
-    """Tell each image's key from those of a queue: ``L_intra`` of InterCLR on MoCo.
+    """Intra-image loss of InterCLR on the queue of MoCo.
 
     The loss of `MoCo <https://arxiv.org/abs/1911.05722>`_ with the margin of `InterCLR
-    <https://arxiv.org/abs/2008.11702>`_, section 3.4.
+    <https://arxiv.org/abs/2008.11702>`_, section 3.3.
 
     Args:
         loss (dict, optional): Config of the loss. Defaults to None: :class:`MarginNCELoss` with
@@ -25,8 +25,8 @@ class QueueMarginHead(BaseModule):
 
         Args:
             query (Tensor): Float32, unit rows, shape ``(B, D)``.
-            key (Tensor): Float32, unit rows, shape ``(B, D)``: the same images through the slow
-                encoder.
+            key (Tensor): Float32, unit rows, shape ``(B, D)``: the same images through the
+                momentum encoder.
             queue (Tensor): Float, unit rows, shape ``(L, D)``: keys of other images.
 
         Returns:

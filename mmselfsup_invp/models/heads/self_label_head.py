@@ -10,19 +10,18 @@ from ...ops.checks import require_range
 
 @MODELS.register_module()
 class SelfLabelHead(BaseModule):
-    """Several classifiers on the same features, each with labels of its own.
+    """The multi-head classifier of SeLa: several classifiers, each with its own labels.
 
-    The multi-head classifier of `SeLa <https://arxiv.org/abs/1911.05371>`_: the loss is the mean
-    of the cross entropies.
+    `SeLa <https://arxiv.org/abs/1911.05371>`_. The loss is the mean of the cross entropies.
 
     Args:
         in_channels (int): D, width of the features.
         num_classes (int): K, classes of each head. Defaults to 3000 (the official script for
             ImageNet).
-        num_heads (int): H. Defaults to 10 (likewise).
+        num_heads (int): H. Defaults to 10 (the same script).
         init_cfg (dict | list[dict], optional): Weight initialisation. Defaults to None,
-            PyTorch's, as in the official ResNet; its AlexNet has normal weights of standard
-            deviation 0.01 and zero biases.
+            PyTorch's, as in the official ResNet. The official AlexNet uses normal weights with
+            standard deviation 0.01 and zero biases.
     """
 
     def __init__(
@@ -33,8 +32,8 @@ class SelfLabelHead(BaseModule):
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
         super().__init__(init_cfg)
-        require_range('num_classes', num_classes, 1, 2**31, 'a label needs a class')
-        require_range('num_heads', num_heads, 1, 2**31, 'a loss needs a head')
+        require_range('num_classes', num_classes, 1, 2**31, 'each head needs a class')
+        require_range('num_heads', num_heads, 1, 2**31, 'the loss needs a head')
         self.num_classes = num_classes
         self.num_heads = num_heads
         self.classifiers = nn.Linear(in_channels, num_heads * num_classes)
@@ -47,15 +46,22 @@ class SelfLabelHead(BaseModule):
             label (Tensor): int64, shape ``(B, H)``.
 
         Returns:
-            dict[str, Tensor]: ``loss`` and, to be logged, ``label_accuracy``: how many of the
-            labels the heads predict, in percent.
+            dict[str, Tensor]: ``loss`` and, for the log, ``label_accuracy``: the percentage of
+            the labels that the heads predict.
         """
         logits = self.classifiers(feature).float().unflatten(1, (self.num_heads, -1))
-        right = logits.detach().argmax(dim=2) == label
-        return dict(loss=self_label_loss(logits, label), label_accuracy=right.float().mean() * 100)
+        correct = logits.detach().argmax(dim=2) == label
+        return dict(
+            loss=self_label_loss(logits, label), label_accuracy=correct.float().mean() * 100
+        )
 
     def log_prob(self, feature: Tensor, head: int) -> Tensor:
-        """Log-probabilities of one head, float32, ``(B, K)``, for features ``(B, D)``."""
+        """Compute the log-probabilities of one head, float32, ``(B, K)``.
+
+        Args:
+            feature (Tensor): Float, shape ``(B, D)``.
+            head (int): 0 to H - 1.
+        """
         rows = slice(head * self.num_classes, (head + 1) * self.num_classes)
         weight, bias = self.classifiers.weight[rows], self.classifiers.bias[rows]
         with torch.autocast(feature.device.type, enabled=False):

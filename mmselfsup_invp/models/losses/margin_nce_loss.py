@@ -4,21 +4,22 @@ from mmengine.model import BaseModule
 from mmselfsup.registry import MODELS
 from torch import Tensor
 
-from ...ops import full_logsumexp, margin_logit, margin_nce
+from ...ops import full_logsumexp, margin_nce
 from ...ops.checks import require_positive
+from ...ops.margins import margin_logit
 
 
 @MODELS.register_module()
 class MarginNCELoss(BaseModule):
     """InfoNCE with a margin on the positive: MarginNCE of InterCLR.
 
-    `arXiv:2008.11702 <https://arxiv.org/abs/2008.11702>`_, section 3.4;
+    `arXiv:2008.11702 <https://arxiv.org/abs/2008.11702>`_, section 3.3;
     :func:`~mmselfsup_invp.ops.margin_nce` has the formula.
 
     Args:
         temperature (float): t, positive. Defaults to 0.1 (the paper; its later code has 0.2).
-        margin (float): m: above 0 asks more of the positive, below 0 less; an angle in radians
-            for ``'arc'``. Defaults to 0, InfoNCE.
+        margin (float): m. A positive margin makes the task harder, a negative one easier; in
+            radians for ``'arc'``. Defaults to 0, InfoNCE.
         kind (str): ``'cosine'`` or ``'arc'``. Defaults to ``'cosine'``.
         init_cfg (dict, optional): Not used. Defaults to None.
 
@@ -35,7 +36,7 @@ class MarginNCELoss(BaseModule):
     ) -> None:
         super().__init__(init_cfg)
         require_positive('temperature', temperature, '0.1 or 0.2')
-        margin_logit(torch.zeros(1), margin, kind)  # Refuses what is not valid.
+        margin_logit(torch.zeros(1), margin, kind)  # Checks margin and kind.
         self.temperature = temperature
         self.margin = margin
         self.kind = kind
@@ -53,7 +54,7 @@ class MarginNCELoss(BaseModule):
         return margin_nce(positive, negative, self.temperature, self.margin, self.kind)
 
     def against_all(self, positive: Tensor, query: Tensor, bank: Tensor) -> Tensor:
-        """Compute the loss with every row of a bank, or of a queue, as negative.
+        """Compute the loss with all rows of a bank or queue as negatives.
 
         Args:
             positive (Tensor): Float, shape ``(B,)``.

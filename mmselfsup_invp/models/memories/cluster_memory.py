@@ -1,62 +1,40 @@
-import functools
-
 import torch
+import torch.nn.functional as F
 from mmengine import dist
 from mmselfsup.registry import MODELS
 from torch import Tensor
 
-from ... import ops
-from ...ops.checks import require_choice, require_positive, require_range
-from ...ops.clustering import METRICS
-from ...ops.sinkhorn import scale_classes
-from .feature_memory import FeatureMemory, require_momentum
-from .sized_memory import first_of_equal, gather_ranks
-
-ASSIGNERS = ('nearest', 'equal')
-# Rows of the bank whose clusters are counted when offsets follow, and the share of its due that a
-# cluster without any of them counts as.
-FOLLOW_ROWS = 2**14
-SMALLEST_SHARE = 1e-3
-# A row that has not been clustered yet.
-UNCLUSTERED = -1
+from ...memory import Clusters, FeatureBank
+from .base import Memory
 
 
 @MODELS.register_module()
-class ClusterMemory(FeatureMemory):
+class ClusterMemory(Memory):
     """One feature and one pseudo-label for every image, and the centroids of the clusters.
 
-    The memory of InterCLR (`arXiv:2008.11702 <https://arxiv.org/abs/2008.11702>`_, section 3.2),
-    which is that of ODC (`arXiv:2006.10645 <https://arxiv.org/abs/2006.10645>`_). Clustered once
-    at the start, it stays fresh: a visited image's row becomes
-    ``bank <- normalize(m * old + (1 - m) * new)`` and its label that of the nearest centroid.
-
-    All state is in registered buffers, the same on every rank, saved and restored with the model:
-
-    - ``bank`` (N, D): one unit feature an image.
-    - ``labels`` (N,), int64: its cluster; -1 before the first clustering.
-    - ``centroids`` (C, D), float32: means of the clusters, not normalised.
-    - ``offset`` (C,), float32: added to the scores of the clusters; zero unless they are equal.
-
-    The branch calls :meth:`stage` in its forward pass and the hook :meth:`commit` after the
-    optimiser step, since backward still reads the rows.
+    The memory of `InterCLR <https://arxiv.org/abs/2008.11702>`_ (section 3.2), which is that of
+    `ODC <https://arxiv.org/abs/2006.10645>`_. All images are clustered once at the start. Then the
+    row of a visited image becomes ``bank <- normalize(m * old + (1 - m) * new)`` and its label that
+    of the best cluster; the hook updates centroids and repairs clusters now and then.
 
     Args:
         num_clusters (int): C. Defaults to 10000 (the paper, on ImageNet).
         momentum (float): m, weight of the **old** row. Defaults to 0.5 (the paper, whose omega
-            weighs the new one).
-        metric (str): How a feature finds its centroid: ``'euclidean'`` (the paper) or ``'dot'``
-            (the code); see :func:`~mmselfsup_invp.ops.assign`. Defaults to ``'euclidean'``.
-        assigner (str): ``'nearest'``: a feature joins the nearest centroid, and :meth:`repair`
-            refills small clusters (ODC). ``'equal'``: the rule of SeLa (`arXiv:1911.05371
-            <https://arxiv.org/abs/1911.05371>`_), clusters of equal size: each has an offset,
-            found by Sinkhorn-Knopp, that is added to its scores, and :meth:`repair` lets the
-            offsets follow by a pass over a sample of the bank. Defaults to ``'nearest'``.
-        strength (float): lambda of Sinkhorn-Knopp, on scores of unit features. Defaults to 100
-            (SeLa has 25, on log-probabilities, which are larger).
-        min_size (int, optional): With ``'nearest'``, members below which a cluster is small; 0
-            repairs none. Defaults to None: 20 at N / C = 128, as on ImageNet, scaled to N / C.
-        length (int, optional): N; None to let :meth:`fit` decide. Defaults to None.
-        **kwargs: See :class:`FeatureMemory`: feat_dim, init, seed, dtype.
+            is the weight of the new one).
+        metric (str): ``'euclidean'`` (the paper) or ``'dot'`` (the code). Defaults to
+            ``'euclidean'``.
+        assigner (str): ``'nearest'`` or ``'equal'``, see :class:`~mmselfsup_invp.memory.Clusters`.
+            Defaults to ``'nearest'``.
+        lambd (float): lambda of Sinkhorn-Knopp, with ``'equal'``. Defaults to 100.
+        min_size (int, optional): Members below which a cluster is small, with ``'nearest'``.
+            Defaults to None: 20 at N / C = 128, as on ImageNet, scaled to N / C.
+        length (int, optional): N. Defaults to None: the hook takes it from the data set.
+        feat_dim (int): D, dimensions of a feature. Defaults to 128.
+        init (str): Initial rows, ``'unit'`` or ``'uniform'``. Defaults to ``'unit'``.
+        seed (int): Seed of the initial rows. Defaults to 0.
+        dtype (str): Type of the stored rows: ``'float32'``, ``'float16'`` or ``'bfloat16'``.
+            Defaults to ``'float32'``.
+        init_cfg (dict, optional): Not used. Defaults to None.
 
     Example:
         >>> memory = ClusterMemory(num_clusters=2, feat_dim=2, length=3)
@@ -65,8 +43,8 @@ class ClusterMemory(FeatureMemory):
         True
     """
 
-    row_buffers = ('bank', 'labels')
     holds_images = True
+    hook = "clusters=dict(type='OnlineClusterHook', ...)"
 
     def __init__(
         self,
@@ -74,51 +52,47 @@ class ClusterMemory(FeatureMemory):
         momentum: float = 0.5,
         metric: str = 'euclidean',
         assigner: str = 'nearest',
-        strength: float = 100.0,
+        lambd: float = 100.0,
         min_size: int | None = None,
         length: int | None = None,
-        **kwargs,
+        feat_dim: int = 128,
+        init: str = 'unit',
+        seed: int = 0,
+        dtype: str = 'float32',
+        init_cfg: dict | None = None,
     ) -> None:
-        super().__init__(**kwargs)
-        require_range('num_clusters', num_clusters, 2, 2**31, 'negatives are of other clusters')
-        require_momentum(momentum)
-        require_choice('metric', metric, METRICS)
-        require_choice('assigner', assigner, ASSIGNERS)
-        require_positive('strength', strength, '100')
-        self.num_clusters = num_clusters
-        self.momentum = momentum
-        self.metric = metric
-        self.assigner = assigner
-        self.strength = strength
-        self.min_size = min_size
-        self.staged: tuple[Tensor, Tensor] | None = None
-        self.register_buffer('labels', torch.empty(0, dtype=torch.int64))
-        self.register_buffer('centroids', torch.zeros(num_clusters, self.feat_dim))
-        # Added to the scores of the clusters; zero unless they are to be equal.
-        self.register_buffer('offset', torch.zeros(num_clusters))
-        # Labels changed and labels given since the hook last looked; not part of the state.
-        self.register_buffer('label_changes', torch.zeros(2, dtype=torch.int64), persistent=False)
-        if length is not None:
-            self.resize(length)
+        super().__init__(init_cfg)
+        length = length or 0
+        options = dict(metric=metric, assigner=assigner, lambd=lambd, min_size=min_size)
+        self.clusters = Clusters(num_clusters, feat_dim, length, **options)
+        self.features = FeatureBank(
+            feat_dim, length, momentum=momentum, init=init, seed=seed, dtype=dtype
+        )
 
-    def resize(self, length: int) -> None:
-        """Give the memory ``length`` rows without labels.
+    @property
+    def bank(self) -> Tensor:
+        """Features, shape ``(N, D)``."""
+        return self.features.bank
 
-        Raises:
-            ValueError: If there would be more clusters than rows.
-        """
-        if self.num_clusters > length:
-            raise ValueError(
-                f'{length} images cannot fill {self.num_clusters} clusters: num_clusters must be '
-                f'2 to {length}; fewer than {max(length // 8, 2)} leave 8 images for each.'
-            )
-        super().resize(length)
-        self.labels = self.labels.new_full((length,), UNCLUSTERED)
+    @property
+    def labels(self) -> Tensor:
+        """Clusters of the images, int64, shape ``(N,)``; -1 before the first clustering."""
+        return self.clusters.labels
+
+    @property
+    def centroids(self) -> Tensor:
+        """Means of the clusters, float32, shape ``(C, D)``."""
+        return self.clusters.centroids
+
+    @property
+    def num_clusters(self) -> int:
+        """C."""
+        return self.clusters.num_clusters
 
     @property
     def clustered(self) -> bool:
-        """Whether every row has a label (looks at the values: not for use in a step)."""
-        return len(self) > 0 and bool((self.labels != UNCLUSTERED).all())
+        """Whether every image has a label; waits for the device."""
+        return self.clusters.clustered
 
     @torch.no_grad()
     def cluster(self, feature: Tensor, *, keep_bank: bool = False, seed: int = 0) -> None:
@@ -128,106 +102,43 @@ class ClusterMemory(FeatureMemory):
             feature (Tensor): Float, shape ``(N, D)``, in the order of the data set.
             keep_bank (bool): Whether only labels and centroids change. Defaults to False: the
                 bank takes the features too.
-            seed (int): Of k-means. Defaults to 0.
+            seed (int): Seed of k-means. Defaults to 0.
         """
-        feature = torch.nn.functional.normalize(feature.to(self.bank.device).float(), dim=1)
+        feature = F.normalize(feature.to(self.bank.device).float(), dim=1)
         if not keep_bank:
             self.bank.copy_(feature)
-        before = self.labels.clone()
         if dist.is_main_process():
-            labels, centroids = ops.kmeans(feature, self.num_clusters, seed=seed)
-            self.labels.copy_(labels)
-            self.centroids.copy_(centroids)
-            if self.assigner == 'equal':
-                self._equalise(feature)
-                self.labels.copy_(self._assign(feature))
-                self.centroids.copy_(ops.cluster_means(feature, self.labels, self.centroids))
+            self.clusters.cluster(feature, seed)
         self._broadcast()
-        self._count_changes(before[before != UNCLUSTERED], self.labels[before != UNCLUSTERED])
 
-    def stage(self, sample: Tensor, feature: Tensor) -> None:
-        """Keep a batch until :meth:`commit`.
+    def write(self, sample_idx: Tensor, feature: Tensor, *, refresh: bool = True) -> None:
+        """Update the rows of a batch and, with ``refresh``, their labels."""
+        self.features.update(sample_idx, feature, self.monitor.watch(sample_idx, feature))
+        if refresh:
+            self.clusters.relabel(sample_idx, self.bank[sample_idx])
 
-        Args:
-            sample (Tensor): int64, shape ``(B,)``, ``sample_idx`` of the images.
-            feature (Tensor): Float, unit rows, shape ``(B, D)``.
-
-        Raises:
-            RuntimeError: If the batch before was never committed.
-        """
-        if self.staged is not None:
-            raise RuntimeError(
-                'The clusters were not updated after the last iteration. Add '
-                "default_hooks = dict(clusters=dict(type='OnlineClusterHook', ...)) to the config."
-            )
-        self.staged = (sample, feature.detach())
-
-    @torch.no_grad()
-    def commit(self, relabel: bool = True) -> None:
-        """Write the staged batch, of every rank, into the bank and give it new labels.
-
-        Args:
-            relabel (bool): Whether the labels change too. Defaults to True.
-        """
-        if self.staged is None:
-            return
-        sample, feature = gather_ranks(*self.staged)
-        self.staged = None
-        self._average(sample, feature[first_of_equal(sample)], self.momentum)
-        if relabel:
-            labels = self._assign(self.bank[sample])
-            self._count_changes(self.labels[sample], labels)
-            self.labels[sample] = labels
-
-    @torch.no_grad()
     def update_centroids(self) -> None:
-        """Make every centroid the mean of its members; one without members keeps its place."""
-        self.centroids.copy_(ops.cluster_means(self.bank, self.labels, self.centroids))
+        """Move every centroid to the mean of its members; one without members stays."""
+        self.clusters.update_centroids(self.bank)
         dist.broadcast(self.centroids)
 
-    @torch.no_grad()
     def repair(self) -> int:
-        """Keep clusters from running empty, each assigner its way; see the class.
+        """Keep clusters from running empty; see :meth:`~mmselfsup_invp.memory.Clusters.repair`.
 
         Returns:
-            int: How many clusters were small (:func:`~mmselfsup_invp.ops.repair_small`), by the
-            labels of this rank; those of the main process are everyone's afterwards.
+            int: Clusters that were small by the labels of this rank; all ranks then take over the
+            state of the main process.
         """
-        if self.assigner == 'equal':
-            self._follow()
-            dist.broadcast(self.offset)
-            return 0
-        limit = self.min_size
-        if limit is None:
-            limit = ops.small_size(len(self), self.num_clusters)
-        repaired = ops.repair_small(self.bank, self.labels, self.centroids, limit)
-        # Found or not: if last digits set the labels of the ranks apart, one alone may find some.
+        repaired = self.clusters.repair(self.bank)
+        # Always: if rounding made the labels of the ranks differ, one rank may find small clusters
+        # where another finds none.
         self._broadcast()
-        return len(repaired)
+        return repaired
 
-    def _assign(self, feature: Tensor) -> Tensor:
-        offset = self.offset if self.assigner == 'equal' else None
-        return ops.assign(feature, self.centroids, self.metric, offset)
-
-    def _equalise(self, feature: Tensor) -> None:
-        """Find the offsets with which the features spread evenly over the clusters."""
-        blocks = functools.partial(ops.scores, feature, self.centroids, self.metric)
-        scaling = scale_classes(blocks, self.strength, tol=0.01, max_iter=100, criterion='relative')
-        self.offset.copy_(scaling.log_class / self.strength)
-
-    def _follow(self) -> None:
-        """Go on with Sinkhorn-Knopp by one pass, from the offsets as they are."""
-        rows = torch.randint(len(self), (min(len(self), FOLLOW_ROWS),), device=self.bank.device)
-        total = torch.zeros_like(self.offset)
-        for block in ops.scores(self.bank[rows], self.centroids, self.metric):
-            total += block.add_(self.offset).mul_(self.strength).softmax(dim=1).sum(dim=0)
-        share = total * (self.num_clusters / len(rows))
-        self.offset -= share.clamp(min=SMALLEST_SHARE).log() / self.strength
+    def label_change_ratio(self) -> float | None:
+        """Share of the labels given since the last call that changed; None if none was given."""
+        return self.clusters.change_ratio()
 
     def _broadcast(self) -> None:
-        for buffer in (self.labels, self.centroids, self.offset):
+        for buffer in self.clusters.buffers():
             dist.broadcast(buffer)
-
-    def _count_changes(self, old: Tensor, new: Tensor) -> None:
-        self.label_changes[0] += (old != new).sum()
-        self.label_changes[1] += len(new)

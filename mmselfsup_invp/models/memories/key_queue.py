@@ -1,46 +1,59 @@
-import torch
 from mmselfsup.registry import MODELS
 from torch import Tensor
 
-from .ring_memory import RingMemory
-from .sized_memory import gather_ranks
+from ...memory import FeatureQueue
+from .base import Memory
 
 
 @MODELS.register_module()
-class KeyQueue(RingMemory):
-    """The latest keys of a momentum encoder: the negatives of MoCo.
+class KeyQueue(Memory):
+    """Queue of the latest keys of a momentum encoder: the negatives of MoCo.
 
-    `Momentum Contrast <https://arxiv.org/abs/1911.05722>`_, section 3.2. The algorithm calls
-    :meth:`stage` in its forward pass and the hook :meth:`commit` after the optimiser step, since
-    backward still reads the queue.
+    `Momentum Contrast <https://arxiv.org/abs/1911.05722>`_, section 3.2. :meth:`commit` writes the
+    staged keys in place of the oldest.
 
     Args:
-        **kwargs: See :class:`RingMemory`: length, feat_dim, init, seed, dtype.
+        length (int): L, slots; lowered to the size of the data set. Defaults to 65536, as in MoCo.
+        feat_dim (int): D, dimensions of a feature. Defaults to 128.
+        init (str): Initial rows, ``'unit'`` or ``'uniform'``. Defaults to ``'unit'``.
+        seed (int): Seed of the initial rows. Defaults to 0.
+        dtype (str): Type of the stored rows: ``'float32'``, ``'float16'`` or ``'bfloat16'``.
+            Defaults to ``'float32'``.
+        init_cfg (dict, optional): Not used. Defaults to None.
+
+    Example:
+        >>> queue = KeyQueue(feat_dim=2, length=3)
+        >>> queue.stage(torch.tensor([7, 4]), torch.eye(2))
+        >>> queue.commit()
+        >>> queue.bank[:2]
+        tensor([[1., 0.],
+                [0., 1.]])
     """
 
-    staged: tuple[Tensor, Tensor] | None = None
+    hook = "clusters=dict(type='OnlineClusterHook', ...)"
 
-    def stage(self, sample: Tensor, key: Tensor) -> None:
-        """Keep a batch until :meth:`commit`.
+    def __init__(
+        self,
+        length: int = 65536,
+        feat_dim: int = 128,
+        init: str = 'unit',
+        seed: int = 0,
+        dtype: str = 'float32',
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        self.features = FeatureQueue(feat_dim, length, init=init, seed=seed, dtype=dtype)
 
-        Args:
-            sample (Tensor): int64, shape ``(B,)``, ids, for messages.
-            key (Tensor): Float, unit rows, shape ``(B, D)``.
+    @property
+    def bank(self) -> Tensor:
+        """Keys, shape ``(L, D)``."""
+        return self.features.bank
 
-        Raises:
-            RuntimeError: If the batch before was never committed.
-        """
-        if self.staged is not None:
-            raise RuntimeError(
-                'The queue was not updated after the last iteration. Add '
-                "default_hooks = dict(clusters=dict(type='OnlineClusterHook', ...)) to the config."
-            )
-        self.staged = (sample, key.detach())
+    @property
+    def pointer(self) -> Tensor:
+        """The slot to write next, int64."""
+        return self.features.pointer
 
-    @torch.no_grad()
-    def commit(self) -> None:
-        """Queue the staged keys of every rank in place of the oldest."""
-        if self.staged is not None:
-            sample, key = gather_ranks(*self.staged)
-            self.staged = None
-            self.write(sample, key)
+    def write(self, sample_idx: Tensor, key: Tensor, *, refresh: bool = True) -> None:
+        """Write the keys of a batch in place of the oldest."""
+        self.features.push(key, sample_idx, self.monitor.watch(sample_idx, key))

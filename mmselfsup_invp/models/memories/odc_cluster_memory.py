@@ -7,15 +7,16 @@ from .cluster_memory import ClusterMemory
 
 @MODELS.register_module()
 class ODCClusterMemory(ClusterMemory):
-    """:class:`ClusterMemory` for MMSelfSup's own ``ODC``, in place of its ``ODCMemory``.
+    """:class:`ClusterMemory` for MMSelfSup's ``ODC``, in place of its ``ODCMemory``.
 
-    The host's memory needs several processes and CUDA and is lost at a restart; with this one,
-    ``OnlineClusterHook`` and ``ODCReweightHook``, ODC (`arXiv:2006.10645
-    <https://arxiv.org/abs/2006.10645>`_) trains and resumes on a CPU, one GPU or many.
+    MMSelfSup's memory needs several processes and CUDA and is lost at a restart. With this one,
+    ``OnlineClusterHook`` and ``ODCReweightHook``, `ODC <https://arxiv.org/abs/2006.10645>`_ trains
+    and resumes on a CPU, one GPU or many.
 
     Args:
         num_classes (int): Clusters, under the name that ODC has for them. Defaults to 10000.
-        **kwargs: See :class:`ClusterMemory`; ODC's own metric is ``'dot'``.
+        metric (str): See :class:`ClusterMemory`. Defaults to ``'dot'``, as in ODC.
+        **kwargs: See :class:`ClusterMemory`.
     """
 
     def __init__(self, num_classes: int = 10000, metric: str = 'dot', **kwargs) -> None:
@@ -23,22 +24,21 @@ class ODCClusterMemory(ClusterMemory):
 
     @property
     def label_bank(self) -> Tensor:
-        """Pseudo-labels of all images, int64, shape ``(N,)``."""
+        """Pseudo-labels of all images, int64, shape ``(N,)``, under ODC's name."""
         return self.labels
 
-    def update_samples_memory(self, sample: Tensor, feature: Tensor) -> Tensor:
-        """Take a batch at once (no gradient needs the bank) and tell the share of new labels.
+    def update_samples_memory(self, sample_idx: Tensor, feature: Tensor) -> Tensor:
+        """Write a batch at once: in ODC no gradient depends on the bank.
 
         Args:
-            sample (Tensor): int64, shape ``(B,)``.
+            sample_idx (Tensor): int64, shape ``(B,)``.
             feature (Tensor): Float, shape ``(B, D)``.
 
         Returns:
-            Tensor: A scalar.
+            Tensor: A scalar, the share of these images whose label changed.
         """
-        before = self.label_changes.clone()
-        sample = sample.to(self.bank.device)
-        self.stage(sample, F.normalize(feature.float(), dim=1))
+        sample_idx = sample_idx.to(self.bank.device)
+        before = self.labels[sample_idx]
+        self.stage(sample_idx, F.normalize(feature.float(), dim=1))
         self.commit()
-        changed, given = self.label_changes - before
-        return changed / given
+        return (self.labels[sample_idx] != before).float().mean()

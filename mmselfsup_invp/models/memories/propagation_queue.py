@@ -3,40 +3,69 @@ from mmengine import dist
 from mmselfsup.registry import MODELS
 from torch import Tensor
 
-from ...ops.graph import UNFILLED
+from ...memory import FeatureQueue
+from .base import gather_ranks
 from .graph_memory import GraphMemory
-from .ring_memory import RingMemory
-from .sized_memory import gather_ranks
 
 
 @MODELS.register_module()
-class PropagationQueue(RingMemory, GraphMemory):
-    """The latest keys of a momentum encoder and the graph over them.
+class PropagationQueue(GraphMemory):
+    """Queue of the latest keys of a momentum encoder and the kNN graph over them.
 
     The alternative to a bank that `InvP <https://arxiv.org/abs/2010.11694>`_ suggests for large
-    data sets (section 3.1): its size does not grow with the data, and no row is older than
-    ``length`` images. Rows are slots of a ring. A batch's keys are queued before the loss, so
-    that each image's own slot is its anchor; its neighbours are found in the same search.
-
-    When a slot is overwritten, edges to it no longer mean what they meant and are removed; old
-    entries lose their neighbours that way until they leave the queue themselves.
+    data sets (section 3.1): its size does not grow with the data, and no key is older than
+    ``length`` images. The keys of a batch are inserted before the loss, so that the slot of each
+    image is its anchor. Edges to a slot are removed when it is overwritten.
 
     Args:
-        **kwargs: See :class:`RingMemory`, length (a second key of an image would be a false
-            negative of the first), and :class:`GraphMemory`: feat_dim, num_neighbours, backend,
-            init, seed, dtype.
+        length (int): Slots; lowered to the size of the data set, where two keys of an image would
+            be each other's negatives. Defaults to 65536, as in MoCo.
+        num_neighbours (int): k, neighbours of a row. Defaults to 4 (the paper).
+        backend (str): How to search, see :func:`~mmselfsup_invp.ops.top_m`. Defaults to ``'auto'``.
+        feat_dim (int): D, dimensions of a feature. Defaults to 128.
+        init (str): Initial rows, ``'unit'`` or ``'uniform'``. Defaults to ``'unit'``.
+        seed (int): Seed of the initial rows. Defaults to 0.
+        dtype (str): Type of the stored rows: ``'float32'``, ``'float16'`` or ``'bfloat16'``.
+            Defaults to ``'float32'``.
+        init_cfg (dict, optional): Not used. Defaults to None.
+
+    Example:
+        >>> queue = PropagationQueue(feat_dim=2, num_neighbours=1, length=3)
+        >>> slot = queue.insert(torch.eye(2), torch.tensor([7, 4]))
+        >>> queue.stage(slot, torch.eye(2), torch.tensor([[1], [2]]))
+        >>> queue.neighbours.tolist()
+        [[1], [2], [-1]]
     """
 
-    samples: Tensor | None = None  # Of the keys queued last, for messages.
+    rows_from_keys = True
+
+    def __init__(
+        self,
+        length: int = 65536,
+        num_neighbours: int = 4,
+        backend: str = 'auto',
+        feat_dim: int = 128,
+        init: str = 'unit',
+        seed: int = 0,
+        dtype: str = 'float32',
+        init_cfg: dict | None = None,
+    ) -> None:
+        queue = FeatureQueue(feat_dim, length, init=init, seed=seed, dtype=dtype)
+        super().__init__(queue, num_neighbours, backend, init_cfg)
+
+    @property
+    def pointer(self) -> Tensor:
+        """The slot to write next, int64."""
+        return self.features.pointer
 
     @torch.no_grad()
-    def insert(self, key: Tensor, sample: Tensor) -> Tensor:
-        """Queue the keys of every rank in place of the oldest.
+    def insert(self, key: Tensor, sample_idx: Tensor) -> Tensor:
+        """Write the keys of every rank in place of the oldest and remove the edges to those.
 
         Args:
-            key (Tensor): Float, unit rows, shape ``(B, D)``.
-            sample (Tensor): int64, shape ``(B,)``, for the message about keys that are not
-                finite; those are queued as the slot's old value.
+            key (Tensor): Float, unit rows, shape ``(B, D)``; where one is not finite, the slot
+                keeps its old feature.
+            sample_idx (Tensor): int64, shape ``(B,)``.
 
         Returns:
             Tensor: int64, shape ``(B,)``: the slots of this rank's keys, the anchors.
@@ -44,35 +73,29 @@ class PropagationQueue(RingMemory, GraphMemory):
         Raises:
             ValueError: If the batch of all ranks is longer than the queue.
         """
-        keys, self.samples = gather_ranks(key, sample)
-        slots = self.write(self.samples, keys)
-        self._forget(slots)
+        keys, samples = gather_ranks(key, sample_idx)
+        slot = self.features.push(keys, samples, self.monitor.watch(samples, keys))
+        self.graph.forget(slot)
         start = dist.get_rank() * len(key)
-        return slots[start : start + len(key)]
+        return slot[start : start + len(key)]
 
-    def _forget(self, slots: Tensor) -> None:
-        overwritten = torch.zeros(len(self), dtype=torch.bool, device=slots.device)
-        overwritten[slots] = True
-        stale = overwritten[self.neighbours.clamp(min=0)]
-        self.neighbours.masked_fill_(stale | overwritten[:, None], UNFILLED)
+    def stage(self, anchor: Tensor, feature: Tensor, neighbours: Tensor) -> None:
+        """Link the anchors at once: the walk from them begins with these edges.
 
-    @torch.no_grad()
-    def stage(self, slot: Tensor, feature: Tensor, neighbours: Tensor) -> None:
-        """Link the anchors at once: their walk starts on the edges found in this very search.
+        Backward reads the features, which do not change here.
 
         Args:
-            slot (Tensor): int64, shape ``(B,)``, from :meth:`insert`.
-            feature (Tensor): Float, shape ``(B, D)``, what the neighbours were found for; not
-                queued, for the queue holds the keys. Slots whose feature is not finite stay
-                unfilled.
+            anchor (Tensor): int64, shape ``(B,)``, slots that :meth:`insert` returned.
+            feature (Tensor): Float, shape ``(B, D)``, the queries of the search. Slots of those
+                that are not finite have no edges.
             neighbours (Tensor): int64, shape ``(B, k)``.
         """
-        slots, features, found = gather_ranks(slot, feature.detach(), neighbours)
-        finite = self.keep_finite(self.samples, features)
-        self.link(slots, found.masked_fill(~finite[:, None], UNFILLED))
+        super().stage(anchor, feature, neighbours)
+        self.commit()
 
-    def commit(self, link: bool = True) -> None:
-        """Nothing is left to do after the step."""
-
-    def end_epoch(self) -> None:
-        """Nothing changes with the epoch."""
+    def write(
+        self, anchor: Tensor, feature: Tensor, neighbours: Tensor, *, refresh: bool = True
+    ) -> None:
+        """Link the slots; the queue already holds their keys."""
+        finite = self.monitor.watch(self.features.sample_idx[anchor], feature)
+        self.graph.link(anchor, neighbours, finite)

@@ -1,35 +1,26 @@
-import torch
 from mmselfsup.registry import MODELS
 from torch import Tensor
 
-from ...ops import initial_labels
-from ...ops.checks import require_range
-from .sized_memory import SizedMemory
+from ...memory import SelfLabels
+from .base import Memory
 
 
 @MODELS.register_module()
-class SelfLabelMemory(SizedMemory):
-    """The labels that a network gave to all images of the data set.
+class SelfLabelMemory(Memory):
+    """Labels of all images of the data set, one for each head.
 
-    Buffer ``labels``, int64, shape ``(N, H)``: row i holds the labels of image i, one for each
-    head. At the start they are drawn at random, equally many of each class, and soon replaced.
+    The labels of `SeLa <https://arxiv.org/abs/1911.05371>`_; ``SelfLabelHook`` replaces them.
 
     Args:
         num_classes (int): K, classes of each head. Defaults to 3000.
         num_heads (int): H. Defaults to 10.
         length (int, optional): N. Defaults to None: the hook takes it from the data set.
-        seed (int): Of the initial labels, so that every rank starts alike. Defaults to 0.
+        seed (int): Seed of the initial labels. Defaults to 0.
         init_cfg (dict, optional): Not used. Defaults to None.
-
-    Example:
-        >>> memory = SelfLabelMemory(num_classes=2, num_heads=1, length=4)
-        >>> memory.relabel(0, torch.tensor([0, 0, 1, 1]))
-        >>> memory.labels.squeeze(1).tolist()
-        [0, 0, 1, 1]
     """
 
-    row_buffers = ('labels',)
     holds_images = True
+    hook = "self_label=dict(type='SelfLabelHook')"
 
     def __init__(
         self,
@@ -40,27 +31,23 @@ class SelfLabelMemory(SizedMemory):
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
-        require_range('num_classes', num_classes, 1, 2**31, 'a label needs a class')
-        require_range('num_heads', num_heads, 1, 2**31, 'somebody must give the labels')
-        self.num_classes = num_classes
-        self.num_heads = num_heads
-        self.seed = seed
-        self.register_buffer('labels', torch.empty(0, num_heads, dtype=torch.int64))
-        if length is not None:
-            self.resize(length)
+        self.assignment = SelfLabels(num_classes, num_heads, length or 0, seed)
 
-    def resize(self, length: int) -> None:
-        """Draw the labels of ``length`` images.
+    @property
+    def labels(self) -> Tensor:
+        """Labels, int64, shape ``(N, H)``."""
+        return self.assignment.labels
 
-        Raises:
-            ValueError: If there are fewer images than classes.
-        """
-        why = f'{length} images cannot fill more classes; lower it in head and memory'
-        require_range('num_classes', self.num_classes, 1, length, why)
-        generator = torch.Generator().manual_seed(self.seed)
-        labels = initial_labels(length, self.num_classes, self.num_heads, generator)
-        self.labels = labels.to(self.labels)
+    @property
+    def num_classes(self) -> int:
+        """K."""
+        return self.assignment.num_classes
+
+    @property
+    def num_heads(self) -> int:
+        """H."""
+        return self.assignment.num_heads
 
     def relabel(self, head: int, label: Tensor) -> None:
-        """Take new labels, int64, shape ``(N,)``, for one head."""
-        self.labels[:, head] = label
+        """Replace the labels of one head by ``label``, int64, shape ``(N,)``."""
+        self.assignment.relabel(head, label)

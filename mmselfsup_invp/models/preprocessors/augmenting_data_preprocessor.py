@@ -8,32 +8,33 @@ from torch import Tensor
 
 @MODELS.register_module()
 class AugmentingDataPreprocessor(SelfSupDataPreprocessor):
-    """Make the views of a whole batch at once, on the device of the model.
+    """Augment whole batches on the device of the model with kornia.
 
-    The workers only read the images, and bring them to one size where they differ; what is random
-    is done here by `kornia <https://kornia.readthedocs.io>`_, for each image by itself. In place
-    of ``AugmentedViews`` with random transforms, where the workers cannot keep up with the device.
+    The workers only decode the images and resize them to one size if needed; the random
+    augmentations of `kornia <https://kornia.readthedocs.io>`_ run here, independently for each
+    image. This replaces the random transforms of ``AugmentedViews`` where the workers are slower
+    than the device.
 
-    Kornia draws from PyTorch's random state of the host, which ``EpochSeedHook`` sets in every
-    iteration from the seed of the run, the epoch and the iteration: a resumed run goes on with
-    the views that the uninterrupted one would have had. An image's view depends on its place in
-    the batch too, unlike that of ``AugmentedViews``.
+    Kornia draws from PyTorch's CPU generator, which ``EpochSeedHook`` seeds in every iteration
+    from the seed of the run, the epoch and the iteration. A resumed run therefore continues with
+    the views of the uninterrupted one. Unlike with ``AugmentedViews``, a view also depends on the
+    position of the image in the batch.
 
-    The views are float32 under mixed precision too. Batches that are not for training, those of
-    the evaluation and of ``SelfLabelHook``, stay as they are.
+    The views are float32 under mixed precision as well. Batches outside of training (evaluation,
+    ``SelfLabelHook``) are not augmented.
 
     Args:
-        transforms (list[dict]): Configs of augmentations: ``type`` names a class of
-            ``kornia.augmentation``, further keys are its arguments. They see RGB images, float32
-            within 0 to 1.
-        num_views (int): Views of each image. Defaults to 1.
-        **kwargs: See ``SelfSupDataPreprocessor`` of MMSelfSup: mean, std (of pixels within 0 to
-            255), bgr_to_rgb, non_blocking. Without ``bgr_to_rgb=True`` the images of the loader
-            must be RGB.
+        transforms (list[dict]): Configs of augmentations: ``type`` is a class of
+            ``kornia.augmentation``, the other keys are its arguments. Their input are RGB images,
+            float32 within [0, 1].
+        num_views (int): Number of views of each image. Defaults to 1.
+        **kwargs: Arguments of MMSelfSup's ``SelfSupDataPreprocessor``: mean and std (for pixels
+            within [0, 255]), bgr_to_rgb, non_blocking. Without ``bgr_to_rgb=True`` the loader must
+            provide RGB images.
 
     Raises:
-        ImportError: If kornia is not installed.
-        ValueError: If kornia has no such augmentation.
+        ImportError: If kornia is not installed or does not support this PyTorch.
+        ValueError: If ``num_views`` is below 1 or kornia has no such augmentation.
 
     Example:
         >>> flip = dict(type='RandomHorizontalFlip', p=1.0)
@@ -48,29 +49,31 @@ class AugmentingDataPreprocessor(SelfSupDataPreprocessor):
         if num_views < 1:
             raise ValueError(f'num_views = {num_views} must be at least 1.')
         self.num_views = num_views
-        # Not a module of this one: kornia's have no state that a checkpoint should hold.
+        # A plain list: the augmentations have no state that belongs into a checkpoint.
         self.augmentations = [build_kornia(config) for config in transforms]
 
     def forward(self, data: dict, training: bool = False) -> tuple[list[Tensor], object]:
-        """Give the views of a batch, and its data samples.
+        """Augment and normalise a batch.
 
         Args:
-            data (dict): ``inputs``, a list of one tensor, ``(B, 3, H, W)``, uint8, and
+            data (dict): ``inputs``, a list of one tensor, uint8, shape ``(B, 3, H, W)``, and
                 ``data_samples``.
-            training (bool): Whether there are to be random views; if not, the images themselves.
-                Defaults to False.
+            training (bool): Whether to augment the images. Defaults to False.
 
         Returns:
-            tuple[list[Tensor], object]: ``num_views`` tensors, float32, ``(B, 3, h, w)``,
-            normalised, and the data samples.
+            tuple[list[Tensor], object]: ``num_views`` normalised tensors, float32, shape
+            ``(B, 3, h, w)``, and the data samples.
+
+        Raises:
+            ValueError: If the loader provides more than one view.
         """
         if not training:
             return super().forward(data, training)
         if len(data['inputs']) != 1:
             raise ValueError(
-                f'The loader gives {len(data["inputs"])} views of an image to '
-                'AugmentingDataPreprocessor, which makes them itself: leave num_views of '
-                'AugmentedViews at 1, and set it in the preprocessor.'
+                f'The loader provides {len(data["inputs"])} views of an image, but '
+                'AugmentingDataPreprocessor creates the views: set num_views=1 in AugmentedViews '
+                'and num_views of the preprocessor instead.'
             )
         data = self.cast_data(data)
         image = data['inputs'][0]
@@ -94,11 +97,11 @@ def build_kornia(config: dict) -> Callable[[Tensor], Tensor]:
     """Build an augmentation of kornia from its config.
 
     Args:
-        config (dict): ``type`` names a class of ``kornia.augmentation``, further keys are its
+        config (dict): ``type`` is a class of ``kornia.augmentation``, the other keys are its
             arguments.
 
     Raises:
-        ImportError: If kornia is not installed.
+        ImportError: If kornia is not installed or does not support this PyTorch.
         ValueError: If kornia has no such augmentation.
     """
     try:
@@ -109,11 +112,13 @@ def build_kornia(config: dict) -> Callable[[Tensor], Tensor]:
         ) from error
     except AttributeError as error:
         raise ImportError(
-            f'This kornia does not fit torch {torch.__version__} ({error}); 0.9 needs 2.3 or '
-            'newer. Install an older one, or take the views of the workers (AugmentedViews).'
+            f'The installed kornia does not support torch {torch.__version__} ({error}); kornia '
+            '0.9 requires torch 2.3. Install an older kornia, or use AugmentedViews.'
         ) from error
     arguments = dict(config)
-    arguments.pop('_scope_', None)  # MMEngine leaves it in what is inherited by package::name.
+    arguments.pop(
+        '_scope_', None
+    )  # Left by MMEngine in configs that are inherited as package::name.
     name = arguments.pop('type')
     cls = getattr(kornia.augmentation, name, None)
     if not isinstance(cls, type):

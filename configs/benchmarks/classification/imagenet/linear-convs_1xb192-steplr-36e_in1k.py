@@ -1,5 +1,5 @@
 # The convolutions of AlexNet by the protocol of SeLa: max-pooled to about 9,600 numbers each.
-_base_ = ['../_base_/taps.py', '../_base_/imagenet.py', '../_base_/runtime.py']
+_base_ = ['../_base_/layers.py', '../_base_/imagenet.py', '../_base_/runtime.py']
 
 model = dict(
     backbone=dict(_delete_=True, type='mmselfsup.AlexNetBN'),
@@ -17,7 +17,7 @@ benchmark = dict(
     title='ImageNet, linear classifiers on the five convolutions of AlexNet, 36 epochs',
     kind='training',
     network='AlexNet',
-    metric='taps/best',
+    metric='layers/best',
     data='imagenet',
     published={'SeLa 1 head of 1000': 42.1, 'SeLa 1 head of 10,000': 43.8},
 )

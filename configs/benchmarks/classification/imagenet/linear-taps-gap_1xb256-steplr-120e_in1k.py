@@ -1,7 +1,0 @@
-# Global average pooling, as the text of the paper has it, and batch normalisation as usual.
-_base_ = 'linear-taps_1xb256-steplr-120e_in1k.py'
-
-model = dict(pool_sizes=(1, 1, 1, 1, 1), norm='train')
-benchmark = dict(
-    name='imagenet-linear-gap', title='ImageNet, linear classifiers on 17 taps, globally pooled'
-)

@@ -1,0 +1,84 @@
+"""The evaluation of a checkpoint as ``tools/test.py`` runs it."""
+
+from argparse import Namespace
+from pathlib import Path
+
+from mmengine.config import Config
+from mmengine.runner import CheckpointLoader, Runner
+from torch import Tensor
+
+from ..engine import KNNEvalHook
+from ..engine.hooks.common import unwrap
+from ..evaluation.checkpoints import PREFIX, check_fit, read_checkpoint
+from .errors import explain_unknown_options
+from .options import read_run_config
+
+
+def load_config(args: Namespace) -> Config:
+    """Read the config and apply the arguments of ``tools/test.py``.
+
+    Raises:
+        FileNotFoundError: If there is no such config.
+        ValueError: If an option does not fit the config.
+    """
+    cfg = read_run_config(args)
+    cfg.work_dir = args.work_dir
+    cfg.load_from = args.checkpoint
+    cfg.resume = False
+    return cfg
+
+
+def test(cfg: Config) -> None:
+    """Evaluate a checkpoint by the test loop of its config, or else by its KNNEvalHook.
+
+    Args:
+        cfg (Config): Config of the run; ``load_from`` names the checkpoint, None evaluates the
+            initialised network.
+
+    Raises:
+        ValueError: If the checkpoint is not one of this model, or the config has neither a test
+            loop nor a KNNEvalHook.
+    """
+    weights = read_weights(cfg.load_from) if cfg.load_from else None
+    with explain_unknown_options(cfg):
+        runner = Runner.from_cfg(cfg)
+    model = unwrap(runner.model)
+    if weights is not None:
+        check_fit(model, weights, cfg.load_from, evaluated_prefix(runner))
+    if runner.test_loop is not None:
+        runner.test()
+        return
+    hook = knn_hook(runner)
+    model.init_weights()
+    runner.load_or_resume()
+    accuracies = hook.evaluate(runner)
+    runner.visualizer.add_scalars({f'knn/{name}': value for name, value in accuracies.items()})
+    for name, value in accuracies.items():
+        runner.logger.info(f'knn/{name}: {value:.2f} %')
+
+
+def read_weights(checkpoint: str) -> dict[str, Tensor]:
+    """Weights of a checkpoint, a path or a URL."""
+    if '://' in checkpoint:
+        content = CheckpointLoader.load_checkpoint(checkpoint, 'cpu')
+        return content.get('state_dict', content)
+    return read_checkpoint(Path(checkpoint))['state_dict']
+
+
+def knn_hook(runner: Runner) -> KNNEvalHook:
+    """The KNNEvalHook of a runner."""
+    for hook in runner.hooks:
+        if isinstance(hook, KNNEvalHook):
+            return hook
+    raise ValueError(
+        'The config has neither a test loop (test_dataloader, test_cfg, test_evaluator) nor a '
+        'KNNEvalHook (default_hooks.knn), so there is nothing to evaluate. Add labelled images as '
+        'in docs/en/own_data.md, "Labels to watch".'
+    )
+
+
+def evaluated_prefix(runner: Runner) -> str:
+    """Prefix of the weights that the evaluation uses: the backbone's, or empty for all."""
+    if runner.test_loop is None and knn_hook(runner).galleries == ['backbone']:
+        return PREFIX
+    return ''

@@ -1,0 +1,66 @@
+"""A training run as ``tools/train.py`` starts it."""
+
+from argparse import Namespace
+from pathlib import Path
+
+from mmengine.config import Config
+from mmengine.runner import Runner
+
+from .errors import explain_unknown_options, was_interrupted
+from .options import read_run_config
+from .work_folder import prepare_resume, resume_instructions
+
+
+def load_config(args: Namespace) -> Config:
+    """Read the config and apply the arguments of ``tools/train.py``.
+
+    Raises:
+        FileNotFoundError: If there is no such config.
+        ValueError: If an argument does not fit the config.
+    """
+    cfg = read_run_config(args)
+    if args.work_dir is not None:
+        cfg.work_dir = args.work_dir
+    elif cfg.get('work_dir') is None:
+        config = Path(args.config)
+        cfg.work_dir = str(Path('work_dirs') / config.parent.name / config.stem)
+    if args.amp:
+        _enable_amp(cfg)
+    if args.auto_scale_lr:
+        _enable_lr_scaling(cfg)
+    if args.resume is not None:
+        cfg.resume = True
+        cfg.load_from = None if args.resume == 'auto' else args.resume
+    return cfg
+
+
+def _enable_amp(cfg: Config) -> None:
+    wrapper = cfg.optim_wrapper.get('type', 'OptimWrapper')
+    if wrapper not in ('OptimWrapper', 'AmpOptimWrapper'):
+        raise ValueError(
+            f'--amp works with OptimWrapper, the config has optim_wrapper.type = {wrapper!r}.'
+        )
+    cfg.optim_wrapper.type = 'AmpOptimWrapper'
+    cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+
+
+def _enable_lr_scaling(cfg: Config) -> None:
+    if 'base_batch_size' not in (cfg.get('auto_scale_lr') or {}):
+        raise ValueError(
+            '--auto-scale-lr needs auto_scale_lr.base_batch_size, the batch size of all processes '
+            'for which the learning rate of the config was chosen. Set it by '
+            '--cfg-options auto_scale_lr.base_batch_size=N.'
+        )
+    cfg.auto_scale_lr.enable = True
+
+
+def train(cfg: Config) -> None:
+    """Train; an interrupt is reported with the command that resumes the run."""
+    prepare_resume(cfg)
+    try:
+        with explain_unknown_options(cfg):
+            Runner.from_cfg(cfg).train()
+    except BaseException as error:
+        if not was_interrupted(error):
+            raise
+        raise KeyboardInterrupt(resume_instructions(cfg)) from error

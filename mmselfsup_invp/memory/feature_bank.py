@@ -1,0 +1,115 @@
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..ops.checks import require_choice, require_range
+from .initial import INITIAL_ROWS, initial_rows, storage_dtype
+from .nonfinite import finite_rows
+from .state import RowState, first_occurrence
+
+
+class FeatureBank(RowState):
+    """Memory bank: one feature for every image of the data set.
+
+    The bank of `instance discrimination <https://arxiv.org/abs/1805.01978>`_ and `InvP
+    <https://arxiv.org/abs/2010.11694>`_ (section 3.1). The row of a visited image becomes
+    ``bank <- normalize(m * old + (1 - m) * new)``, computed in float32 and rounded once to the type
+    of the bank.
+
+    Buffers: ``bank`` (N, D) and, with ``delayed``, ``next_bank`` (N, D).
+
+    Args:
+        feat_dim (int): D, dimensions of a feature. Defaults to 128.
+        length (int): N, images; 0 leaves it to :meth:`resize` or a checkpoint. Defaults to 0.
+        momentum (float): m, weight of the **old** row, within 0 to 1; 0 replaces the row
+            (MMSelfSup's ``SimpleMemory`` has the weight of the new one). Defaults to 0.5.
+        delayed (bool): Whether updates take effect in :meth:`end_epoch` only. This keeps a second
+            bank. Defaults to False.
+        init (str): Initial rows, ``'unit'`` or ``'uniform'``; see :func:`initial_rows`. Defaults
+            to ``'unit'``.
+        seed (int): Seed of the initial rows, which are the same in all processes. Defaults to 0.
+        dtype (str | torch.dtype): Type of the stored rows: ``'float32'``, ``'float16'`` or
+            ``'bfloat16'``. For unit rows float16 is the more precise of the 16-bit types. Defaults
+            to ``'float32'``.
+
+    Raises:
+        ValueError: If an option is outside its valid values.
+
+    Example:
+        >>> bank = FeatureBank(feat_dim=2, length=3, momentum=0.0)
+        >>> sample_idx, feature = torch.tensor([2, 0]), torch.eye(2)
+        >>> bank.update(sample_idx, feature)
+        >>> bank.bank[sample_idx]
+        tensor([[1., 0.],
+                [0., 1.]])
+    """
+
+    bank: Tensor
+    next_bank: Tensor
+
+    def __init__(
+        self,
+        feat_dim: int = 128,
+        length: int = 0,
+        *,
+        momentum: float = 0.5,
+        delayed: bool = False,
+        init: str = 'unit',
+        seed: int = 0,
+        dtype: str | torch.dtype = 'float32',
+    ) -> None:
+        super().__init__()
+        require_range('feat_dim', feat_dim, 1, 2**20, 'an embedding needs a dimension')
+        require_choice('init', init, INITIAL_ROWS)
+        if not 0 <= momentum <= 1:
+            raise ValueError(
+                f'momentum = {momentum} must be within 0 to 1; it weighs the old row of the bank.'
+            )
+        self.feat_dim = feat_dim
+        self.momentum = momentum
+        self.delayed = delayed
+        self.init = init
+        self.seed = seed
+        self.register_rows('bank', torch.empty(0, feat_dim, dtype=storage_dtype(dtype)))
+        if delayed:
+            self.register_rows('next_bank', self.bank.clone())
+        if length:
+            self.resize(length)
+
+    def resize(self, length: int) -> None:
+        """Replace all rows by ``length`` initial ones."""
+        self.bank = initial_rows(length, self.feat_dim, self.init, self.seed).to(self.bank)
+        if self.delayed:
+            self.next_bank = self.bank.clone()
+
+    @torch.no_grad()
+    def update(self, sample_idx: Tensor, feature: Tensor, valid: Tensor | None = None) -> None:
+        """Average features into the rows of their images.
+
+        An image that occurs more than once takes its first feature.
+
+        Args:
+            sample_idx (Tensor): int64, shape ``(B,)``, rows of the images.
+            feature (Tensor): Float, shape ``(B, D)``.
+            valid (Tensor, optional): bool, shape ``(B,)``: the others leave their row unchanged.
+                Defaults to None: features without NaN and Inf.
+        """
+        valid = finite_rows(feature) if valid is None else valid
+        first = first_occurrence(sample_idx)
+        old = self.bank[sample_idx].float()
+        new = self.momentum * old + (1 - self.momentum) * feature[first].float()
+        rows = self.next_bank if self.delayed else self.bank
+        new = F.normalize(new, dim=1).to(rows.dtype)
+        rows[sample_idx] = torch.where(valid[first, None], new, rows[sample_idx])
+
+    @torch.no_grad()
+    def end_epoch(self) -> None:
+        """Let the updates of the epoch take effect; without ``delayed`` they already have."""
+        if self.delayed:
+            self.bank.copy_(self.next_bank)
+
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args, **kwargs) -> None:
+        """Accept the checkpoint of a bank that was not delayed: no update is pending in it."""
+        if self.delayed and prefix + 'bank' in state_dict:
+            state_dict.setdefault(prefix + 'next_bank', state_dict[prefix + 'bank'])
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)

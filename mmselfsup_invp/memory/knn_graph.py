@@ -1,0 +1,121 @@
+import torch
+from torch import Tensor
+
+from ..ops import graph
+from ..ops.checks import require_range
+from ..ops.graph import UNFILLED
+from .counter import ChangeCounter
+from .state import RowState, first_occurrence
+
+
+class KNNGraph(RowState):
+    """Directed graph of the nearest neighbours of each row of a bank.
+
+    N_k of `InvP <https://arxiv.org/abs/2010.11694>`_ (section 3.2), of which a training step
+    refreshes the rows of its batch. The graph starts without edges.
+
+    Buffer: ``neighbours`` (N, k), int64; -1 marks an edge that does not exist.
+
+    Args:
+        num_neighbours (int): k, neighbours of a row. Defaults to 4 (the paper).
+        length (int): N, rows; 0 leaves it to :meth:`resize` or a checkpoint. Defaults to 0.
+
+    Raises:
+        ValueError: If ``num_neighbours`` is below 1 or not below the length.
+
+    Example:
+        >>> graph = KNNGraph(num_neighbours=1, length=3)
+        >>> graph.link(torch.tensor([0, 1]), torch.tensor([[1], [2]]))
+        >>> index, mask = graph.propagate(torch.tensor([0]), hops=2)
+        >>> index[mask]
+        tensor([1, 2])
+    """
+
+    neighbours: Tensor
+
+    def __init__(self, num_neighbours: int = 4, length: int = 0) -> None:
+        super().__init__()
+        require_range('num_neighbours', num_neighbours, 1, 2**20, 'the graph needs an edge')
+        self.num_neighbours = num_neighbours
+        self.register_rows('neighbours', torch.empty(0, num_neighbours, dtype=torch.int64))
+        self.changes = ChangeCounter()
+        if length:
+            self.resize(length)
+
+    def resize(self, length: int) -> None:
+        """Make a graph of ``length`` rows without edges.
+
+        Raises:
+            ValueError: If ``num_neighbours`` is not below ``length``.
+        """
+        if length <= self.num_neighbours:
+            raise ValueError(
+                f'A memory of {length} rows cannot give {self.num_neighbours} neighbours other '
+                f'than the row itself: num_neighbours must be 1 to {length - 1}, or the data set '
+                'larger.'
+            )
+        self.neighbours = self.neighbours.new_full((length, self.num_neighbours), UNFILLED)
+
+    @torch.no_grad()
+    def link(self, anchor: Tensor, neighbours: Tensor, valid: Tensor | None = None) -> None:
+        """Replace the neighbours of some rows.
+
+        A row that occurs more than once takes its first neighbours.
+
+        Args:
+            anchor (Tensor): int64, shape ``(B,)``, the rows.
+            neighbours (Tensor): int64, shape ``(B, k)``.
+            valid (Tensor, optional): bool, shape ``(B,)``: the others keep their neighbours.
+                Defaults to None, all are valid.
+        """
+        first = first_occurrence(anchor)
+        old, new = self.neighbours[anchor], neighbours[first]
+        if valid is not None:
+            new = torch.where(valid[first, None], new, old)
+        self._count_changes(old, new)
+        self.neighbours[anchor] = new
+
+    @torch.no_grad()
+    def forget(self, row: Tensor) -> None:
+        """Remove all edges of and to rows whose features are replaced.
+
+        Args:
+            row (Tensor): int64, shape ``(B,)``.
+        """
+        forgotten = torch.zeros(len(self), dtype=torch.bool, device=self.neighbours.device)
+        forgotten[row] = True
+        stale = forgotten[self.neighbours.clamp(min=0)]
+        self.neighbours.masked_fill_(stale | forgotten[:, None], UNFILLED)
+
+    @torch.no_grad()
+    def rebuild(self, bank: Tensor, backend: str = 'auto') -> None:
+        """Replace the graph by the exact one; see :func:`~mmselfsup_invp.ops.knn_graph`.
+
+        Args:
+            bank (Tensor): Float, unit rows, shape ``(N, D)``.
+            backend (str): How to search. Defaults to ``'auto'``.
+        """
+        neighbours = graph.knn_graph(bank, self.num_neighbours, backend=backend)
+        self._count_changes(self.neighbours, neighbours)
+        self.neighbours.copy_(neighbours)
+
+    def propagate(
+        self, anchor: Tensor, hops: int, mode: str = 'set', edges: str = 'all'
+    ) -> tuple[Tensor, Tensor]:
+        """Walk the graph from the anchors; see :func:`~mmselfsup_invp.ops.propagate`."""
+        return graph.propagate(self.neighbours, anchor, hops, mode, edges)
+
+    def churn(self) -> float | None:
+        """Share of the rewritten edges that changed since the last call.
+
+        Rows that had no edges before do not count. Waits for the device.
+
+        Returns:
+            float | None: Within 0 to 1; None if no edge was rewritten.
+        """
+        return self.changes.ratio()
+
+    def _count_changes(self, old: Tensor, new: Tensor) -> None:
+        filled = (old >= 0).any(dim=1, keepdim=True)
+        kept = (new[:, :, None] == old[:, None, :]).any(dim=2)
+        self.changes.add(~kept, filled.expand_as(kept))

@@ -1,0 +1,121 @@
+"""One training step of InvP: search, losses and the new neighbours of the batch."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from torch import Tensor
+
+from .graph import exclude_anchor, nearest_others
+from .losses import HardSampling, instance_loss, propagation_loss
+from .positives import Positives
+from .search import Neighbours, top_m
+from .similarity import bank_similarity
+
+# Finds the positives from the search result and the new neighbours, (B, num_neighbours) int64.
+FindPositives = Callable[[Neighbours, Tensor], Positives | None]
+
+
+class InvPStep(NamedTuple):
+    """What :func:`invp_step` computes.
+
+    Attributes:
+        instance (Tensor): Mean instance loss, a scalar.
+        propagation (Tensor, optional): Mean propagation loss over the queries that have
+            positives, a scalar; None without positives to compute it from.
+        neighbours (Tensor): int64, shape ``(B, k)``: rows to store in the graph.
+        positive (Positives, optional): ``(B, L)`` positives.
+    """
+
+    instance: Tensor
+    propagation: Tensor | None
+    neighbours: Tensor
+    positive: Positives | None
+
+
+def invp_step(
+    query: Tensor,
+    bank: Tensor,
+    anchor: Tensor,
+    positive: Positives | FindPositives | None,
+    sampling: HardSampling,
+    *,
+    num_neighbours: int = 4,
+    min_width: int = 0,
+    backend: str = 'auto',
+) -> InvPStep:
+    """Compute both losses of InvP and the new neighbours of a batch with one search of the bank.
+
+    `InvP <https://arxiv.org/abs/2010.11694>`_, sections 3.1 and 3.2. Both losses share the
+    similarities of the search, so that backward reads the M nearest rows of each query once.
+    The step changes neither the bank nor the graph; the caller updates them after the optimiser
+    step, because backward reads the bank.
+
+    Args:
+        query (Tensor): Float, unit rows, shape ``(B, D)``; the only input with a gradient.
+        bank (Tensor): Float, unit rows, shape ``(N, D)``.
+        anchor (Tensor): int64, shape ``(B,)``, the bank row of each query's own image.
+        positive (Positives | Callable, optional): ``(B, L)`` positives from :func:`propagate`,
+            or a function that returns them, given the result of the search and the new
+            neighbours. None leaves out the propagation loss.
+        sampling (HardSampling): Options of the losses.
+        num_neighbours (int): k, neighbours to return for each query, 1 to N - 1. Defaults to 4.
+        min_width (int): Least number of rows to search for, for a ``positive`` function that
+            needs more than the losses. Defaults to 0.
+        backend (str): Backend of the search, see :func:`top_m`. Defaults to ``'auto'``.
+
+    Returns:
+        InvPStep: Mean losses, neighbours and positives.
+
+    Example:
+        >>> import torch
+        >>> import torch.nn.functional as F
+        >>> from mmselfsup_invp.ops import knn_graph, propagate
+        >>> bank = F.normalize(torch.randn(100, 8))
+        >>> graph, anchor = knn_graph(bank, k=4), torch.tensor([3, 14])
+        >>> query = bank[anchor].clone().requires_grad_()
+        >>> positive = propagate(graph, anchor, hops=3)
+        >>> step = invp_step(query, bank, anchor, positive, HardSampling(num_background=50))
+        >>> (step.instance + 0.6 * step.propagation).backward()
+        >>> graph[anchor] = step.neighbours
+    """
+    width = max(sampling.search_width, num_neighbours + 1, min_width)
+    nearest = top_m(query, bank, min(width, len(bank)), sort=False, backend=backend)
+    neighbours = nearest_others(nearest, anchor, num_neighbours)
+    if callable(positive):
+        positive = positive(nearest, neighbours)
+
+    others, ranked = _backgrounds(query, bank, anchor, nearest, sampling)
+    background = others if sampling.instance_background == 'exact' else ranked
+    instance = instance_loss(query, bank, anchor, background, sampling).mean()
+    if positive is None:
+        return InvPStep(instance, None, neighbours, None)
+
+    without_anchor = sampling.exclusive and sampling.background == 'topm'
+    background = others if without_anchor or sampling.background == 'exact' else ranked
+    propagation = propagation_loss(query, bank, anchor, background, positive, sampling)
+    # Queries without positives add 0 to the sum.
+    count = positive.mask.any(dim=1).sum().clamp(min=1)
+    return InvPStep(instance, propagation.sum() / count, neighbours, positive)
+
+
+def _backgrounds(
+    query: Tensor, bank: Tensor, anchor: Tensor, nearest: Neighbours, sampling: HardSampling
+) -> tuple[Neighbours | None, Neighbours | None]:
+    """The M nearest other rows, and the M nearest rows of the whole bank; None for all rows.
+
+    Both are made from one tensor of similarities, so that backward reads each row once.
+    """
+    if sampling.num_background is None:
+        return None, None
+    similarity, index = nearest
+    if index.size(1) > sampling.search_width:
+        similarity, kept = similarity.topk(sampling.search_width, dim=1)
+        index = index.gather(1, kept)
+    similarity = bank_similarity(query, bank, index, similarity)
+    other_index, other_similarity = exclude_anchor(index, anchor, similarity)
+    # The farthest row is last; a search of the whole bank has no row beyond the M nearest.
+    ranked = slice(min(sampling.num_background, index.size(1)))
+    return (
+        Neighbours(other_similarity, other_index),
+        Neighbours(similarity[:, ranked], index[:, ranked]),
+    )

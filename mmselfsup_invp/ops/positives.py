@@ -1,0 +1,139 @@
+"""Positives of a query, and the choice of those that enter the loss."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .checks import require_choice, require_range
+from .search import default_elements
+
+
+class Positives(NamedTuple):
+    """Rows of the bank that are positives of each query.
+
+    Attributes:
+        index (Tensor): int64, shape ``(B, L)``, rows of the bank; 0 where the mask is False.
+        mask (Tensor): bool, shape ``(B, L)``, which entries are positives.
+    """
+
+    index: Tensor
+    mask: Tensor
+
+
+def _lowest(similarity: Tensor, mask: Tensor, count: int, _: torch.Generator | None) -> Tensor:
+    return similarity.masked_fill(~mask, torch.inf).topk(count, 1, largest=False, sorted=False)[1]
+
+
+def _highest(similarity: Tensor, mask: Tensor, count: int, _: torch.Generator | None) -> Tensor:
+    return similarity.masked_fill(~mask, -torch.inf).topk(count, dim=1, sorted=False)[1]
+
+
+def _uniform(
+    similarity: Tensor, mask: Tensor, count: int, generator: torch.Generator | None
+) -> Tensor:
+    key = torch.rand(similarity.shape, generator=generator, device=similarity.device)
+    return key.masked_fill(~mask, -1).topk(count, dim=1, sorted=False)[1]
+
+
+# How the positives that enter the loss are chosen from N(i); 'all' needs no choice.
+POSITIVE_SELECTORS: dict[str, Callable[..., Tensor]] = {
+    'hard': _lowest,
+    'easy': _highest,
+    'random': _uniform,
+}
+
+
+@torch.no_grad()
+def select_positives(
+    similarity: Tensor,
+    mask: Tensor,
+    num: int,
+    hard: str = 'hard',
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Choose the positives of the propagation loss: N^h(i) of the InvP paper (section 3.2).
+
+    Args:
+        similarity (Tensor): Float, shape ``(B, L)``, of each query with its positives.
+        mask (Tensor): bool, shape ``(B, L)``, which entries are positives.
+        num (int): P, positives to choose. A row with fewer positives keeps all of them.
+        hard (str): ``'hard'`` takes the lowest similarities (the paper), ``'easy'`` the
+            highest (the ablation of the official code), ``'random'`` a uniform draw without
+            replacement, ``'all'`` every positive (the ablation as the paper's text describes
+            it). Defaults to ``'hard'``.
+        generator (torch.Generator, optional): For ``'random'``, on the device of
+            ``similarity``. Defaults to None, the global generator.
+
+    Returns:
+        Tensor: Column index, int64, shape ``(B, min(num, L))``, or ``(B, L)`` for ``'all'``.
+        A row with fewer than ``num`` positives also contains masked columns; gather ``mask``
+        at these columns to tell them apart.
+
+    Raises:
+        ValueError: If ``hard`` is unknown or ``num`` is below 1.
+
+    Example:
+        >>> similarity = torch.tensor([[0.9, 0.1, 0.5]])
+        >>> select_positives(similarity, torch.ones(1, 3, dtype=torch.bool), num=1).tolist()
+        [[1]]
+    """
+    require_choice('hard', hard, (*POSITIVE_SELECTORS, 'all'))
+    if hard == 'all':
+        return torch.arange(mask.size(1), device=mask.device).expand(mask.shape)
+    require_range('num_hard', num, 1, 2**31, 'the propagation loss needs a positive')
+    count = min(num, mask.size(1))
+    return POSITIVE_SELECTORS[hard](similarity.detach(), mask, count, generator)
+
+
+@torch.no_grad()
+def contains(members: Tensor, mask: Tensor, index: Tensor, *, size: int | None = None) -> Tensor:
+    """Test, row by row, which entries of ``index`` are among ``members``.
+
+    The CPU marks the members in a table of ``size`` flags per row, for a few rows at a time, so
+    that the extra memory is bounded by 2**21 bytes or one row of the table. This is much faster
+    there than a binary search among the sorted members. Other devices use the binary search,
+    because the tables of a large bank would leave room for a few rows per kernel only.
+
+    Args:
+        members (Tensor): int64, shape ``(B, L)``, not negative.
+        mask (Tensor): bool, shape ``(B, L)``, which members count.
+        index (Tensor): int64, shape ``(B, M)``, not negative.
+        size (int, optional): Exclusive upper bound of members and indices (the rows of the
+            bank). Defaults to None: read it from the values.
+
+    Returns:
+        Tensor: bool, shape ``(B, M)``.
+
+    Example:
+        >>> contains(torch.tensor([[2, 5]]), torch.tensor([[True, False]]), torch.tensor([[5, 2]]))
+        tensor([[False,  True]])
+    """
+    contained = _marked if index.device.type == 'cpu' else _binary_searched
+    return contained(members, mask, index, size)
+
+
+def _binary_searched(members: Tensor, mask: Tensor, index: Tensor, _: int | None) -> Tensor:
+    # The leading -1 makes sure that every row has an entry that is not above the index.
+    ordered = F.pad(members.masked_fill(~mask, -1), (1, 0), value=-1).sort(dim=1).values
+    place = torch.searchsorted(ordered, index.contiguous(), right=True) - 1
+    return ordered.gather(1, place) == index
+
+
+def _marked(members: Tensor, mask: Tensor, index: Tensor, size: int | None) -> Tensor:
+    if size is None:
+        size = max((part.max().item() + 1 for part in (members, index) if part.numel()), default=0)
+    found = torch.empty_like(index, dtype=torch.bool)
+    rows = max(min(default_elements(index.device) // (size + 1), len(index)), 1)
+    # Masked members mark an additional last column, which no index reads.
+    marked = mask.new_zeros((rows, size + 1))
+    members = members.masked_fill(~mask, size)
+    for start in range(0, len(index), rows):
+        part = slice(start, start + rows)
+        table = marked[: len(index[part])]
+        table.scatter_(1, members[part], True)
+        torch.gather(table, 1, index[part], out=found[part])
+        table.scatter_(1, members[part], False)
+    return found

@@ -1,0 +1,202 @@
+"""The CPU search in C: loads a build of ``_native.c`` and calls it.
+
+The builds are plain shared libraries that receive addresses: neither the headers of Python nor
+those of PyTorch are needed to compile them. Without a build PyTorch searches (``torch_blocks.py``).
+"""
+
+import ctypes
+import functools
+import re
+import zlib
+from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .products import upcast
+from .request import Neighbours, Request
+from .threshold import Plan, fallback_counter, plan_cpu, sample_scores
+
+SOURCE = Path(__file__).with_name('_native.c')
+# The builds that a processor can run, by PyTorch's name for it, the fastest first.
+BUILDS = {'AVX512': ('_native_avx512', '_native_avx2'), 'AVX2': ('_native_avx2',)}
+# Arguments of the functions: i is an integer, a an address.
+SIGNATURES = {'filter_rows': 'aaiii', 'select_highest': 'iiiaaaa', 'sort_descending': 'iiiaaaaa'}
+TYPES = {'i': ctypes.c_int64, 'a': ctypes.c_void_p}
+
+
+class Arguments(ctypes.Structure):
+    """The arguments of a filter pass: ``Filter`` in ``_native.c``."""
+
+    ADDRESSES = (
+        'query', 'threshold', 'exclude', 'query_label', 'bank_label', 'value', 'index', 'count',
+    )  # fmt: skip
+    NUMBERS = ('width', 'dim', 'groups', 'vectors', 'threads')
+    _fields_ = [(name, TYPES['a']) for name in ADDRESSES] + [(name, TYPES['i']) for name in NUMBERS]
+
+
+class Candidates(NamedTuple):
+    """The rows that pass the thresholds; the first ``count`` entries of each query are filled."""
+
+    value: Tensor  # float32, (B, width), similarities.
+    index: Tensor  # int32, (B, width), rows of the bank.
+    count: Tensor  # int64, (B,), above the width where some were dropped.
+
+
+def cpu_capability() -> str:
+    """Return which instructions PyTorch uses: ``'DEFAULT'``, ``'AVX2'``, ``'AVX512'`` or others."""
+    # torch.backends.cpu.get_cpu_capability came with PyTorch 2.1.
+    found = re.search(r'CPU capability usage: (\w+)', torch.__config__.show())
+    return found[1] if found else 'DEFAULT'
+
+
+@functools.cache
+def library() -> ctypes.CDLL | None:
+    """Load the fastest build that this processor can run; None if there is none."""
+    names = (*BUILDS.get(cpu_capability(), ()), '_native')
+    paths = [SOURCE.with_name(name + suffix) for name in names for suffix in EXTENSION_SUFFIXES]
+    return next((built for path in paths if (built := _load(path))), None)
+
+
+def _load(path: Path) -> ctypes.CDLL | None:
+    """Load a build; None also if an editable install has a build of another source version."""
+    try:
+        built = ctypes.CDLL(str(path))
+    except OSError:
+        return None
+    if SOURCE.is_file() and _constant(built, 'source') != zlib.crc32(SOURCE.read_bytes()):
+        return None
+    for name, letters in SIGNATURES.items():
+        function = getattr(built, name)
+        function.argtypes, function.restype = [TYPES[letter] for letter in letters], None
+    return built
+
+
+def _constant(built: ctypes.CDLL, name: str) -> int:
+    return ctypes.c_int64.in_dll(built, name).value
+
+
+def available() -> bool:
+    """Return whether there is a build for this processor that uses as many threads as PyTorch."""
+    if library() is None:
+        return False
+    return _constant(library(), 'threaded') == 1 or torch.get_num_threads() == 1
+
+
+def unsupported_reason(request: Request) -> str | None:
+    """Return why the search in C cannot serve a request, as a clause; None if it can."""
+    if request.bank.device.type != 'cpu':
+        return f'the bank is on {request.bank.device}, it searches on the CPU'
+    if not available():
+        return 'it was not compiled for this processor and the threads of PyTorch'
+    return None
+
+
+def search(request: Request) -> Neighbours | None:
+    """Search in one pass with a threshold, in any order.
+
+    None where that is not worthwhile, or where a sample was misleading or holds NaN.
+    """
+    plan = plan_cpu(request)
+    if plan is None:
+        return None
+    threshold = _sample_threshold(request, plan)
+    arguments, candidates = filter_arguments(request, threshold, plan.width)
+    first = 0
+    for block in upcast(request.bank):
+        block = block if block.stride(1) == 1 else block.contiguous()
+        place = block.data_ptr(), len(block), block.stride(0), first
+        library().filter_rows(ctypes.byref(arguments), *place)
+        first += len(block)
+    if candidates.count.min() < request.m or candidates.count.max() > plan.width:
+        fallback_counter(request.bank.device).add_(len(request.query))
+        return None
+    select_highest(candidates, torch.full_like(candidates.count, request.m))
+    similarity, index = (part[:, : request.m] for part in candidates[:2])
+    return Neighbours(similarity.contiguous(), index.long())
+
+
+def _sample_threshold(request: Request, plan: Plan) -> Tensor:
+    """As :func:`.threshold.sample_threshold`, without ``topk``; NaN where the sample holds one."""
+    scores = sample_scores(request, plan)
+    not_a_number = scores.isnan().any(dim=1)
+    count = torch.full((len(scores),), scores.size(1))
+    candidates = Candidates(scores, torch.zeros_like(scores, dtype=torch.int32), count)
+    select_highest(candidates, torch.full_like(count, plan.rank))
+    return scores[:, : plan.rank].amin(dim=1).masked_fill_(not_a_number, torch.nan)
+
+
+def filter_arguments(
+    request: Request, threshold: Tensor, width: int
+) -> tuple[Arguments, Candidates]:
+    """Return what ``filter_rows`` takes, and the candidates that it fills.
+
+    It keeps at most ``width`` rows of each query, whose product reaches the threshold, float32,
+    ``(B,)``; nothing reaches NaN.
+    """
+    num, dim = request.query.shape
+    vectors = _vectors(num)
+    queries = vectors * _constant(library(), 'lanes')
+    groups = -(-num // queries)
+    added = groups * queries - num
+    query = F.pad(request.query.float(), (0, 0, 0, added)).view(groups, queries, dim)
+    query_label, bank_label = request.labels or (None, None)
+    value = torch.empty((num, width))
+    index, count = torch.empty_like(value, dtype=torch.int32), torch.zeros(num, dtype=torch.int64)
+    candidates = Candidates(value, index, count)
+    tensors = (
+        query.mT.contiguous(), F.pad(threshold, (0, added), value=torch.inf),
+        *map(_integers, (request.exclude, query_label, bank_label)), *candidates,
+    )  # fmt: skip
+    threads = min(torch.get_num_threads(), groups)
+    arguments = Arguments(*map(_address, tensors), width, dim, groups, vectors, threads)
+    # The structure holds addresses only; this keeps their tensors alive.
+    arguments.tensors = tensors
+    return arguments, candidates
+
+
+def _vectors(queries: int) -> int:
+    """Choose how many vectors of queries form a group: many, if each thread gets a group."""
+    most = min(
+        _constant(library(), 'most_vectors'),
+        queries // _constant(library(), 'lanes') // torch.get_num_threads(),
+    )
+    return max(vectors for vectors in (1, 2, 4) if vectors <= max(most, 1))
+
+
+def _integers(values: Tensor | None) -> Tensor | None:
+    return None if values is None else values.to(torch.int64).contiguous()
+
+
+def _address(values: Tensor | None) -> int | None:
+    """Return the address of the first value; None, a null pointer, for None."""
+    return None if values is None else values.data_ptr()
+
+
+def _threads(rows: int) -> int:
+    return max(min(torch.get_num_threads(), rows), 1)
+
+
+def select_highest(candidates: Candidates, m: Tensor) -> None:
+    """Move the ``m`` highest similarities of each query to the front, with their rows, in place.
+
+    ``m`` is int64 of shape ``(B,)``, at most the count. Those moved keep their order.
+    """
+    rows, width = candidates.value.shape
+    m = m.contiguous()
+    library().select_highest(_threads(rows), rows, width, *map(_address, (m, *candidates)))
+
+
+def sort_descending(found: Neighbours) -> Neighbours:
+    """Sort the rows found for each query by descending similarity, NaN first."""
+    similarity, index = (part.contiguous() for part in found)
+    rows, width = similarity.shape
+    threads = _threads(rows)
+    scratch = torch.empty((threads, 2, width), dtype=torch.int64)
+    ordered = Neighbours(torch.empty_like(similarity), torch.empty_like(index))
+    tensors = similarity, index, scratch, *ordered
+    library().sort_descending(threads, rows, width, *map(_address, tensors))
+    return ordered

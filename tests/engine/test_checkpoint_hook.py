@@ -1,0 +1,242 @@
+"""Checkpoints survive kills and full disks; weights that are not finite are never saved."""
+
+import errno
+import os
+import signal
+from multiprocessing import get_context
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.hooks import Hook
+from mmengine.runner import find_latest_checkpoint
+
+from mmselfsup_invp.engine import atomic_backend
+from mmselfsup_invp.engine.hooks import CheckpointHook
+from mmselfsup_invp.engine.hooks.checkpoint_hook import NonFiniteWeights, require_finite
+
+from .. import toy
+from .processes import preload
+from .recording import Watch
+
+
+def build(images, work_dir, epochs=3, *others, checkpoint=None, **changes):
+    options = {'interval': 1, 'max_keep_ckpts': 1, **(checkpoint or {})}
+    config = toy.merged(dict(default_hooks=dict(checkpoint=options)), changes)
+    runner = toy.build_runner(images, work_dir, epochs, **config)
+    for other in others:
+        runner.register_hook(other)
+    return runner
+
+
+def names(folder):
+    return sorted(path.name for path in folder.glob('*.pth*'))
+
+
+def read(path):
+    return torch.load(path)['state_dict']
+
+
+def assert_same(one, other):
+    assert one.keys() == other.keys()
+    for name, value in one.items():
+        assert torch.equal(value, other[name]), name
+
+
+@pytest.fixture(scope='module')
+def straight(images, tmp_path_factory):
+    """State after three epochs without an interruption."""
+    folder = tmp_path_factory.mktemp('straight')
+    return build(images, folder).train().state_dict()
+
+
+def test_it_stands_in_for_the_hook_of_mmengine(images, tmp_path):
+    hooks = build(images, tmp_path).hooks
+    assert [type(hook) for hook in hooks if 'Checkpoint' in type(hook).__name__] == [CheckpointHook]
+
+
+@pytest.mark.parametrize(
+    ('keep', 'expected'),
+    [(-1, ['epoch_1', 'epoch_2', 'epoch_3']), (2, ['epoch_2', 'epoch_3']), (1, ['epoch_3'])],
+)
+def test_the_latest_are_kept(images, tmp_path, straight, keep, expected):
+    """Also over a resumed run, and when a step is saved twice."""
+    again = Watch('after_train_epoch', lambda r: hook_of(r).after_train_epoch(r))
+    options = dict(checkpoint=dict(max_keep_ckpts=keep))
+    build(images, tmp_path, 2, again, **options).train()
+    build(images, tmp_path, 3, again, **options, resume=True).train()
+    assert names(tmp_path) == [f'{name}.pth' for name in expected]
+    assert find_latest_checkpoint(tmp_path) == str(tmp_path / 'epoch_3.pth')
+    assert_same(read(tmp_path / 'epoch_3.pth'), straight)
+
+
+def hook_of(runner) -> CheckpointHook:
+    return next(hook for hook in runner.hooks if isinstance(hook, CheckpointHook))
+
+
+# ---- a process that is killed while it saves epoch 2 ----
+
+
+def kill():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def tear(descriptor: int) -> None:
+    """Leave half of the file behind."""
+    os.ftruncate(descriptor, os.fstat(descriptor).st_size // 2)
+    kill()
+
+
+def train_until_killed(images: Path, folder: Path, point: str) -> None:
+    """Train; the process ends at one point of the second save."""
+    torch.set_num_threads(1)
+    runner = build(images, folder)
+    replace, calls = os.replace, []
+
+    def replaced(*inputs):
+        calls.append(inputs)
+        # Each save renames the checkpoint and then last_checkpoint.
+        number = {3: 'checkpoint', 4: 'record'}.get(len(calls))
+        if point == f'before the {number}':
+            kill()
+        replace(*inputs)
+        if point == f'after the {number}':
+            kill()
+
+    def save(runner):
+        if runner.epoch == 1 and point == 'while it is written':
+            atomic_backend.os.fsync = tear
+
+    atomic_backend.os.replace = replaced
+    runner.register_hook(Watch('after_train_epoch', save, 'HIGHEST'))
+    runner.train()
+
+
+@pytest.mark.parametrize(
+    ('point', 'latest'),
+    [
+        ('while it is written', 'epoch_1'),
+        pytest.param('before the checkpoint', 'epoch_1', marks=pytest.mark.slow),
+        # last_checkpoint still names the first.
+        ('after the checkpoint', 'epoch_1'),
+        pytest.param('before the record', 'epoch_1', marks=pytest.mark.slow),
+        pytest.param('after the record', 'epoch_2', marks=pytest.mark.slow),
+    ],
+)
+def test_a_kill_loses_no_checkpoint(images, tmp_path, straight, point, latest):
+    preload()
+    process = get_context('forkserver').Process(
+        target=train_until_killed, args=(images, tmp_path, point)
+    )
+    process.start()
+    process.join(300)
+    assert process.exitcode == -signal.SIGKILL
+    assert find_latest_checkpoint(tmp_path) == str(tmp_path / f'{latest}.pth')
+    for path in tmp_path.glob('*.pth'):
+        assert read(path)['memory.bank'].isfinite().all()
+    resumed = build(images, tmp_path, resume=True).train()
+    assert_same(resumed.state_dict(), straight)
+    assert names(tmp_path) == ['epoch_3.pth']
+
+
+def test_a_full_disk_leaves_the_checkpoint_before(images, tmp_path, straight, monkeypatch):
+    def fill(runner):
+        if runner.epoch == 1:
+
+            def full(*_):
+                raise OSError(errno.ENOSPC, 'No space left on device')
+
+            patch.setattr(atomic_backend.os, 'fsync', full)
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match='No space left'):
+        build(images, tmp_path, 3, Watch('after_train_epoch', fill, 'HIGHEST')).train()
+    assert names(tmp_path) == ['epoch_1.pth']
+    assert_same(build(images, tmp_path, resume=True).train().state_dict(), straight)
+
+
+class Metrics(Hook):
+    """Calls the validation of a checkpoint hook with an accuracy that rises."""
+
+    priority = 'LOWEST'
+
+    def after_train_epoch(self, runner):
+        runner.train_loop._epoch += 1  # As after the epoch, when validation takes place.
+        hook_of(runner).after_val_epoch(runner, dict(accuracy=runner.epoch))
+        runner.train_loop._epoch -= 1
+
+
+def test_the_best_checkpoint_is_deleted_after_the_next_was_saved(images, tmp_path, monkeypatch):
+    removed = []
+
+    def remove(self, path):
+        removed.append((Path(path).name, names(tmp_path)))
+        os.remove(path)
+
+    monkeypatch.setattr('mmengine.fileio.LocalBackend.remove', remove)
+    options = dict(max_keep_ckpts=-1, save_best='accuracy', rule='greater')
+    build(images, tmp_path, 2, Metrics(), checkpoint=options).train()
+    ((name, present),) = removed
+    assert name == 'best_accuracy_epoch_1.pth' and 'best_accuracy_epoch_2.pth' in present
+    assert 'best_accuracy_epoch_2.pth' in names(tmp_path)
+
+
+@pytest.mark.parametrize('part', ['backbone.conv1.weight', 'backbone.bn1.running_var'])
+def test_a_model_that_is_not_finite_is_not_saved(images, tmp_path, part):
+    """The last step of an epoch destroys the weights: no feature has shown it yet."""
+
+    def destroy(runner):
+        if runner.epoch == 1:
+            runner.model.state_dict()[part][0] = torch.inf
+
+    watch = Watch('after_train_epoch', destroy, 'HIGHEST')
+    message = rf'NaN or Inf after 6 iterations \({part}\).* is .*epoch_1.pth. Resume with a lower'
+    with pytest.raises(NonFiniteWeights, match=message):
+        build(images, tmp_path, 3, watch).train()
+    assert names(tmp_path) == ['epoch_1.pth']
+    assert find_latest_checkpoint(tmp_path) == str(tmp_path / 'epoch_1.pth')
+
+
+@pytest.mark.parametrize(
+    ('value', 'refused'), [(torch.nan, True), (torch.inf, True), (-torch.inf, False)]
+)
+def test_masks_of_negative_infinity_are_saved(value, refused):
+    model = torch.nn.Linear(2, 2)
+    model.register_buffer('mask', torch.tensor([0.0, value]))
+    if not refused:
+        return require_finite(model, 1, None)
+    with pytest.raises(NonFiniteWeights, match=r'after 1 iterations \(mask\): no checkpoint was'):
+        require_finite(model, 1, None)
+
+
+class TestLearningRate:
+    def rates(self, images, folder, epochs, lr, resume=False, **wrapper):
+        """Learning rates of the parameter groups in every step."""
+        seen = []
+        watch = Watch(
+            'before_train_iter',
+            lambda r, **_: seen.append([g['lr'] for g in r.optim_wrapper.param_groups]),
+        )
+        wrapper = toy.merged(wrapper, dict(optimizer=dict(lr=lr)))
+        build(images, folder, epochs, watch, resume=resume, optim_wrapper=wrapper).train()
+        return seen
+
+    @pytest.mark.parametrize(
+        'groups',
+        [{}, dict(optimizer=dict(weight_decay=1e-4), paramwise_cfg=dict(norm_decay_mult=0.0))],
+    )
+    def test_a_changed_rate_takes_effect(self, images, tmp_path, groups):
+        straight = self.rates(images, tmp_path / 'straight', 3, 0.01, **groups)
+        self.rates(images, tmp_path / 'resumed', 1, 0.1, **groups)
+        resumed = self.rates(images, tmp_path / 'resumed', 3, 0.01, resume=True, **groups)
+        assert len(resumed) == 6
+        for one, other in zip(resumed, straight[3:], strict=True):
+            assert one == pytest.approx(other)
+        logs = ''.join(path.read_text() for path in (tmp_path / 'resumed').glob('*/*.log'))
+        assert 'initial learning rate is 0.01 in the config and 0.1 in the checkpoint' in logs
+
+    def test_an_equal_rate_changes_nothing(self, images, tmp_path):
+        straight = self.rates(images, tmp_path / 'straight', 3, 0.1)
+        self.rates(images, tmp_path / 'resumed', 1, 0.1)
+        assert self.rates(images, tmp_path / 'resumed', 3, 0.1, resume=True) == straight[3:]
+        logs = ''.join(path.read_text() for path in (tmp_path / 'resumed').glob('*/*.log'))
+        assert 'in the checkpoint' not in logs
