@@ -50,3 +50,5 @@ default_hooks = dict(
         interval=5,
     ),
 )
+
+auto_scale_lr = dict(base_batch_size=256)

@@ -21,3 +21,5 @@ train_dataloader = dict(
         ann_file='',  # All images of the folder; or a list of them, one path a line.
     ),
 )
+
+auto_scale_lr = dict(base_batch_size=128)

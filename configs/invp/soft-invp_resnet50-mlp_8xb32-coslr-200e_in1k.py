@@ -34,3 +34,5 @@ param_scheduler = [dict(type='CosineAnnealingLR', T_max=200, by_epoch=True, begi
 train_cfg = dict(max_epochs=200)
 
 # No kNN: a queue is no gallery, and features of all training images take long to extract.
+
+auto_scale_lr = dict(base_batch_size=256)
