@@ -33,7 +33,7 @@ def dense_loss(memory, query, target, weight, temperature, background=None):
     return -(mixed * chosen).sum(1).mean()
 
 
-def flat_target(memory, num, temperature):
+def relation_of(memory, num, temperature):
     similarity = memory.bank[ANCHOR] @ memory.bank.T
     similarity[torch.arange(len(ANCHOR)), ANCHOR] = -torch.inf
     kept = similarity.topk(num).indices
@@ -54,27 +54,33 @@ class TestHead:
         background = None
         if num_background:
             background = ops.top_m(memory.bank[ANCHOR], memory.bank, 21)[1]
-        target = flat_target(memory, 6, 0.05)
-        expected = dense_loss(memory, query, target, weight, 0.1, background)
+        target = relation_of(memory, 6, 0.05)
+        expected = dense_loss(memory, query, target, weight, 0.07, background)
         torch.testing.assert_close(losses['loss_soft'], expected)
         assert losses['walked'] == 0
 
+    @pytest.mark.parametrize('num_background', [None, 8])
     @pytest.mark.parametrize('edges', ['all', 'mutual'])
-    def test_the_walk_corrects_the_target_of_the_images_it_can_leave(self, edges):
+    def test_the_walk_corrects_the_target_of_the_images_it_can_leave(self, edges, num_background):
         memory = memory_of()
         query = query_of(memory)
-        head = SoftInvPHead(
-            propagation=0.4, hops=2, branches=2, edges=edges, trust=0.6, num_target=6
-        )
+        walk = dict(propagation=0.4, hops=2, branches=2, edges=edges, trust=0.6)
+        head = SoftInvPHead(num_target=6, num_background=num_background, **walk)
         head.ramp = 0.5
         losses = head(query, ANCHOR, memory)
 
         options = dict(hops=2, branches=2, edges=edges, temperature=0.05, trust=0.6)
         rows, weight = ops.soft_walk(memory.bank, memory.neighbours, ANCHOR, **options)
         walk = torch.zeros(5, 30).scatter_add_(1, rows, weight)
+        background = None
+        if num_background:
+            background = ops.top_m(memory.bank[ANCHOR], memory.bank, 9).index
+            walk *= torch.zeros_like(walk).scatter(1, background, 1)
         total = walk.sum(1, keepdim=True)
-        target = 0.2 * walk + (1 - 0.2 * total) * flat_target(memory, 6, 0.05)
-        torch.testing.assert_close(losses['loss_soft'], dense_loss(memory, query, target, 0.5, 0.1))
+        target = 0.2 * walk + (1 - 0.2 * total) * relation_of(memory, 6, 0.05)
+        torch.testing.assert_close(
+            losses['loss_soft'], dense_loss(memory, query, target, 0.5, 0.07, background)
+        )
         torch.testing.assert_close(losses['walked'], (total > 0).float().mean())
         assert losses['walked'] > 0
 

@@ -30,7 +30,8 @@ backbone = dict(
     out_indices=(3,),
     zero_init_residual=False,
 )
-neck = dict(type='ProjectionNeck', in_channels=channels, hid_channels=512, out_channels=128)
+# The linear neck was better than one with a hidden layer for every method that was tried with both.
+neck = dict(type='ProjectionNeck', in_channels=channels, out_channels=128)
 
 train_dataloader = dict(
     batch_size=128,

@@ -6,7 +6,7 @@ model = dict(
     type='InvP',
     data_preprocessor=_base_.one_view,
     backbone=_base_.backbone,
-    neck=dict(type='ProjectionNeck', in_channels=_base_.channels, out_channels=128),
+    neck=_base_.neck,
     head=dict(
         type='InvPHead',
         hops=3,

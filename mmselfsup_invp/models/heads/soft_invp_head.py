@@ -5,26 +5,27 @@ from torch import Tensor
 
 from ...ops import soft_cross_entropy, soft_walk
 from ...ops.checks import require_choice, require_positive, require_range
-from ...ops.graph import EDGES
+from ...ops.graph import EDGES, exclude_anchor
+from ...ops.positives import contains
 from ..memories import GraphMemory
 
 
 @MODELS.register_module()
 class SoftInvPHead(BaseModule):
-    """Match the query's relations to the rows to those that the teacher's key has by propagation.
+    """Cross entropy of the query with a soft target that the kNN graph of the keys gives.
 
     ``L = a * L_ins + (1 - a) * L_soft``. ``L_ins`` is the cross entropy of the query with the row
     of its own image, ``L_soft`` that with a distribution q over other rows::
 
-        q = flat + b * omega(t) * (walk - |walk| * flat)
+        q = relation + b * omega(t) * (walk - |walk| * relation)
 
-    ``flat`` is the softmax of the key over its nearest rows, the relation that `SCE
-    <https://arxiv.org/abs/2111.14585>`_ transfers. ``walk`` is where a random walk on the kNN
-    graph ends (:func:`~mmselfsup_invp.ops.soft_walk`), whose weights add up to |walk|; that is 0
-    for an image without a trusted edge, which keeps its flat target.
+    ``relation`` is the softmax of the key over its nearest rows, the target of `SCE
+    <https://arxiv.org/abs/2111.14585>`_. ``walk`` is the distribution of the end of a random walk
+    on the kNN graph (:func:`~mmselfsup_invp.ops.soft_walk`). Its weights add up to |walk|,
+    which is 0 for an image without a trusted edge: such an image keeps the relation as its target.
 
     Args:
-        temperature (float): Of the query's softmax. Defaults to 0.1.
+        temperature (float): Of the query's softmax. Defaults to 0.07.
         key_temperature (float): Of the key's softmax and of the edges; the lower, the sharper.
             Defaults to 0.05.
         instance_weight (float): a, 0 to 1. Defaults to 0.5.
@@ -37,7 +38,7 @@ class SoftInvPHead(BaseModule):
             ``'all'``.
         trust (float): Share of a batch's edges that the walk may take, the most similar. Defaults
             to 0.1.
-        num_target (int): Nearest rows of the key that the flat target names. Defaults to 256.
+        num_target (int): Nearest rows of the key that the relation names. Defaults to 256.
         num_background (int, optional): Nearest rows of the key that the softmax of the query runs
             over; None for all rows. Defaults to 4096.
         init_cfg (dict, optional): Not used. Defaults to None.
@@ -46,12 +47,9 @@ class SoftInvPHead(BaseModule):
         ramp (float): omega(t), set by the hook at the start of every epoch. 1 until it is set.
     """
 
-    # Walks the graph, as the hook asks.
-    positive = 'propagate'
-
     def __init__(
         self,
-        temperature: float = 0.1,
+        temperature: float = 0.07,
         key_temperature: float = 0.05,
         instance_weight: float = 0.5,
         propagation: float = 0.5,
@@ -89,7 +87,7 @@ class SoftInvPHead(BaseModule):
         self.ramp = 1.0
 
     def forward(self, query: Tensor, anchor: Tensor, memory: GraphMemory) -> dict[str, Tensor]:
-        """Compute the losses of a batch and hand the neighbours of the keys to the memory.
+        """Compute the loss of a batch and stage the neighbours of the keys in the memory.
 
         Args:
             query (Tensor): Float32, unit rows, shape ``(B, D)``.
@@ -98,27 +96,28 @@ class SoftInvPHead(BaseModule):
             memory (GraphMemory): The rows and the graph.
 
         Returns:
-            dict[str, Tensor]: ``loss_soft`` and, to be logged, ``walked``, the mean
-            share of the images that the walk can leave.
+            dict[str, Tensor]: ``loss_soft`` and, for the log, ``walked``, the share of the images
+            that the walk can leave.
         """
         key = memory.bank[anchor].float()
         width = max(self.num_background or 0, self.num_target, memory.num_neighbours) + 1
-        similarity, index = memory.search(key, width)
-        others = similarity.masked_fill(index == anchor[:, None], -torch.inf)
-        near, column = others.topk(min(self.num_target, index.size(1) - 1), dim=1)
-        near_index = index.gather(1, column)
-        first = near_index[:, : memory.num_neighbours]
-        memory.stage(anchor, key, first)
+        nearest = memory.search(key, width)
+        others, similarity = exclude_anchor(nearest.index, anchor, nearest.similarity)
+        similarity, order = similarity.topk(min(self.num_target, others.size(1)), dim=1)
+        near = others.gather(1, order)
+        memory.stage(anchor, key, near[:, : memory.num_neighbours])
 
-        flat = (near / self.key_temperature).softmax(dim=1)
-        rows, target, walked = self.propagate(memory, anchor, first, near_index, flat)
-        background = None if self.num_background is None else index
-        own, other = self.instance_weight, 1 - self.instance_weight
+        background = None
+        if self.num_background is not None:
+            background = torch.cat([anchor[:, None], others], dim=1)
+        relation = (similarity / self.key_temperature).softmax(dim=1)
+        rows, target, walked = self.propagate(memory, anchor, near, relation, background)
+        own = torch.full_like(relation[:, :1], self.instance_weight)
         loss = soft_cross_entropy(
             query,
             memory.bank,
             torch.cat([anchor[:, None], rows], dim=1),
-            torch.cat([torch.full_like(flat[:, :1], own), other * target], dim=1),
+            torch.cat([own, (1 - self.instance_weight) * target], dim=1),
             background,
             self.temperature,
         )
@@ -128,26 +127,34 @@ class SoftInvPHead(BaseModule):
         self,
         memory: GraphMemory,
         anchor: Tensor,
-        first: Tensor,
-        index: Tensor,
-        flat: Tensor,
+        near: Tensor,
+        relation: Tensor,
+        background: Tensor | None,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Correct the flat target by the walk: rows, probabilities, share of images walked from."""
+        """Correct the relation by the walk.
+
+        Returns:
+            tuple[Tensor, Tensor, Tensor]: Rows and probabilities of the target, ``(B, T)`` each,
+            and the share of the images that the walk can leave.
+        """
         share = self.propagation * self.ramp
         if not share:
-            return index, flat, flat.new_zeros(())
+            return near, relation, relation.new_zeros(())
         rows, weight = soft_walk(
             memory.bank,
             memory.neighbours,
             anchor,
             self.hops,
             self.key_temperature,
-            first=first,
+            first=near[:, : memory.num_neighbours],
             branches=self.branches,
             restart=self.restart,
             edges=self.edges,
             trust=self.trust,
         )
+        if background is not None:
+            every = torch.ones_like(background, dtype=torch.bool)
+            weight = weight * contains(background, every, rows, size=len(memory))
         total = weight.sum(dim=1, keepdim=True)
-        target = torch.cat([flat * (1 - share * total), share * weight], dim=1)
-        return torch.cat([index, rows], dim=1), target, (total > 0).float().mean()
+        target = torch.cat([relation * (1 - share * total), share * weight], dim=1)
+        return torch.cat([near, rows], dim=1), target, (total > 0).float().mean()
