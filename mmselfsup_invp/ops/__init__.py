@@ -7,7 +7,7 @@ clusters, ``K`` negatives drawn from other clusters (classes in self-labelling).
 """
 
 from .clustering import assign, cluster_means, cluster_sizes, kmeans
-from .graph import exclude_anchor, knn_graph, mutual_edges, propagate
+from .graph import exclude_anchor, knn_graph, propagate
 from .invp import invp_step
 from .losses import HardSampling, instance_loss, propagation_loss
 from .margins import margin_nce
@@ -24,7 +24,6 @@ from .search import Neighbours, top_m
 from .self_label import self_label_loss
 from .similarity import bank_similarity, full_logsumexp
 from .sinkhorn import sinkhorn_labels
-from .soft_propagation import soft_cross_entropy, soft_walk
 
 __all__ = [
     'NO_NEGATIVE',
@@ -41,7 +40,6 @@ __all__ = [
     'invp_step',
     'kmeans',
     'knn_graph',
-    'mutual_edges',
     'margin_nce',
     'propagate',
     'propagation_loss',
@@ -52,7 +50,5 @@ __all__ = [
     'sample_uniform_negatives',
     'self_label_loss',
     'sinkhorn_labels',
-    'soft_cross_entropy',
-    'soft_walk',
     'top_m',
 ]

@@ -51,8 +51,9 @@ def knn_graph(
     for start in range(0, len(bank), GRAPH_BATCH):
         part = slice(start, start + GRAPH_BATCH)
         own = anchor[part]
-        options = dict(exclude=own, max_elements=max_elements, backend=backend)
-        graph[part] = top_m(bank[part], bank, k, **options).index
+        graph[part] = top_m(
+            bank[part], bank, k, exclude=own, max_elements=max_elements, backend=backend
+        ).index
     return graph
 
 

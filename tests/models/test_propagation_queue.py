@@ -5,6 +5,7 @@ import torch
 
 from mmselfsup_invp.memory import NonFiniteFeatures
 from mmselfsup_invp.models import KeyQueue, PropagationQueue
+from mmselfsup_invp.ops.graph import nearest_others
 
 from .. import toy
 
@@ -73,7 +74,7 @@ class TestGraph:
         for step in range(30):
             key, anchor = insert(queue, 6, seed=step)
             birth[anchor] = step
-            found = queue.nearest_others(queue.search(key, 4), anchor)
+            found = nearest_others(queue.search(key, 4), anchor, 3)
             queue.stage(anchor, key, found)
             made_for[anchor] = birth[found]
             edge = queue.neighbours >= 0

@@ -4,6 +4,7 @@ from mmselfsup.registry import MODELS
 
 from mmselfsup_invp import ops
 from mmselfsup_invp.models import PropagationMemory, SoftInvPHead
+from mmselfsup_invp.ops.soft_propagation import soft_walk
 
 from .. import toy
 
@@ -70,7 +71,7 @@ class TestHead:
         losses = head(query, ANCHOR, memory)
 
         options = dict(hops=2, branches=2, edges=edges, temperature=0.05, trust=0.6)
-        rows, weight = ops.soft_walk(memory.bank, memory.neighbours, ANCHOR, **options)
+        rows, weight = soft_walk(memory.bank, memory.neighbours, ANCHOR, **options)
         walk = torch.zeros(5, 30).scatter_add_(1, rows, weight)
         background = None
         if num_background:

@@ -4,6 +4,8 @@ import pytest
 import torch
 
 from mmselfsup_invp import ops
+from mmselfsup_invp.ops.graph import mutual_edges
+from mmselfsup_invp.ops.soft_propagation import soft_cross_entropy, soft_walk
 
 from .test_graph import random_graph
 from .tools import unit_rows
@@ -57,7 +59,7 @@ def test_walk_is_the_slow_walk(edges, hops, branches, restart, gaps):
     bank, graph = unit_rows(12, 4, seed=1), distinct_graph(12, 5, gaps, seed=hops)
     anchor = torch.tensor([0, 7, 11, 7])
     first = distinct_graph(12, 5, gaps, seed=9)[anchor]
-    index, weight = ops.soft_walk(
+    index, weight = soft_walk(
         bank,
         graph,
         anchor,
@@ -93,8 +95,8 @@ def test_trusted_walk_is_that_on_the_most_similar_edges(trust):
     bound = similarity[:6].flatten().sort(descending=True).values[kept - 1]
     alone = graph.masked_fill(similarity < bound, -1)
     options = dict(hops=3, temperature=0.2, branches=3)
-    found = ops.soft_walk(bank, graph, anchor, trust=trust, **options)
-    expected = ops.soft_walk(bank, alone, anchor, **options)
+    found = soft_walk(bank, graph, anchor, trust=trust, **options)
+    expected = soft_walk(bank, alone, anchor, **options)
     dense = [torch.zeros(6, 12).scatter_add_(1, *pair) for pair in (found, expected)]
     assert dense[0].any()
     torch.testing.assert_close(*dense)
@@ -105,14 +107,14 @@ def test_walk_starts_on_the_graph_unless_told_otherwise():
     anchor = torch.arange(10)
     options = dict(hops=2, temperature=0.2, edges='all')
     torch.testing.assert_close(
-        ops.soft_walk(bank, graph, anchor, **options),
-        ops.soft_walk(bank, graph, anchor, first=graph, **options),
+        soft_walk(bank, graph, anchor, **options),
+        soft_walk(bank, graph, anchor, first=graph, **options),
     )
 
 
 def test_an_unfilled_graph_gives_no_weight():
     graph = torch.full((6, 2), -1)
-    weight = ops.soft_walk(unit_rows(6, 3, seed=0), graph, torch.arange(6), 3, 0.1)[1]
+    weight = soft_walk(unit_rows(6, 3, seed=0), graph, torch.arange(6), 3, 0.1)[1]
     assert not weight.any()
 
 
@@ -130,7 +132,7 @@ def test_an_unfilled_graph_gives_no_weight():
 def test_walk_refuses(changes, message):
     options = dict(hops=2, temperature=0.1)
     with pytest.raises(ValueError, match=message):
-        ops.soft_walk(
+        soft_walk(
             torch.eye(6), torch.zeros(6, 5).long(), torch.tensor([0]), **{**options, **changes}
         )
 
@@ -140,14 +142,14 @@ def test_mutual_edges_are_those_that_link_back():
     source = torch.arange(20)
     lists = graph.tolist()
     expected = [[end >= 0 and row in lists[end] for end in lists[row]] for row in range(20)]
-    assert ops.mutual_edges(graph, source, graph).tolist() == expected
+    assert mutual_edges(graph, source, graph).tolist() == expected
 
 
 @pytest.mark.parametrize('hops', [1, 2, 3])
 def test_propagation_on_mutual_edges_is_that_on_a_graph_of_them_alone(hops):
     graph = distinct_graph(20, 5, True, seed=4)
     anchor = torch.arange(20)
-    alone = graph.masked_fill(~ops.mutual_edges(graph, anchor, graph), -1)
+    alone = graph.masked_fill(~mutual_edges(graph, anchor, graph), -1)
     found = ops.propagate(graph, anchor, hops, edges='mutual')
     expected = ops.propagate(alone, anchor, hops)
     assert found[1].any()
@@ -170,7 +172,7 @@ class TestSoftCrossEntropy:
         if not whole:
             background[3, 0] = 14
             background[3, 7] = 0
-        loss = ops.soft_cross_entropy(query, bank, index, target, background, 0.2)
+        loss = soft_cross_entropy(query, bank, index, target, background, 0.2)
         (grad,) = torch.autograd.grad(loss.sum(), query)
 
         logit = query @ bank.T / 0.2
@@ -187,8 +189,6 @@ class TestSoftCrossEntropy:
         background = torch.arange(15).repeat(4, 1)
         similarity = ops.bank_similarity(query, bank, background)
         torch.testing.assert_close(
-            ops.soft_cross_entropy(
-                query, bank, index, target, background, 0.2, similarity=similarity
-            ),
-            ops.soft_cross_entropy(query, bank, index, target, None, 0.2),
+            soft_cross_entropy(query, bank, index, target, background, 0.2, similarity=similarity),
+            soft_cross_entropy(query, bank, index, target, None, 0.2),
         )

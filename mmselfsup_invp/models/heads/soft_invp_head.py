@@ -3,10 +3,11 @@ from mmengine.model import BaseModule
 from mmselfsup.registry import MODELS
 from torch import Tensor
 
-from ...ops import soft_cross_entropy, soft_walk
+from ...ops import exclude_anchor
 from ...ops.checks import require_choice, require_positive, require_range
-from ...ops.graph import EDGES, exclude_anchor
+from ...ops.graph import EDGES
 from ...ops.positives import contains
+from ...ops.soft_propagation import soft_cross_entropy, soft_walk
 from ..memories import GraphMemory
 
 

@@ -1,15 +1,10 @@
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 
 from ...memory import FeatureBank, FeatureQueue, KNNGraph
-from ...ops.graph import exclude_anchor
+from ...ops import Neighbours, Positives
 from ...ops.search import require_backend, top_m
 from .base import Memory
-
-if TYPE_CHECKING:
-    from ...ops.search import Neighbours
 
 
 class GraphMemory(Memory):
@@ -66,7 +61,7 @@ class GraphMemory(Memory):
         self.graph.resize(length)
         self.features.resize(length)
 
-    def search(self, query: Tensor, m: int) -> 'Neighbours':
+    def search(self, query: Tensor, m: int) -> Neighbours:
         """Find the ``m`` nearest rows (at most all); see :func:`~mmselfsup_invp.ops.top_m`.
 
         Args:
@@ -85,28 +80,9 @@ class GraphMemory(Memory):
 
     def propagate(
         self, anchor: Tensor, hops: int, mode: str = 'set', edges: str = 'all'
-    ) -> tuple[Tensor, Tensor]:
+    ) -> Positives:
         """Positives of the anchors on the graph; see :func:`~mmselfsup_invp.ops.propagate`."""
         return self.graph.propagate(anchor, hops, mode, edges)
-
-    def nearest_others(
-        self, nearest: 'Neighbours', anchor: Tensor, num: int | None = None
-    ) -> Tensor:
-        """Pick the nearest rows other than the anchors' own from a search.
-
-        Args:
-            nearest (Neighbours): What :meth:`search` returned.
-            anchor (Tensor): int64, shape ``(B,)``.
-            num (int, optional): Rows to pick, fewer than the search has columns. Defaults to
-                None, k of the graph.
-
-        Returns:
-            Tensor: int64, shape ``(B, num)``.
-        """
-        similarity, index = nearest
-        width = min((num or self.num_neighbours) + 1, index.size(1))
-        best = similarity.topk(width, dim=1).indices
-        return exclude_anchor(index.gather(1, best), anchor)[0]
 
     @torch.no_grad()
     def rebuild_graph(self) -> None:

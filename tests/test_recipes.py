@@ -1,0 +1,404 @@
+"""The constants of the shipped configs, written out from the papers and the official codes.
+
+A constant is the value that a run uses: that of the config or, where the config omits it, the
+default of the component. Sources: InvP (arXiv:2010.11694) and its code, InterCLR (arXiv:2008.11702)
+and MMSelfSup 0.x, SeLa (arXiv:1911.05371) and its code. Each table names the values of the method;
+each config adds only what its own source changes.
+"""
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
+from mmselfsup.registry import HOOKS, MODELS
+
+import mmselfsup_invp  # noqa: F401  (registers)
+
+FOLDER = Path(__file__).resolve().parent.parent / 'configs'
+
+Recipe = dict[str, Any]
+
+SGD: Recipe = {
+    'optim_wrapper.optimizer.type': 'SGD',
+    'optim_wrapper.optimizer.momentum': 0.9,
+    'optim_wrapper.optimizer.weight_decay': 1e-4,
+}
+
+# ---- InvP ----
+
+INVP: Recipe = {
+    **SGD,
+    'model.head.positive': 'propagate',
+    'model.head.hops': 3,
+    'model.head.propagation': 'set',
+    'model.head.lambda_inv': 0.6,
+    'model.head.loss.temperature': 0.07,
+    'model.head.loss.num_background': 4096,
+    'model.head.loss.num_hard': 50,
+    'model.head.loss.hard_pos': 'hard',
+    'model.head.loss.hard_neg': True,
+    'model.head.loss.background': 'exact',
+    'model.head.loss.instance_background': 'exact',
+    'model.head.loss.exclusive': True,
+    'model.head.loss.eps': 0,
+    'model.memory.feat_dim': 128,
+    'model.memory.num_neighbours': 4,
+    'model.memory.momentum': 0.5,
+    'model.memory.init': 'unit',
+    'model.memory.update': 'iteration',
+    'model.neck.out_channels': 128,
+    'default_hooks.memory.ramp': 'binary',
+    'default_hooks.memory.ramp_epochs': 30,
+    'default_hooks.memory.refresh': 'iteration',
+    'default_hooks.memory.initial_graph': 'empty',
+    'optim_wrapper.optimizer.lr': 0.03,
+    'train_dataloader.batch_size': 128,
+    'train_cfg.max_epochs': 800,
+    'param_scheduler.0.eta_min': None,  # MMEngine's default, zero
+}
+MLP: Recipe = {'model.neck.hid_channels': 2048, 'model.head.loss.temperature': 0.2}
+CIFAR: Recipe = {
+    'model.neck.hid_channels': 512,
+    'model.head.loss.temperature': 0.2,
+    'model.head.loss.num_hard': 20,
+    'optim_wrapper.optimizer.weight_decay': 5e-4,
+    'model.backbone.zero_init_residual': False,
+}
+OFFICIAL: Recipe = {
+    'model.head.propagation': 'concat',
+    'model.head.loss.background': 'official',
+    'model.head.loss.instance_background': 'topm',
+    'model.head.loss.eps': 1e-7,
+    'model.memory.init': 'uniform',
+}
+QUEUE: Recipe = {
+    'model.encoder_momentum': 0.999,
+    'model.memory.type': 'PropagationQueue',
+    'model.memory.length': 65536,
+    'model.memory.momentum': None,  # a queue has none
+    'model.memory.update': None,
+    'train_dataloader.batch_size': 32,
+}
+STUDY: Recipe = {'train_cfg.max_epochs': 200}
+
+INVP_CONFIGS: dict[str, Recipe] = {
+    'invp_resnet50_1xb128-coslr-800e_in1k': {},
+    'invp_resnet50_1xb128-noblur-coslr-800e_in1k': {},
+    'invp_resnet50_8xb128-coslr-800e_in1k': {'optim_wrapper.optimizer.lr': 0.24},
+    'invp_resnet50-mlp_1xb128-coslr-800e_in1k': MLP,
+    'invp_resnet50-mlp_8xb128-coslr-800e_in1k': MLP | {'optim_wrapper.optimizer.lr': 0.24},
+    'invp_resnet50-mlp_1xb128-coslr-200e_custom': MLP | STUDY,
+    'invp-official_resnet50-mlp_1xb128-coslr-800e_in1k': MLP | OFFICIAL,
+    'momentum-invp_resnet50-mlp_8xb32-coslr-200e_in1k': MLP | STUDY | QUEUE,
+    'invp_resnet50_1xb128-coslr-200e_in1k': STUDY,
+    'invp-knn_resnet50_1xb128-coslr-200e_in1k': STUDY
+    | {'model.head.positive': 'knn', 'model.head.knn_k': 50},
+    'invp-easy-pos_resnet50_1xb128-coslr-200e_in1k': STUDY | {'model.head.loss.hard_pos': 'easy'},
+    'invp-all-pos_resnet50_1xb128-coslr-200e_in1k': STUDY | {'model.head.loss.hard_pos': 'all'},
+    'invp-all-neg_resnet50_1xb128-coslr-200e_in1k': STUDY | {'model.head.loss.hard_neg': False},
+    'invp-ins-only_resnet50_1xb128-coslr-200e_in1k': STUDY | {'model.head.lambda_inv': 0},
+    'invp_resnet18_1xb128-coslr-800e_cifar10': CIFAR,
+    'invp_resnet18_1xb128-coslr-800e_cifar100': CIFAR | {'model.head.hops': 4},
+    'invp_resnet18_1xb128-coslr-800e_svhn': CIFAR,
+    'invp-batchaug_resnet18_1xb128-coslr-800e_cifar10': CIFAR,
+    'invp-official_resnet18_1xb128-coslr-800e_cifar10': CIFAR | OFFICIAL,
+    'momentum-invp_resnet18_1xb128-coslr-200e_cifar10': CIFAR
+    | STUDY
+    | {'model.encoder_momentum': 0.99, 'model.memory.momentum': 0},
+    'invp-interclr_resnet18_1xb128-coslr-800e_cifar10': CIFAR
+    | {
+        'model.branch_weight': 0.25,
+        'model.branch.loss.margin': -0.5,
+        'model.branch.loss.temperature': 0.2,
+        'model.branch.memory.momentum': 0.5,
+        'model.branch.negatives': 'semi_hard',
+        'model.branch.pool_ratio': 0.1,
+    },
+}
+
+# ---- InterCLR ----
+
+INTERCLR: Recipe = {
+    **SGD,
+    'model.intra_weight': 0.75,
+    'model.head.loss.margin': 0,
+    'model.head.loss.temperature': 0.1,
+    'model.head.num_negatives': 16384,
+    'model.branch.loss.kind': 'cosine',
+    'model.branch.loss.margin': -0.5,
+    'model.branch.loss.temperature': 0.1,
+    'model.branch.negatives': 'semi_hard',
+    'model.branch.num_negatives': 16384,
+    'model.branch.pool_ratio': 0.1,
+    'model.branch.exclude_self': False,
+    'model.branch.memory.num_clusters': 10000,
+    'model.branch.memory.momentum': 0.5,
+    'model.branch.memory.metric': 'euclidean',
+    'model.branch.memory.assigner': 'nearest',
+    'model.branch.memory.feat_dim': 128,
+    'model.neck.hid_channels': 2048,
+    'model.neck.out_channels': 128,
+    'default_hooks.clusters.centroid_interval': 10,
+    'default_hooks.clusters.repair_interval': 10,
+    'default_hooks.clusters.offline_interval': 0,
+    'default_hooks.clusters.warmup_epochs': 0,
+    'optim_wrapper.optimizer.lr': 0.03,
+    'param_scheduler.0.eta_min': 3e-5,
+    'train_dataloader.batch_size': 32,
+    'train_cfg.max_epochs': 200,
+}
+SECTION_5_2: Recipe = {
+    'model.intra_weight': 0.5,
+    'model.head.num_negatives': 4096,
+    'model.branch.num_negatives': 4096,
+    'model.branch.negatives': 'random',
+    'model.branch.loss.margin': 0,
+    'train_cfg.max_epochs': 100,
+}
+SEMI_HARD: Recipe = SECTION_5_2 | {'model.branch.negatives': 'semi_hard'}
+MOCO: Recipe = {
+    'model.queue.length': 65536,
+    'model.encoder_momentum': 0.999,
+    'model.head.num_negatives': None,  # all keys of the queue
+    'model.head.loss.temperature': 0.2,
+    'model.branch.loss.temperature': 0.2,
+    'model.branch.memory.momentum': 0,
+    'param_scheduler.0.eta_min': None,
+}
+INTERCLR_CIFAR: Recipe = {
+    'model.head.num_negatives': 4096,
+    'model.branch.num_negatives': 4096,
+    'model.branch.memory.num_clusters': 400,
+    'model.neck.hid_channels': 512,
+    'optim_wrapper.optimizer.weight_decay': 5e-4,
+    'train_dataloader.batch_size': 128,
+}
+
+INTERCLR_CONFIGS: dict[str, Recipe] = {
+    'interclr-npid_resnet50-mlp_8xb32-coslr-200e_in1k': {},
+    'interclr-npid_resnet50-mlp_8xb512-coslr-1000e_in1k': {
+        'optim_wrapper.optimizer.type': 'LARS',
+        'optim_wrapper.optimizer.lr': 4.8,
+        'optim_wrapper.optimizer.weight_decay': 1e-6,
+        'param_scheduler.0.eta_min': None,
+        'param_scheduler.0.end': 10,
+        'param_scheduler.1.eta_min': 4.8e-3,
+        'train_dataloader.batch_size': 512,
+        'train_cfg.max_epochs': 1000,
+    },
+    'interclr-npid-study-random_resnet50-mlp_8xb32-coslr-100e_in1k': SECTION_5_2,
+    'interclr-npid-study-hard_resnet50-mlp_8xb32-coslr-100e_in1k': SECTION_5_2
+    | {'model.branch.negatives': 'hard'},
+    'interclr-npid-study-semi-hard_resnet50-mlp_8xb32-coslr-100e_in1k': SEMI_HARD,
+    'interclr-npid-study-semi-easy_resnet50-mlp_8xb32-coslr-100e_in1k': SECTION_5_2
+    | {'model.branch.negatives': 'semi_easy'},
+    'interclr-npid-study-offline_resnet50-mlp_8xb32-coslr-100e_in1k': SECTION_5_2
+    | {'default_hooks.clusters.offline_interval': 1},
+    'interclr-npid-study-inter-margin_resnet50-mlp_8xb32-coslr-100e_in1k': SEMI_HARD
+    | {'model.branch.loss.margin': -0.5},
+    'interclr-npid-study-intra-margin_resnet50-mlp_8xb32-coslr-100e_in1k': SEMI_HARD
+    | {'model.head.loss.margin': 0.35},
+    'interclr-npid-study-weight_resnet50-mlp_8xb32-coslr-200e_in1k': SECTION_5_2
+    | {'model.intra_weight': 0.75, 'train_cfg.max_epochs': 200},
+    'interclr-moco_resnet50-mlp_8xb32-coslr-200e_in1k': MOCO,
+    'interclr-npid_resnet18_1xb128-coslr-200e_cifar10': INTERCLR_CIFAR,
+    'interclr-moco_resnet18_1xb128-coslr-200e_cifar10': INTERCLR_CIFAR
+    | MOCO
+    | {
+        'model.queue.length': 4096,
+        'model.encoder_momentum': 0.99,
+        'param_scheduler.0.eta_min': 3e-5,
+    },
+}
+
+# ---- SeLa ----
+
+SELA: Recipe = {
+    **SGD,
+    'model.head.num_classes': 3000,
+    'model.head.num_heads': 10,
+    'model.memory.num_classes': 3000,
+    'model.memory.num_heads': 10,
+    'default_hooks.self_label.num_events': 100,
+    'default_hooks.self_label.spacing': 'power',
+    'default_hooks.self_label.heads': 'all',
+    'default_hooks.self_label.lambd': 25,
+    'default_hooks.self_label.relabel_mode': 'train',
+    'default_hooks.self_label.balanced': False,
+    'optim_wrapper.optimizer.lr': 0.08,
+    'optim_wrapper.optimizer.weight_decay': 1e-5,
+    'param_scheduler.0.milestones': [150, 300, 350],
+    'param_scheduler.0.gamma': 0.1,
+    'train_dataloader.batch_size': 256,
+    'train_cfg.max_epochs': 400,
+    'randomness.seed': 42,
+}
+SELA_CIFAR: Recipe = {
+    'model.head.num_classes': 128,
+    'model.memory.num_classes': 128,
+    'default_hooks.self_label.num_events': 400,
+    'default_hooks.self_label.spacing': 'linear',
+    'default_hooks.self_label.heads': 'rotate',
+    'default_hooks.self_label.lambd': 10,
+    'optim_wrapper.optimizer.lr': 0.03,
+    'optim_wrapper.optimizer.weight_decay': 5e-4,
+    'param_scheduler.0.milestones': [240, 320],
+    'train_dataloader.batch_size': 128,
+    'randomness.seed': 2,
+}
+
+SELA_CONFIGS: dict[str, Recipe] = {
+    'sela_alexnet_1xb256-steplr-400e_in1k': {
+        'model.neck.hid_channels': (4096, 4096),
+        'model.neck.dropout': 0.5,
+    },
+    'sela_resnet50_1xb256-steplr-400e_in1k': {},
+    'sela_resnet50_8xb32-steplr-400e_in1k': {'train_dataloader.batch_size': 32},
+    'sela_alexnet_1xb128-steplr-400e_cifar10': SELA_CIFAR,
+    'sela_resnet18_1xb128-steplr-400e_cifar10': SELA_CIFAR,
+}
+
+# ---- ODC ----
+
+ODC: Recipe = {
+    **SGD,
+    'model.memory_bank.num_classes': 10000,
+    'model.memory_bank.feat_dim': 256,
+    'model.memory_bank.momentum': 0.5,
+    'model.memory_bank.metric': 'dot',
+    'default_hooks.clusters.centroid_interval': 10,
+    'default_hooks.clusters.repair_interval': 10,
+    'default_hooks.reweight.power': 0.5,
+    'default_hooks.reweight.interval': 10,
+    'optim_wrapper.optimizer.lr': 0.06,
+    'optim_wrapper.optimizer.weight_decay': 1e-5,
+    'param_scheduler.0.milestones': [400],
+    'param_scheduler.0.gamma': 0.4,
+    'train_dataloader.batch_size': 64,
+    'train_cfg.max_epochs': 440,
+}
+
+METHODS: dict[str, tuple[Recipe, dict[str, Recipe]]] = {
+    'invp': (INVP, INVP_CONFIGS),
+    'interclr': (INTERCLR, INTERCLR_CONFIGS),
+    'sela': (SELA, SELA_CONFIGS),
+    'odc': (ODC, {'odc_resnet50_8xb64-steplr-440e_in1k': {}}),
+}
+RECIPES: dict[str, Recipe] = {
+    f'{method}/{name}': recipe | changes
+    for method, (recipe, configs) in METHODS.items()
+    for name, changes in configs.items()
+}
+
+
+def constant(config: Config, name: str) -> Any:
+    """A value by its dotted name; a component's own default where the config omits it."""
+    node: Any = config
+    for part in name.split('.'):
+        holder, node = node, node[int(part)] if isinstance(node, list) else node.get(part)
+    if node is None and isinstance(holder, dict) and 'type' in holder:
+        return default(holder['type'], part)
+    return node
+
+
+def default(component: str, argument: str) -> Any:
+    """The default of an argument, in whichever class of the hierarchy declares it."""
+    with DefaultScope.overwrite_default_scope('mmselfsup'):
+        kind = MODELS.get(component) or HOOKS.get(component)
+    for base in inspect.getmro(kind) if kind else ():
+        parameter = inspect.signature(base.__init__).parameters.get(argument)
+        if parameter is not None:
+            return parameter.default
+    return None
+
+
+@pytest.mark.parametrize('name', RECIPES)
+def test_constants_are_those_of_the_source(name):
+    config = Config.fromfile(FOLDER / f'{name}.py')
+    expected = RECIPES[name]
+    assert {key: constant(config, key) for key in expected} == expected
+
+
+def test_every_config_that_is_no_demonstration_has_a_recipe():
+    shipped = {
+        f'{path.parent.name}/{path.stem}'
+        for method in METHODS
+        for path in (FOLDER / method).glob('*.py')
+        if not path.stem.endswith('_digits')
+    }
+    assert shipped == set(RECIPES)
+
+
+# ---- augmentation ----
+
+CROP = dict(type='RandomResizedCrop', size=224, scale=(0.2, 1.0))
+FLIP = dict(type='RandomHorizontalFlip', p=0.5)
+GRAY = dict(type='RandomGrayscale', p=0.2)
+BLUR = dict(type='RandomApply', transforms=[dict(type='PILGaussianBlur', sigma=(0.1, 2.0))], p=0.5)
+
+
+def jitter(hue: float) -> dict:
+    return dict(type='ColorJitter', brightness=0.4, contrast=0.4, saturation=0.4, hue=hue)
+
+
+MOCO_V2 = [
+    CROP,
+    dict(type='RandomApply', transforms=[jitter(0.1)], p=0.8),
+    GRAY,
+    BLUR,
+    FLIP,
+]
+CIFAR_VIEWS = [CROP | dict(size=32), jitter(0.4), GRAY]
+VIEWS: dict[str, list[dict]] = {
+    'invp/invp_resnet50_1xb128-coslr-800e_in1k': MOCO_V2,
+    'invp/invp_resnet50-mlp_1xb128-coslr-800e_in1k': MOCO_V2,
+    'invp/invp_resnet50_1xb128-noblur-coslr-800e_in1k': [CROP, GRAY, jitter(0.4), FLIP],
+    'invp/invp_resnet18_1xb128-coslr-800e_cifar10': CIFAR_VIEWS,
+    'invp/invp_resnet18_1xb128-coslr-800e_cifar100': CIFAR_VIEWS,
+    'invp/invp_resnet18_1xb128-coslr-800e_svhn': CIFAR_VIEWS,
+    'interclr/interclr-npid_resnet50-mlp_8xb32-coslr-200e_in1k': [
+        CROP,
+        dict(type='ColorJitter', saturation=(0.0, 2.0), hue=0.5),
+        GRAY,
+        BLUR,
+        FLIP,
+    ],
+    'interclr/interclr-moco_resnet50-mlp_8xb32-coslr-200e_in1k': MOCO_V2,
+    'sela/sela_resnet50_1xb256-steplr-400e_in1k': [
+        CROP | dict(scale=(0.08, 1.0)),
+        GRAY,
+        jitter(0.4),
+        FLIP,
+    ],
+    'sela/sela_alexnet_1xb128-steplr-400e_cifar10': [
+        dict(type='Resize', size=256),
+        CROP,
+        jitter(0.4),
+        GRAY,
+        FLIP,
+    ],
+}
+TWO_VIEWS = {
+    'invp/momentum-invp_resnet50-mlp_8xb32-coslr-200e_in1k',
+    'invp/momentum-invp_resnet18_1xb128-coslr-200e_cifar10',
+    'interclr/interclr-moco_resnet50-mlp_8xb32-coslr-200e_in1k',
+    'interclr/interclr-moco_resnet18_1xb128-coslr-200e_cifar10',
+}
+
+
+def augmentation(name: str) -> dict:
+    pipeline = Config.fromfile(FOLDER / f'{name}.py').train_dataloader.dataset.pipeline
+    return next((step for step in pipeline if step.type == 'AugmentedViews'), {})
+
+
+@pytest.mark.parametrize('name', VIEWS)
+def test_views_are_those_of_the_source(name):
+    assert [dict(view) for view in augmentation(name)['transforms']] == VIEWS[name]
+
+
+@pytest.mark.parametrize('name', RECIPES)
+def test_only_momentum_encoders_get_two_views(name):
+    assert augmentation(name).get('num_views', 1) == (2 if name in TWO_VIEWS else 1)
