@@ -11,5 +11,5 @@ model = dict(
     data_preprocessor=_base_.two_views,
     backbone=_base_.backbone,
     neck=_base_.neck,
-    head=dict(type='ContrastiveHead', loss=dict(type='mmcls.CrossEntropyLoss'), temperature=0.1),
+    head=dict(type='ContrastiveHead', loss=dict(type='mmcls.CrossEntropyLoss'), temperature=0.07),
 )
