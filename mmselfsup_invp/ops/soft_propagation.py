@@ -1,5 +1,7 @@
 """Soft positives: a random walk on the kNN graph as the target of a cross entropy over the bank."""
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -8,97 +10,110 @@ from .graph import EDGES, MAX_WALKS, mutual_edges
 from .similarity import bank_similarity, full_logsumexp, masked_logsumexp
 
 
+@dataclass(frozen=True)
+class WalkOptions:
+    """Options of :func:`soft_walk`.
+
+    Attributes:
+        hops (int): Maximum number of steps, at least 1. Defaults to 2.
+        temperature (float): Temperature t of the edges, positive. Defaults to 0.05.
+        branches (int): Neighbours of a row among which the walk chooses. Defaults to 5.
+        restart (float): Probability to stop after a step, 0 to 1. Defaults to 0.5.
+        edges (str): ``'all'``, or ``'mutual'`` for those whose end links back. Defaults to
+            ``'all'``.
+        trust (float): Share of the edges of the first step, over all anchors, that the walk may
+            take: the most similar. The lowest similarity among them is the bound of the further
+            steps. Above 0 to 1. Defaults to 0.1.
+
+    Raises:
+        ValueError: If an option is outside its valid values.
+    """
+
+    hops: int = 2
+    temperature: float = 0.05
+    branches: int = 5
+    restart: float = 0.5
+    edges: str = 'all'
+    trust: float = 0.1
+
+    def __post_init__(self) -> None:
+        require_range('hops', self.hops, 1, 16, 'the walk ends in branches ** hops rows')
+        require_positive('temperature', self.temperature, '0.05')
+        require_range('branches', self.branches, 1, 2**20, 'the walk needs an edge')
+        walks = self.branches**self.hops
+        require_range('branches ** hops', walks, 1, MAX_WALKS, 'reduce the hops or the branches')
+        require_choice('edges', self.edges, EDGES)
+        if not 0 <= self.restart <= 1:
+            raise ValueError(f'restart = {self.restart} must be within 0 to 1.')
+        if not 0 < self.trust <= 1:
+            raise ValueError(f'trust = {self.trust} must be above 0 and at most 1.')
+
+
 @torch.no_grad()
 def soft_walk(
     bank: Tensor,
     neighbours: Tensor,
     anchor: Tensor,
-    hops: int,
-    temperature: float,
-    *,
+    options: WalkOptions,
     first: Tensor | None = None,
-    branches: int = 5,
-    restart: float = 0.5,
-    edges: str = 'all',
-    trust: float = 1.0,
 ) -> tuple[Tensor, Tensor]:
-    """Where a random walk with restart from each anchor is found.
+    """Distribution of the end of a random walk with restart from each anchor.
 
-    The walk of InvP (`arXiv:2010.11694 <https://arxiv.org/abs/2010.11694>`_, section 3.2) with
-    probabilities in place of a set. From row j it goes to one of the ``branches`` most similar
+    The propagation of InvP (`arXiv:2010.11694 <https://arxiv.org/abs/2010.11694>`_, section 3.1)
+    with probabilities in place of a set. From row j the walk goes to one of the most similar
     neighbours n that it may go to, with probability ``softmax_n(s_jn / t)``. Before every further
     step it stops with probability ``restart``; where it cannot go on it stays.
 
     Args:
         bank (Tensor): Float, unit rows, shape ``(N, D)``.
-        neighbours (Tensor): int64, shape ``(N, k)``; -1 marks an edge that does not exist.
+        neighbours (Tensor): int64, shape ``(N, k)``; -1 marks a missing edge.
         anchor (Tensor): int64, shape ``(B,)``, rows to start from.
-        hops (int): Most steps, at least 1.
-        temperature (float): t, positive.
-        first (Tensor, optional): int64, shape ``(B, k)``, where the first step may go. Defaults
-            to None, the anchors' rows of the graph.
-        branches (int): Neighbours of a row among which the walk chooses. Defaults to 5.
-        restart (float): Probability to stop after a step, 0 to 1. Defaults to 0.5.
-        edges (str): ``'mutual'`` for those alone whose end links back, or ``'all'``. Defaults to
-            ``'all'``.
-        trust (float): Share of the first step's edges, over all anchors, that the walk may take:
-            the most similar. The least similar of them is the bound for all further steps. Above
-            0 to 1. Defaults to 1.
+        options (WalkOptions): Length of the walk and edges that it may take.
+        first (Tensor, optional): int64, shape ``(B, k)``, ends of the edges of the first step.
+            Defaults to None, the anchors' rows of the graph.
 
     Returns:
-        tuple[Tensor, Tensor]: Row index, int64, and weight, float32, both ``(B, L)`` with
-        ``L = b + b**2 + ... + b**hops``, b the branches. The weights of a row add up to 1, less
-        what has returned to the anchor, and to 0 where the walk cannot leave the anchor. A row
-        that several walks reach stands there several times; where the weight is 0 the index may
-        be any.
-
-    Raises:
-        ValueError: If an option is outside its valid values.
+        tuple[Tensor, Tensor]: Row index, int64, and probability, float32, both ``(B, L)`` with
+        ``L = b + b**2 + ... + b**hops`` and b the branches, at most k. The probabilities of an
+        anchor add up to 1 minus that of a return to it, or to 0 if no edge leaves it. A row that
+        several walks reach occurs several times. The index is arbitrary where the probability is
+        0.
 
     Example:
         >>> chain = torch.tensor([[1], [0], [1]])
-        >>> anchor = torch.tensor([0, 2])
-        >>> index, weight = soft_walk(torch.eye(3), chain, anchor, 1, 0.1, edges='mutual')
+        >>> options = WalkOptions(hops=1, edges='mutual', trust=1)
+        >>> index, weight = soft_walk(torch.eye(3), chain, torch.tensor([0, 2]), options)
         >>> index[0].tolist(), weight.tolist()
         ([1], [[1.0], [0.0]])
     """
-    require_choice('edges', edges, EDGES)
-    require_positive('temperature', temperature, '0.05')
-    require_range('hops', hops, 1, 16, 'the walk takes branches ** hops steps')
-    branches = min(branches, neighbours.size(1))
-    walks = branches**hops
-    require_range('walks', walks, 1, MAX_WALKS, 'walk fewer hops, or with fewer branches')
-    if not 0 <= restart <= 1:
-        raise ValueError(f'restart = {restart} must be within 0 to 1.')
-    if not 0 < trust <= 1:
-        raise ValueError(f'trust = {trust} must be above 0 and at most 1.')
     if first is None:
         first = neighbours[anchor]
-    bound = None if trust == 1 else _bound(_similarity(bank, anchor, first), trust)
-    options = dict(branches=branches, temperature=temperature, edges=edges, bound=bound)
-    index, weight = _step(bank, neighbours, anchor, first, **options)
+    bound = None
+    if options.trust < 1:
+        bound = _bound(_similarity(bank, anchor, first), options.trust)
+    index, weight = _step(bank, neighbours, anchor, first, options, bound)
     found = []
-    for _ in range(hops - 1):
+    for _ in range(options.hops - 1):
         source = index.flatten()
-        index, step = _step(bank, neighbours, source, neighbours[source], **options)
-        moved = weight * (1 - restart) * step.any(dim=1).view_as(weight)
+        index, step = _step(bank, neighbours, source, neighbours[source], options, bound)
+        moved = weight * (1 - options.restart) * step.any(dim=1).view_as(weight)
         found.append((source.view_as(weight), weight - moved))
         index = index.view(len(anchor), -1)
-        weight = (moved[:, :, None] * step.view(*moved.shape, branches)).flatten(1)
+        weight = (moved[:, :, None] * step.view(*moved.shape, -1)).flatten(1)
     found.append((index, weight))
     index, weight = (torch.cat(part, dim=1) for part in zip(*found, strict=True))
     return index, weight.masked_fill(index == anchor[:, None], 0)
 
 
 def _similarity(bank: Tensor, source: Tensor, index: Tensor) -> Tensor:
-    """Similarity of the ends of each edge, float32, ``(B, F)``; -inf where there is none."""
+    """Similarity of the ends of each edge, float32, ``(B, F)``; -inf for a missing edge."""
     rows = bank[index.clamp(min=0)].float()
     similarity = torch.einsum('bd,bkd->bk', bank[source].float(), rows)
     return similarity.masked_fill(index < 0, -torch.inf)
 
 
 def _bound(similarity: Tensor, trust: float) -> Tensor:
-    """The least similarity of the share ``trust`` of the most similar edges."""
+    """Lowest similarity of the share ``trust`` of the most similar edges."""
     kept = max(round(trust * similarity.numel()), 1)
     return similarity.flatten().topk(kept, sorted=False).values.min()
 
@@ -108,20 +123,17 @@ def _step(
     neighbours: Tensor,
     source: Tensor,
     index: Tensor,
-    *,
-    branches: int,
-    temperature: float,
-    edges: str,
+    options: WalkOptions,
     bound: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
     """Ends and probabilities of the edges to take, ``(B, branches)``; all 0 if there is none."""
     similarity = _similarity(bank, source, index)
-    if edges == 'mutual':
+    if options.edges == 'mutual':
         similarity.masked_fill_(~mutual_edges(neighbours, source, index), -torch.inf)
     if bound is not None:
         similarity.masked_fill_(similarity < bound, -torch.inf)
-    similarity, kept = similarity.topk(branches, dim=1)
-    weight = (similarity / temperature).softmax(dim=1).nan_to_num(0)
+    similarity, kept = similarity.topk(min(options.branches, index.size(1)), dim=1)
+    weight = (similarity / options.temperature).softmax(dim=1).nan_to_num(0)
     return index.clamp(min=0).gather(1, kept), weight
 
 

@@ -4,7 +4,7 @@ from mmselfsup.registry import MODELS
 
 from mmselfsup_invp import ops
 from mmselfsup_invp.models import PropagationMemory, SoftInvPHead
-from mmselfsup_invp.ops.soft_propagation import soft_walk
+from mmselfsup_invp.ops.soft_propagation import WalkOptions, soft_walk
 
 from .. import toy
 
@@ -70,8 +70,8 @@ class TestHead:
         head.ramp = 0.5
         losses = head(query, ANCHOR, memory)
 
-        options = dict(hops=2, branches=2, edges=edges, temperature=0.05, trust=0.6)
-        rows, weight = soft_walk(memory.bank, memory.neighbours, ANCHOR, **options)
+        options = WalkOptions(hops=2, branches=2, edges=edges, trust=0.6)
+        rows, weight = soft_walk(memory.bank, memory.neighbours, ANCHOR, options)
         walk = torch.zeros(5, 30).scatter_add_(1, rows, weight)
         background = None
         if num_background:

@@ -5,7 +5,7 @@ import torch
 
 from mmselfsup_invp import ops
 from mmselfsup_invp.ops.graph import mutual_edges
-from mmselfsup_invp.ops.soft_propagation import soft_cross_entropy, soft_walk
+from mmselfsup_invp.ops.soft_propagation import WalkOptions, soft_cross_entropy, soft_walk
 
 from .test_graph import random_graph
 from .tools import unit_rows
@@ -59,17 +59,8 @@ def test_walk_is_the_slow_walk(edges, hops, branches, restart, gaps):
     bank, graph = unit_rows(12, 4, seed=1), distinct_graph(12, 5, gaps, seed=hops)
     anchor = torch.tensor([0, 7, 11, 7])
     first = distinct_graph(12, 5, gaps, seed=9)[anchor]
-    index, weight = soft_walk(
-        bank,
-        graph,
-        anchor,
-        hops,
-        0.3,
-        first=first,
-        branches=branches,
-        restart=restart,
-        edges=edges,
-    )
+    options = WalkOptions(hops, 0.3, branches, restart, edges, trust=1)
+    index, weight = soft_walk(bank, graph, anchor, options, first)
     assert index.shape == (4, sum(min(branches, 5) ** hop for hop in range(1, hops + 1)))
     found = torch.zeros(4, 12).scatter_add_(1, index, weight)
     lists = graph.tolist()
@@ -94,9 +85,8 @@ def test_trusted_walk_is_that_on_the_most_similar_edges(trust):
     kept = round(trust * 24)
     bound = similarity[:6].flatten().sort(descending=True).values[kept - 1]
     alone = graph.masked_fill(similarity < bound, -1)
-    options = dict(hops=3, temperature=0.2, branches=3)
-    found = soft_walk(bank, graph, anchor, trust=trust, **options)
-    expected = soft_walk(bank, alone, anchor, **options)
+    found = soft_walk(bank, graph, anchor, WalkOptions(3, 0.2, 3, trust=trust))
+    expected = soft_walk(bank, alone, anchor, WalkOptions(3, 0.2, 3, trust=1))
     dense = [torch.zeros(6, 12).scatter_add_(1, *pair) for pair in (found, expected)]
     assert dense[0].any()
     torch.testing.assert_close(*dense)
@@ -105,16 +95,16 @@ def test_trusted_walk_is_that_on_the_most_similar_edges(trust):
 def test_walk_starts_on_the_graph_unless_told_otherwise():
     bank, graph = unit_rows(10, 4, seed=0), distinct_graph(10, 3, False, seed=0)
     anchor = torch.arange(10)
-    options = dict(hops=2, temperature=0.2, edges='all')
+    options = WalkOptions(trust=1)
     torch.testing.assert_close(
-        soft_walk(bank, graph, anchor, **options),
-        soft_walk(bank, graph, anchor, first=graph, **options),
+        soft_walk(bank, graph, anchor, options),
+        soft_walk(bank, graph, anchor, options, first=graph),
     )
 
 
 def test_an_unfilled_graph_gives_no_weight():
     graph = torch.full((6, 2), -1)
-    weight = soft_walk(unit_rows(6, 3, seed=0), graph, torch.arange(6), 3, 0.1)[1]
+    weight = soft_walk(unit_rows(6, 3, seed=0), graph, torch.arange(6), WalkOptions(hops=3))[1]
     assert not weight.any()
 
 
@@ -123,18 +113,15 @@ def test_an_unfilled_graph_gives_no_weight():
     [
         (dict(edges='both'), "valid: 'all', 'mutual'"),
         (dict(hops=0), 'hops = 0'),
-        (dict(hops=16), 'walks = '),
+        (dict(hops=16), 'branches ..? hops = '),
         (dict(restart=1.5), 'restart = 1.5'),
         (dict(trust=0), 'trust = 0'),
         (dict(temperature=0), 'temperature = 0'),
     ],
 )
 def test_walk_refuses(changes, message):
-    options = dict(hops=2, temperature=0.1)
     with pytest.raises(ValueError, match=message):
-        soft_walk(
-            torch.eye(6), torch.zeros(6, 5).long(), torch.tensor([0]), **{**options, **changes}
-        )
+        WalkOptions(**changes)
 
 
 def test_mutual_edges_are_those_that_link_back():

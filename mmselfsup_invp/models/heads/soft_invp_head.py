@@ -4,10 +4,9 @@ from mmselfsup.registry import MODELS
 from torch import Tensor
 
 from ...ops import exclude_anchor
-from ...ops.checks import require_choice, require_positive, require_range
-from ...ops.graph import EDGES
+from ...ops.checks import require_positive, require_range
 from ...ops.positives import contains
-from ...ops.soft_propagation import soft_cross_entropy, soft_walk
+from ...ops.soft_propagation import WalkOptions, soft_cross_entropy, soft_walk
 from ..memories import GraphMemory
 
 
@@ -64,25 +63,18 @@ class SoftInvPHead(BaseModule):
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
-        require_positive('temperature', temperature, '0.1')
+        require_positive('temperature', temperature, '0.07')
         require_positive('key_temperature', key_temperature, '0.05')
-        require_choice('edges', edges, EDGES)
-        require_range('hops', hops, 1, 16, 'the walk takes k ** hops steps')
         require_range('num_target', num_target, 1, 2**31, 'the target needs a row')
-        if not 0 < trust <= 1:
-            raise ValueError(f'trust = {trust} must be above 0 and at most 1.')
         for name, share in dict(instance_weight=instance_weight, propagation=propagation).items():
             if not 0 <= share <= 1:
                 raise ValueError(f'{name} = {share} must be within 0 to 1.')
+        self.walk = WalkOptions(hops, key_temperature, branches, restart, edges, trust)
         self.temperature = temperature
         self.key_temperature = key_temperature
         self.instance_weight = instance_weight
         self.propagation = propagation
         self.hops = hops
-        self.branches = branches
-        self.restart = restart
-        self.edges = edges
-        self.trust = trust
         self.num_target = num_target
         self.num_background = num_background
         self.ramp = 1.0
@@ -141,18 +133,8 @@ class SoftInvPHead(BaseModule):
         share = self.propagation * self.ramp
         if not share:
             return near, relation, relation.new_zeros(())
-        rows, weight = soft_walk(
-            memory.bank,
-            memory.neighbours,
-            anchor,
-            self.hops,
-            self.key_temperature,
-            first=near[:, : memory.num_neighbours],
-            branches=self.branches,
-            restart=self.restart,
-            edges=self.edges,
-            trust=self.trust,
-        )
+        first = near[:, : memory.num_neighbours]
+        rows, weight = soft_walk(memory.bank, memory.neighbours, anchor, self.walk, first)
         if background is not None:
             every = torch.ones_like(background, dtype=torch.bool)
             weight = weight * contains(background, every, rows, size=len(memory))
