@@ -108,6 +108,49 @@ INVP_CONFIGS: dict[str, Recipe] = {
 }
 
 
+# ---- soft propagation: our values ----
+
+SOFT: Recipe = {
+    **SGD,
+    'model.encoder_momentum': 0.99,
+    'model.key_splits': 1,
+    'model.head.temperature': 0.07,
+    'model.head.key_temperature': 0.05,
+    'model.head.instance_weight': 0.5,
+    'model.head.propagation': 0.5,
+    'model.head.hops': 2,
+    'model.head.branches': 5,
+    'model.head.restart': 0.5,
+    'model.head.edges': 'all',
+    'model.head.trust': 0.1,
+    'model.head.num_target': 256,
+    'model.head.num_background': 4096,
+    'model.memory.num_neighbours': 20,
+    'model.memory.momentum': 0,
+    'model.neck.out_channels': 128,
+    'default_hooks.memory.ramp': 'binary',
+    'default_hooks.memory.ramp_epochs': 30,
+    'default_hooks.memory.mutual_share': None,
+    'optim_wrapper.optimizer.lr': 0.03,
+    'train_cfg.max_epochs': 200,
+}
+SOFT_CIFAR: Recipe = {
+    'model.key_splits': 8,
+    'model.neck.hid_channels': None,
+    'optim_wrapper.optimizer.lr': 0.06,
+    'optim_wrapper.optimizer.weight_decay': 5e-4,
+    'default_hooks.memory.ramp_epochs': 20,
+    'train_dataloader.batch_size': 256,
+}
+
+SOFT_CONFIGS: dict[str, Recipe] = {
+    'soft-invp_resnet18_1xb256-coslr-200e_cifar10': SOFT_CIFAR,
+    'soft-invp-graph-off_resnet18_1xb256-coslr-200e_cifar10': SOFT_CIFAR
+    | {'model.head.propagation': 0},
+    'soft-invp_resnet50-mlp_8xb32-coslr-200e_in1k': QUEUE | {'model.neck.hid_channels': 2048},
+    'soft-invp_resnet50_1xb128-coslr-200e_custom': {'model.key_splits': 4},
+}
+
 # ---- InterCLR ----
 
 INTERCLR: Recipe = {
@@ -269,14 +312,15 @@ ODC: Recipe = {
     'train_dataloader.batch_size': 64,
     'train_cfg.max_epochs': 440,
 }
-METHODS: dict[str, tuple[Recipe, dict[str, Recipe]]] = {
-    'invp': (INVP, INVP_CONFIGS),
-    'interclr': (INTERCLR, INTERCLR_CONFIGS),
-    'sela': (SELA, SELA_CONFIGS),
-    'odc': (ODC, {'odc_resnet50_8xb64-steplr-440e_in1k': {}}),
-}
+METHODS: list[tuple[str, Recipe, dict[str, Recipe]]] = [
+    ('invp', INVP, INVP_CONFIGS),
+    ('invp', SOFT, SOFT_CONFIGS),
+    ('interclr', INTERCLR, INTERCLR_CONFIGS),
+    ('sela', SELA, SELA_CONFIGS),
+    ('odc', ODC, {'odc_resnet50_8xb64-steplr-440e_in1k': {}}),
+]
 RECIPES: dict[str, Recipe] = {
-    f'{method}/{name}': recipe | changes
-    for method, (recipe, configs) in METHODS.items()
+    f'{folder}/{name}': recipe | changes
+    for folder, recipe, configs in METHODS
     for name, changes in configs.items()
 }

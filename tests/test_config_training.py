@@ -163,11 +163,23 @@ def check_sela(run: Trained) -> None:
     assert {'sela/cost', 'sela/nmi'} <= set(run.figures)
 
 
+def check_soft_invp(run: Trained) -> None:
+    """The loss counts; every image has a key and neighbours, from which the walk leaves."""
+    (loss,) = run.losses('loss_soft')
+    assert (loss > 0).all()
+    walks = run.config.model.head.get('propagation') != 0
+    assert (max(run.figures['walked']) > 0) == walks
+    memory = run.runner.model.memory
+    assert len(memory) == TRAIN_IMAGES and (memory.neighbours >= 0).any()
+    assert (memory.bank != run.before['memory.bank'][:TRAIN_IMAGES]).any(dim=1).all()
+
+
 CHECKS: dict[str, Callable[[Trained], None]] = {
     'invp': check_invp,
     'interclr': check_interclr,
     'odc': check_odc,
     'sela': check_sela,
+    'SoftInvP': check_soft_invp,
 }
 
 
@@ -184,7 +196,8 @@ def test_it_trains(name, project, tmp_path, monkeypatch):
 
     assert runner.iter == TRAIN_IMAGES // BATCH == 2
     figures = logged(tmp_path)
-    CHECKS[name.partition('/')[0]](Trained(config, runner, figures, before))
+    check = CHECKS.get(config.model.type, CHECKS[name.partition('/')[0]])
+    check(Trained(config, runner, figures, before))
     assert ('knn' in config.default_hooks) == any(key.startswith('knn/') for key in figures)
 
 

@@ -9,7 +9,7 @@ from mmengine.registry import DefaultScope
 from mmselfsup.registry import HOOKS, MODELS
 
 from .configs import FOLDER, load
-from .recipes import METHODS, RECIPES
+from .recipes import METHODS, RECIPES, SOFT_CONFIGS
 
 
 def constant(config: Config, name: str) -> Any:
@@ -43,8 +43,8 @@ def test_constants_are_those_of_the_source(name):
 def test_every_config_that_is_no_demonstration_has_a_recipe():
     shipped = {
         f'{path.parent.name}/{path.stem}'
-        for method in METHODS
-        for path in (FOLDER / method).glob('*.py')
+        for folder, *_ in METHODS
+        for path in (FOLDER / folder).glob('*.py')
         if not path.stem.endswith('_digits')
     }
     assert shipped == set(RECIPES)
@@ -104,6 +104,7 @@ TWO_VIEWS = {
     'invp/momentum-invp_resnet18_1xb128-coslr-200e_cifar10',
     'interclr/interclr-moco_resnet50-mlp_8xb32-coslr-200e_in1k',
     'interclr/interclr-moco_resnet18_1xb128-coslr-200e_cifar10',
+    *(f'invp/{name}' for name in SOFT_CONFIGS),
 }
 
 
@@ -120,3 +121,11 @@ def test_views_are_those_of_the_source(name):
 @pytest.mark.parametrize('name', RECIPES)
 def test_only_momentum_encoders_get_two_views(name):
     assert augmentation(name).get('num_views', 1) == (2 if name in TWO_VIEWS else 1)
+
+
+@pytest.mark.parametrize('name', SOFT_CONFIGS)
+def test_the_view_of_the_key_is_weak(name):
+    views = augmentation(f'invp/{name}')
+    size = views['transforms'][0]['size']
+    assert [dict(view) for view in views['key_transforms']] == [CROP | dict(size=size), FLIP]
+    assert len(views['transforms']) > 2

@@ -73,6 +73,8 @@ class AugmentedViews(BaseTransform):
         transforms (list[dict]): Configs of torchvision transforms, applied in order to a PIL image
             (RGB). The last one must return such an image. See :func:`build_torchvision`.
         num_views (int): Number of views of each image. Defaults to 1.
+        key_transforms (list[dict], optional): Transforms of all views but the first, for example
+            the weak ones of a teacher. Defaults to None: ``transforms``.
 
     Raises:
         ValueError: If ``num_views`` is below 1, a transform is unknown, or a view is no RGB image.
@@ -84,11 +86,15 @@ class AugmentedViews(BaseTransform):
         [(4, 4, 3), (4, 4, 3)]
     """
 
-    def __init__(self, transforms: list[dict], num_views: int = 1) -> None:
+    def __init__(
+        self, transforms: list[dict], num_views: int = 1, key_transforms: list[dict] | None = None
+    ) -> None:
         if num_views < 1:
             raise ValueError(f'num_views = {num_views} must be at least 1.')
         self.num_views = num_views
-        self.compose = build_torchvision(transforms)
+        query = build_torchvision(transforms)
+        key = build_torchvision(key_transforms) if key_transforms else query
+        self.composed = [query] + [key] * (num_views - 1)
         # (seed of the run, epoch) in shared memory, so that persistent workers see the changes.
         self.epoch_seed = torch.full((2,), -1).share_memory_()
 
@@ -101,10 +107,10 @@ class AugmentedViews(BaseTransform):
         image = Image.fromarray(np.ascontiguousarray(results['img'][..., ::-1]))
         seed, epoch = self.epoch_seed.tolist()
         views = []
-        for number in range(self.num_views):
+        for number, compose in enumerate(self.composed):
             if epoch >= 0:
                 seed_everything(seed, epoch, results['sample_idx'], number)
-            views.append(_bgr(self.compose(image)))
+            views.append(_bgr(compose(image)))
         results['img'] = views
         return results
 

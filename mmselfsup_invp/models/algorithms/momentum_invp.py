@@ -22,13 +22,15 @@ class MomentumInvP(InvP):
 
     Args:
         encoder_momentum (float): m of :class:`MomentumEncoder`. Defaults to 0.999.
+        key_splits (int): Parts of a batch of keys with batch statistics of their own, see
+            :class:`MomentumEncoder`. Defaults to 1.
         **kwargs: See :class:`InvP`.
     """
 
-    def __init__(self, *, encoder_momentum: float = 0.999, **kwargs) -> None:
+    def __init__(self, *, encoder_momentum: float = 0.999, key_splits: int = 1, **kwargs) -> None:
         super().__init__(**kwargs)
         self.memory.rows_from_keys = True
-        self.key_encoder = MomentumEncoder(self.encoder(), encoder_momentum)
+        self.key_encoder = MomentumEncoder(self.encoder(), encoder_momentum, key_splits)
 
     def loss(
         self, inputs: list[Tensor], data_samples: SampleBatch | list[SelfSupDataSample], **kwargs

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from ...ops import Neighbours, Positives
 from ...ops.checks import require_choice, require_range
-from ...ops.graph import nearest_others
+from ...ops.graph import EDGES, nearest_others
 from ..memories import GraphMemory
 
 
@@ -26,6 +26,9 @@ class InvPHead(BaseModule):
         hops (int): l, maximum length of a walk on the graph. Defaults to 3.
         propagation (str): ``'set'``, the definition, or ``'concat'``, the list of the official
             code with repeats. Defaults to ``'set'``.
+        edges (str): ``'all'`` (the paper), or ``'mutual'`` to propagate only along edges whose
+            end links back: fewer positives, more of them of the anchor's class. Defaults to
+            ``'all'``.
         knn_k (int): Number of positives for ``positive='knn'``. The paper does not state it; 50
             (= P) is our choice. Defaults to 50.
         lambda_inv (float): Weight of the propagation loss; 0 is instance discrimination alone
@@ -42,6 +45,7 @@ class InvPHead(BaseModule):
         positive: str = 'propagate',
         hops: int = 3,
         propagation: str = 'set',
+        edges: str = 'all',
         knn_k: int = 50,
         lambda_inv: float = 0.6,
         init_cfg: dict | list[dict] | None = None,
@@ -49,6 +53,7 @@ class InvPHead(BaseModule):
         super().__init__(init_cfg)
         require_choice('positive', positive, ('propagate', 'knn'))
         require_choice('propagation', propagation, ('set', 'concat'))
+        require_choice('edges', edges, EDGES)
         require_range('hops', hops, 1, 16, 'propagation visits k ** hops rows')
         require_range('knn_k', knn_k, 1, 2**31, 'the loss needs a positive')
         if lambda_inv < 0:
@@ -58,6 +63,7 @@ class InvPHead(BaseModule):
         self.positive = positive
         self.hops = hops
         self.propagation = propagation
+        self.edges = edges
         self.knn_k = knn_k
         self.lambda_inv = lambda_inv
         self.ramp = 1.0
@@ -106,6 +112,6 @@ class InvPHead(BaseModule):
     def find_positives(self, memory: GraphMemory, anchor: Tensor, nearest: Neighbours) -> Positives:
         """Find the positives of each anchor, ``(B, L)``."""
         if self.positive == 'propagate':
-            return memory.propagate(anchor, self.hops, self.propagation)
+            return memory.propagate(anchor, self.hops, self.propagation, self.edges)
         index = nearest_others(nearest, anchor, self.knn_k)
         return Positives(index, torch.ones_like(index, dtype=torch.bool))

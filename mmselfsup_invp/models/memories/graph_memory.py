@@ -78,9 +78,11 @@ class GraphMemory(Memory):
         self.require_rows()
         return top_m(query, self.bank, min(m, len(self)), sort=False, backend=self.backend)
 
-    def propagate(self, anchor: Tensor, hops: int, mode: str = 'set') -> Positives:
+    def propagate(
+        self, anchor: Tensor, hops: int, mode: str = 'set', edges: str = 'all'
+    ) -> Positives:
         """Positives of the anchors on the graph; see :func:`~mmselfsup_invp.ops.propagate`."""
-        return self.graph.propagate(anchor, hops, mode)
+        return self.graph.propagate(anchor, hops, mode, edges)
 
     @torch.no_grad()
     def rebuild_graph(self) -> None:
