@@ -254,13 +254,22 @@ class TestErrors:
     @pytest.mark.parametrize(
         ('options', 'message'),
         [
-            (dict(num_events=1), 'num_events = 1 is outside'),
-            (dict(spacing='cubic'), "spacing = 'cubic' is unknown; valid: 'power', 'linear'"),
-            (dict(heads='one'), "heads = 'one' is unknown; valid: 'all', 'rotate'"),
-            (dict(relabel_mode='test'), "relabel_mode = 'test' is unknown; valid: 'train', 'eval'"),
+            (dict(num_events=1), 'num_events = 1 is not valid'),
+            (
+                dict(spacing='cubic'),
+                "spacing = 'cubic' is not valid. It must be one of 'power', 'linear'",
+            ),
+            (dict(heads='one'), "heads = 'one' is not valid. It must be one of 'all', 'rotate'"),
+            (
+                dict(relabel_mode='test'),
+                "relabel_mode = 'test' is not valid. It must be one of 'train', 'eval'",
+            ),
             (dict(relabel_mode='eval'), "relabel_mode='eval' needs relabel_dataloader"),
-            (dict(criterion='strict'), "criterion = 'strict' is unknown"),
-            (dict(storage='disk'), "storage = 'disk' is unknown; valid: 'log_prob', 'features'"),
+            (dict(criterion='strict'), "criterion = 'strict' is not valid"),
+            (
+                dict(storage='disk'),
+                "storage = 'disk' is not valid. It must be one of 'log_prob', 'features'",
+            ),
         ],
     )
     def test_wrong_options_are_named(self, options, message):

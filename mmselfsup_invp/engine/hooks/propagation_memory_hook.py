@@ -1,3 +1,5 @@
+from typing import Literal
+
 import torch
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
@@ -6,13 +8,14 @@ from mmselfsup.registry import HOOKS
 from ...evaluation import graph_health, neighbour_purity
 from ...models.memories import PropagationMemory, PropagationQueue
 from ...ops import ramp_weight
-from ...ops.checks import require_choice, require_range
-from ...ops.ramps import RAMPS
+from ...ops.ramps import Ramp
+from ...options import NonNegativeFloat, NonNegativeInt, PositiveInt, checked
 from .common import log_metrics, unwrap
 from .memory_hook import MemoryHook
 
 
 @HOOKS.register_module()
+@checked
 class PropagationMemoryHook(MemoryHook):
     """Maintains the memory of InvP and sets the weight of its propagation loss.
 
@@ -54,20 +57,15 @@ class PropagationMemoryHook(MemoryHook):
 
     def __init__(
         self,
-        ramp: str = 'binary',
-        ramp_epochs: float = 30,
-        initial_graph: str = 'empty',
-        refresh: str = 'iteration',
-        health_interval: int = 1,
-        health_anchors: int = 1000,
-        check_interval: int = 50,
+        ramp: Ramp = 'binary',
+        ramp_epochs: NonNegativeFloat = 30,
+        initial_graph: Literal['empty', 'knn'] = 'empty',
+        refresh: Literal['iteration', 'epoch'] = 'iteration',
+        health_interval: NonNegativeInt = 1,
+        health_anchors: PositiveInt = 1000,
+        check_interval: PositiveInt = 50,
     ) -> None:
         super().__init__(check_interval, health_interval)
-        require_choice('ramp', ramp, RAMPS)
-        require_range('ramp_epochs', ramp_epochs, 0, 2**31, '0 sets the full weight at once')
-        require_choice('initial_graph', initial_graph, ('empty', 'knn'))
-        require_choice('refresh', refresh, ('iteration', 'epoch'))
-        require_range('health_anchors', health_anchors, 1, 2**31, 'purity needs an anchor')
         self.ramp = ramp
         self.ramp_epochs = ramp_epochs
         self.initial_graph = initial_graph

@@ -2,12 +2,14 @@ from mmselfsup.registry import MODELS
 from mmselfsup.structures import SelfSupDataSample
 from torch import Tensor
 
+from ...options import PositiveFraction, checked
 from ...structures import SampleBatch, sample_ids
 from .invp import InvP
 from .momentum_encoder import MomentumEncoder
 
 
 @MODELS.register_module()
+@checked
 class MomentumInvP(InvP):
     """Invariance Propagation on the keys of a momentum encoder.
 
@@ -25,7 +27,7 @@ class MomentumInvP(InvP):
         **kwargs: See :class:`InvP`.
     """
 
-    def __init__(self, *, encoder_momentum: float = 0.999, **kwargs) -> None:
+    def __init__(self, *, encoder_momentum: PositiveFraction = 0.999, **kwargs) -> None:
         super().__init__(**kwargs)
         self.memory.rows_from_keys = True
         self.key_encoder = MomentumEncoder(self.encoder(), encoder_momentum)

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from ...memory import FeatureBank, FeatureQueue, KNNGraph
 from ...ops.graph import exclude_anchor
-from ...ops.search import require_backend, top_m
+from ...ops.search import top_m
 from .base import Memory
 
 if TYPE_CHECKING:
@@ -37,7 +37,6 @@ class GraphMemory(Memory):
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
-        require_backend(backend)
         self.backend = backend
         self.features = features
         self.graph = KNNGraph(num_neighbours, len(features))
