@@ -3,10 +3,12 @@ import math
 from mmcls.datasets import CustomDataset
 from mmselfsup.registry import DATASETS
 
+from ..options import PositiveFraction, Seed, checked
 from .subsets import draw_per_class
 
 
 @DATASETS.register_module()
+@checked
 class FewLabels(CustomDataset):
     """A random subset with the same fraction of every class, for low-shot evaluation.
 
@@ -25,9 +27,7 @@ class FewLabels(CustomDataset):
         >>> images = FewLabels(data_root='data/imagenet', data_prefix='train', fraction=0.01)
     """
 
-    def __init__(self, *args, fraction: float, seed: int = 0, **kwargs) -> None:
-        if not 0 < fraction <= 1:
-            raise ValueError(f'fraction = {fraction} must be above 0 and at most 1.')
+    def __init__(self, *args, fraction: PositiveFraction, seed: Seed = 0, **kwargs) -> None:
         self.fraction = fraction
         self.seed = seed
         super().__init__(*args, **kwargs)

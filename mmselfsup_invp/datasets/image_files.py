@@ -4,12 +4,14 @@ from collections.abc import Iterator, Sequence
 from mmcls.datasets import BaseDataset
 from mmselfsup.registry import DATASETS
 
+from ..options import checked
 from .files import printable
 
 EXTENSIONS = ('.jpg', '.jpeg', '.png', '.bmp', '.pgm', '.ppm', '.tif', '.tiff', '.webp')
 
 
 @DATASETS.register_module()
+@checked
 class ImageFiles(BaseDataset):
     """Images without labels: every image below a folder, or those that a list names.
 

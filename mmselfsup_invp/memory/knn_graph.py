@@ -2,8 +2,8 @@ import torch
 from torch import Tensor
 
 from ..ops import graph
-from ..ops.checks import require_range
 from ..ops.graph import UNFILLED
+from ..options import NonNegativeInt, PositiveInt, checked
 from .counter import ChangeCounter
 from .state import RowState, first_occurrence
 
@@ -11,6 +11,7 @@ from .state import RowState, first_occurrence
 MUTUAL_BATCH = 2**16
 
 
+@checked
 class KNNGraph(RowState):
     """Directed graph of the nearest neighbours of each row of a bank.
 
@@ -36,9 +37,8 @@ class KNNGraph(RowState):
 
     neighbours: Tensor
 
-    def __init__(self, num_neighbours: int = 4, length: int = 0) -> None:
+    def __init__(self, num_neighbours: PositiveInt = 4, length: NonNegativeInt = 0) -> None:
         super().__init__()
-        require_range('num_neighbours', num_neighbours, 1, 2**20, 'the graph needs an edge')
         self.num_neighbours = num_neighbours
         self.register_rows('neighbours', torch.empty(0, num_neighbours, dtype=torch.int64))
         self.changes = ChangeCounter()

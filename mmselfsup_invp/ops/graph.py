@@ -1,5 +1,7 @@
 """The kNN graph over the bank and the propagation along its edges that finds positives."""
 
+from typing import Literal, get_args
+
 import torch
 from torch import Tensor
 
@@ -12,7 +14,8 @@ UNFILLED = -1
 # Upper bound of the walks from one anchor; more would need gigabytes for a batch.
 MAX_WALKS = 2**20
 # Edges that a walk may follow.
-EDGES = ('all', 'mutual')
+Edges = Literal['all', 'mutual']
+EDGES: tuple[str, ...] = get_args(Edges)
 # Rows of the bank per search while the whole graph is built. Larger blocks read the bank less
 # often, but leave a smaller sample of the bank per row to estimate its threshold, so that more
 # candidates pass it and have to be stored.

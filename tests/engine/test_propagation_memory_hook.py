@@ -290,13 +290,19 @@ class TestMomentum:
     [
         (
             dict(ramp='linear'),
-            "ramp = 'linear' is unknown; valid: 'binary', 'gaussian', 'constant'",
+            "ramp = 'linear' is not valid. It must be one of 'binary', 'gaussian', 'constant'",
         ),
-        (dict(ramp_epochs=-1), 'ramp_epochs = -1 is outside .* 0 sets the full weight at once'),
-        (dict(initial_graph='full'), "initial_graph = 'full' is unknown; valid: 'empty', 'knn'"),
-        (dict(refresh='never'), "refresh = 'never' is unknown; valid: 'iteration', 'epoch'"),
-        (dict(health_anchors=0), 'health_anchors = 0 is outside'),
-        (dict(mutual_share=2), 'mutual_share = 2 must be within 0 to 1'),
+        (dict(ramp_epochs=-1), 'ramp_epochs = -1 is not valid'),
+        (
+            dict(initial_graph='full'),
+            "initial_graph = 'full' is not valid. It must be one of 'empty', 'knn'",
+        ),
+        (
+            dict(refresh='never'),
+            "refresh = 'never' is not valid. It must be one of 'iteration', 'epoch'",
+        ),
+        (dict(health_anchors=0), 'health_anchors = 0 is not valid'),
+        (dict(mutual_share=2), 'mutual_share = 2 is not valid'),
     ],
 )
 def test_wrong_options_are_named(option, message):

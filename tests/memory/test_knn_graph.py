@@ -126,7 +126,7 @@ def test_too_few_rows_are_refused(length):
 
 
 def test_a_graph_without_neighbours_is_refused():
-    with pytest.raises(ValueError, match='num_neighbours = 0 is outside'):
+    with pytest.raises(ValueError, match='num_neighbours = 0 is not valid'):
         KNNGraph(0)
 
 

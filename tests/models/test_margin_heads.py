@@ -34,8 +34,8 @@ class TestLoss:
     @pytest.mark.parametrize(
         ('option', 'message'),
         [
-            (dict(temperature=0), 'temperature = 0 must be positive'),
-            (dict(kind='angle'), "kind = 'angle' is unknown; valid: 'cosine', 'arc'"),
+            (dict(temperature=0), 'temperature = 0 is not valid'),
+            (dict(kind='angle'), "kind = 'angle' is not valid. It must be one of 'cosine', 'arc'"),
             (dict(kind='arc', margin=4.0), 'margin = 4.0 is an angle'),
         ],
     )

@@ -36,12 +36,18 @@ def test_the_paper_and_its_code_are_the_default():
 @pytest.mark.parametrize(
     ('option', 'message'),
     [
-        (dict(init='zeros'), "init = 'zeros' is unknown; valid: 'unit', 'uniform'"),
-        (dict(update='step'), "update = 'step' is unknown; valid: 'iteration', 'epoch'"),
-        (dict(momentum=1.5), 'momentum = 1.5 must be within 0 to 1.*old row'),
-        (dict(dtype='int8'), "dtype = 'int8' is unknown; valid: 'float32', 'float16', 'bfloat16'"),
-        (dict(num_neighbours=0), 'num_neighbours = 0 is outside'),
-        (dict(backend='gpu'), "backend = 'gpu' is unknown; valid: 'auto', 'torch'"),
+        (dict(init='zeros'), "init = 'zeros' is not valid. It must be one of 'unit', 'uniform'"),
+        (
+            dict(update='step'),
+            "update = 'step' is not valid. It must be one of 'iteration', 'epoch'",
+        ),
+        (dict(momentum=1.5), 'momentum = 1.5 is not valid. It must be a finite number from 0 to 1'),
+        (
+            dict(dtype='int8'),
+            "dtype = 'int8' is not valid. It must be one of 'float32', 'float16', 'bfloat16'",
+        ),
+        (dict(num_neighbours=0), 'num_neighbours = 0 is not valid'),
+        (dict(backend='gpu'), "backend = 'gpu' is not valid. It must be one of 'auto', 'torch'"),
     ],
 )
 def test_wrong_options_are_named(option, message):

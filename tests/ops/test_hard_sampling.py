@@ -32,15 +32,15 @@ def test_cannot_be_changed():
 @pytest.mark.parametrize(
     ('option', 'message'),
     [
-        (dict(temperature=0.0), 'temperature = 0.0 must be positive'),
-        (dict(temperature=-1), 'temperature = -1 must be positive'),
-        (dict(eps=-1.0), 'eps = -1.0 must be finite and not negative'),
-        (dict(eps=math.inf), 'eps = inf must be finite'),
-        (dict(num_background=0), 'num_background = 0 is outside the valid range 1'),
-        (dict(num_hard=0), 'num_hard = 0 is outside the valid range 1'),
-        (dict(hard_pos='hardest'), "'hardest' is unknown; .*'hard', 'easy', 'random', 'all'"),
-        (dict(background='top'), "'top' is unknown; .*'exact', 'topm', 'official'"),
-        (dict(instance_background='official'), "'official' is unknown; valid: 'exact', 'topm'"),
+        (dict(temperature=0.0), 'temperature = 0.0 is not valid'),
+        (dict(temperature=-1), 'temperature = -1 is not valid'),
+        (dict(eps=-1.0), 'eps = -1.0 is not valid. It must be a finite number from 0'),
+        (dict(eps=math.inf), 'eps = inf is not valid. It must be a finite number'),
+        (dict(num_background=0), 'num_background = 0 is not valid. It must be an integer from 1'),
+        (dict(num_hard=0), 'num_hard = 0 is not valid. It must be an integer from 1'),
+        (dict(hard_pos='hardest'), "one of 'hard', 'easy', 'random', 'all'"),
+        (dict(background='top'), "'top' is not valid. .* one of 'exact', 'topm', 'official'"),
+        (dict(instance_background='official'), "'official' is not valid. .* 'exact', 'topm'"),
     ],
 )
 def test_wrong_options_are_named(option, message):

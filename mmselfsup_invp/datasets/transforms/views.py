@@ -1,5 +1,5 @@
 import random
-from collections.abc import Sequence
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -8,7 +8,10 @@ from mmselfsup.registry import TRANSFORMS
 from PIL import Image, ImageFilter
 from torchvision import transforms as tv
 
+from ...options import NonNegativeFloat, Range, checked
 
+
+@checked
 class PILGaussianBlur:
     """Gaussian blur of a PIL image with a random radius (SimCLR, appendix A).
 
@@ -16,7 +19,7 @@ class PILGaussianBlur:
         sigma (Sequence[float]): Range of the radius in pixels. Defaults to (0.1, 2.0).
     """
 
-    def __init__(self, sigma: Sequence[float] = (0.1, 2.0)) -> None:
+    def __init__(self, sigma: tuple[NonNegativeFloat, NonNegativeFloat] = (0.1, 2.0)) -> None:
         self.sigma = tuple(sigma)
 
     def __call__(self, image: Image.Image) -> Image.Image:
@@ -58,6 +61,7 @@ def build_torchvision(config: dict | list) -> object:
 
 
 @TRANSFORMS.register_module()
+@checked
 class AugmentedViews(BaseTransform):
     """Create one or more views of an image with torchvision's transforms.
 
@@ -87,10 +91,11 @@ class AugmentedViews(BaseTransform):
     """
 
     def __init__(
-        self, transforms: list[dict], num_views: int = 1, key_transforms: list[dict] | None = None
+        self,
+        transforms: list[dict],
+        num_views: Annotated[int, Range(1, 100)] = 1,
+        key_transforms: list[dict] | None = None,
     ) -> None:
-        if num_views < 1:
-            raise ValueError(f'num_views = {num_views} must be at least 1.')
         self.num_views = num_views
         query = build_torchvision(transforms)
         key = build_torchvision(key_transforms) if key_transforms else query

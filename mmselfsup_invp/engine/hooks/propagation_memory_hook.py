@@ -1,3 +1,5 @@
+from typing import Literal
+
 import torch
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
@@ -7,13 +9,14 @@ from ...evaluation import graph_health, neighbour_purity
 from ...models.heads import InvPHead
 from ...models.memories import PropagationMemory, PropagationQueue
 from ...ops import ramp_weight
-from ...ops.checks import require_choice, require_range
-from ...ops.ramps import RAMPS
+from ...ops.ramps import Ramp
+from ...options import Fraction, NonNegativeFloat, NonNegativeInt, PositiveInt, checked
 from .common import log_metrics, unwrap
 from .memory_hook import MemoryHook
 
 
 @HOOKS.register_module()
+@checked
 class PropagationMemoryHook(MemoryHook):
     """Maintains the memory of InvP and sets the weight of its propagation loss.
 
@@ -60,23 +63,16 @@ class PropagationMemoryHook(MemoryHook):
 
     def __init__(
         self,
-        ramp: str = 'binary',
-        ramp_epochs: float = 30,
-        mutual_share: float | None = None,
-        initial_graph: str = 'empty',
-        refresh: str = 'iteration',
-        health_interval: int = 1,
-        health_anchors: int = 1000,
-        check_interval: int = 50,
+        ramp: Ramp = 'binary',
+        ramp_epochs: NonNegativeFloat = 30,
+        mutual_share: Fraction | None = None,
+        initial_graph: Literal['empty', 'knn'] = 'empty',
+        refresh: Literal['iteration', 'epoch'] = 'iteration',
+        health_interval: NonNegativeInt = 1,
+        health_anchors: PositiveInt = 1000,
+        check_interval: PositiveInt = 50,
     ) -> None:
         super().__init__(check_interval, health_interval)
-        require_choice('ramp', ramp, RAMPS)
-        require_range('ramp_epochs', ramp_epochs, 0, 2**31, '0 sets the full weight at once')
-        require_choice('initial_graph', initial_graph, ('empty', 'knn'))
-        require_choice('refresh', refresh, ('iteration', 'epoch'))
-        require_range('health_anchors', health_anchors, 1, 2**31, 'purity needs an anchor')
-        if mutual_share is not None and not 0 <= mutual_share <= 1:
-            raise ValueError(f'mutual_share = {mutual_share} must be within 0 to 1, or None.')
         self.ramp = ramp
         self.mutual_share = mutual_share
         self.ramp_epochs = ramp_epochs

@@ -4,9 +4,12 @@ from mmengine.evaluator import Evaluator
 from mmengine.registry import EVALUATOR
 from mmengine.structures import BaseDataElement
 
+from ...options import checked
+
 
 # In MMEngine's own registry: the config that names it runs in the scope of MMClassification.
 @EVALUATOR.register_module()
+@checked
 class MultiHeadEvaluator(Evaluator):
     """Metrics for each head of MMSelfSup's ``MultiClsHead``.
 

@@ -1,13 +1,16 @@
+from typing import Annotated
+
 import numpy as np
 import torch
 from mmcls.evaluation import VOCAveragePrecision
 from mmselfsup.registry import METRICS
 
-from ...ops.checks import require_choice
+from ...options import Choice, checked
 from ..average_precision import RULES, mean_average_precision
 
 
 @METRICS.register_module()
+@checked
 class VOCMeanAveragePrecision(VOCAveragePrecision):
     """Mean average precision of VOC's classes by a rule that MMClassification lacks.
 
@@ -18,9 +21,8 @@ class VOCMeanAveragePrecision(VOCAveragePrecision):
             image shows difficult objects alone do not count there.
     """
 
-    def __init__(self, rule: str = '11points', **kwargs) -> None:
+    def __init__(self, rule: Annotated[str, Choice(RULES)] = '11points', **kwargs) -> None:
         super().__init__(**kwargs)
-        require_choice('rule', rule, RULES)
         self.rule = rule
 
     def compute_metrics(self, results: list[dict]) -> dict[str, float]:

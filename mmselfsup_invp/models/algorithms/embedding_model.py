@@ -2,7 +2,10 @@ import torch.nn.functional as F
 from mmselfsup.models import BaseModel
 from torch import Tensor, nn
 
+from ...options import InitCfg, checked
 
+
+@checked
 class EmbeddingModel(BaseModel):
     """Base of the algorithms: a backbone and a neck that embed an image, and a head.
 
@@ -23,7 +26,7 @@ class EmbeddingModel(BaseModel):
         head: dict,
         pretrained: str | None = None,
         data_preprocessor: dict | None = None,
-        init_cfg: dict | list[dict] | None = None,
+        init_cfg: InitCfg = None,
     ) -> None:
         super().__init__(
             backbone=backbone,

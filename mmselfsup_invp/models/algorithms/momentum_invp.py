@@ -2,12 +2,14 @@ from mmselfsup.registry import MODELS
 from mmselfsup.structures import SelfSupDataSample
 from torch import Tensor
 
+from ...options import PositiveFraction, PositiveInt, checked
 from ...structures import SampleBatch, sample_ids
 from .invp import InvP
 from .momentum_encoder import MomentumEncoder
 
 
 @MODELS.register_module()
+@checked
 class MomentumInvP(InvP):
     """Invariance Propagation on the keys of a momentum encoder.
 
@@ -27,7 +29,9 @@ class MomentumInvP(InvP):
         **kwargs: See :class:`InvP`.
     """
 
-    def __init__(self, *, encoder_momentum: float = 0.999, key_splits: int = 1, **kwargs) -> None:
+    def __init__(
+        self, *, encoder_momentum: PositiveFraction = 0.999, key_splits: PositiveInt = 1, **kwargs
+    ) -> None:
         super().__init__(**kwargs)
         self.memory.rows_from_keys = True
         self.key_encoder = MomentumEncoder(self.encoder(), encoder_momentum, key_splits)

@@ -2,11 +2,13 @@ from mmselfsup.registry import MODELS
 from mmselfsup.structures import SelfSupDataSample
 from torch import Tensor
 
+from ...options import checked
 from ...structures import SampleBatch, sample_ids
 from .embedding_model import EmbeddingModel
 
 
 @MODELS.register_module()
+@checked
 class SeLa(EmbeddingModel):
     """Self-labelling: classify images by labels that the network gave itself.
 

@@ -2,11 +2,13 @@ from mmselfsup.registry import MODELS
 from mmselfsup.structures import SelfSupDataSample
 from torch import Tensor
 
+from ...options import PositiveFraction, checked
 from ...structures import sample_ids
 from .momentum_invp import MomentumInvP
 
 
 @MODELS.register_module()
+@checked
 class SoftInvP(MomentumInvP):
     """Soft propagation with a weak teacher.
 
@@ -21,7 +23,7 @@ class SoftInvP(MomentumInvP):
         **kwargs: See :class:`MomentumInvP`; the head is a :class:`SoftInvPHead`.
     """
 
-    def __init__(self, *, encoder_momentum: float = 0.99, **kwargs) -> None:
+    def __init__(self, *, encoder_momentum: PositiveFraction = 0.99, **kwargs) -> None:
         super().__init__(encoder_momentum=encoder_momentum, **kwargs)
 
     def loss(

@@ -1,15 +1,18 @@
+from typing import Annotated, Literal
+
 import torch
 from mmengine.model import BaseModule
 from mmselfsup.registry import MODELS
 from torch import Tensor
 
 from ...ops import Neighbours, Positives
-from ...ops.checks import require_choice, require_range
-from ...ops.graph import EDGES, nearest_others
+from ...ops.graph import Edges, nearest_others
+from ...options import InitCfg, NonNegativeFloat, PositiveInt, Range, checked
 from ..memories import GraphMemory
 
 
 @MODELS.register_module()
+@checked
 class InvPHead(BaseModule):
     """Find the positives of each image and compute the weighted sum of the two losses of InvP.
 
@@ -42,22 +45,15 @@ class InvPHead(BaseModule):
     def __init__(
         self,
         loss: dict | None = None,
-        positive: str = 'propagate',
-        hops: int = 3,
-        propagation: str = 'set',
-        edges: str = 'all',
-        knn_k: int = 50,
-        lambda_inv: float = 0.6,
-        init_cfg: dict | list[dict] | None = None,
+        positive: Literal['propagate', 'knn'] = 'propagate',
+        hops: Annotated[int, Range(1, 16)] = 3,
+        propagation: Literal['set', 'concat'] = 'set',
+        edges: Edges = 'all',
+        knn_k: PositiveInt = 50,
+        lambda_inv: NonNegativeFloat = 0.6,
+        init_cfg: InitCfg = None,
     ) -> None:
         super().__init__(init_cfg)
-        require_choice('positive', positive, ('propagate', 'knn'))
-        require_choice('propagation', propagation, ('set', 'concat'))
-        require_choice('edges', edges, EDGES)
-        require_range('hops', hops, 1, 16, 'propagation visits k ** hops rows')
-        require_range('knn_k', knn_k, 1, 2**31, 'the loss needs a positive')
-        if lambda_inv < 0:
-            raise ValueError(f'lambda_inv = {lambda_inv} must not be negative; 0 turns it off.')
         # With its scope, because the default scope of a run may be another project's.
         self.loss = MODELS.build(loss or dict(type='mmselfsup.HardSamplingLoss'))
         self.positive = positive

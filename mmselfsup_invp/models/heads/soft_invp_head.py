@@ -1,16 +1,28 @@
+from typing import Annotated
+
 import torch
 from mmengine.model import BaseModule
 from mmselfsup.registry import MODELS
 from torch import Tensor
 
 from ...ops import exclude_anchor
-from ...ops.checks import require_positive, require_range
+from ...ops.graph import Edges
 from ...ops.positives import contains
 from ...ops.soft_propagation import WalkOptions, soft_cross_entropy, soft_walk
+from ...options import (
+    Fraction,
+    InitCfg,
+    PositiveFraction,
+    PositiveInt,
+    Range,
+    Temperature,
+    checked,
+)
 from ..memories import GraphMemory
 
 
 @MODELS.register_module()
+@checked
 class SoftInvPHead(BaseModule):
     """Cross entropy of the query with a soft target that the kNN graph of the keys gives.
 
@@ -50,26 +62,20 @@ class SoftInvPHead(BaseModule):
 
     def __init__(
         self,
-        temperature: float = 0.07,
-        key_temperature: float = 0.05,
-        instance_weight: float = 0.5,
-        propagation: float = 0.5,
-        hops: int = 2,
-        branches: int = 5,
-        restart: float = 0.5,
-        edges: str = 'all',
-        trust: float = 0.1,
-        num_target: int = 256,
-        num_background: int | None = 4096,
-        init_cfg: dict | None = None,
+        temperature: Temperature = 0.07,
+        key_temperature: Temperature = 0.05,
+        instance_weight: Fraction = 0.5,
+        propagation: Fraction = 0.5,
+        hops: Annotated[int, Range(1, 16)] = 2,
+        branches: PositiveInt = 5,
+        restart: Fraction = 0.5,
+        edges: Edges = 'all',
+        trust: PositiveFraction = 0.1,
+        num_target: PositiveInt = 256,
+        num_background: PositiveInt | None = 4096,
+        init_cfg: InitCfg = None,
     ) -> None:
         super().__init__(init_cfg)
-        require_positive('temperature', temperature, '0.07')
-        require_positive('key_temperature', key_temperature, '0.05')
-        require_range('num_target', num_target, 1, 2**31, 'the target needs a row')
-        for name, share in dict(instance_weight=instance_weight, propagation=propagation).items():
-            if not 0 <= share <= 1:
-                raise ValueError(f'{name} = {share} must be within 0 to 1.')
         self.walk = WalkOptions(hops, key_temperature, branches, restart, edges, trust)
         self.temperature = temperature
         self.key_temperature = key_temperature

@@ -3,7 +3,7 @@ from torch import Tensor
 
 from ...memory import FeatureBank, FeatureQueue, KNNGraph
 from ...ops import Neighbours, Positives
-from ...ops.search import require_backend, top_m
+from ...ops.search import top_m
 from .base import Memory
 
 
@@ -32,7 +32,6 @@ class GraphMemory(Memory):
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
-        require_backend(backend)
         self.backend = backend
         self.features = features
         self.graph = KNNGraph(num_neighbours, len(features))
