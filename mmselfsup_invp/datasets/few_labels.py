@@ -24,7 +24,9 @@ class FewLabels(CustomDataset):
         ValueError: If ``fraction`` is not within (0, 1].
 
     Example:
-        >>> images = FewLabels(data_root='data/imagenet', data_prefix='train', fraction=0.01)
+        >>> images = FewLabels(
+        ...     data_root='data/imagenet', data_prefix='train', fraction=0.01
+        ... )  # doctest: +SKIP
     """
 
     def __init__(self, *args, fraction: PositiveFraction, seed: Seed = 0, **kwargs) -> None:

@@ -35,8 +35,8 @@ class ImageFiles(BaseDataset):
             parent folder, for example), or if an image is no regular file (a FIFO, a broken link).
 
     Example:
-        >>> images = ImageFiles(data_root='data/custom', data_prefix='train')
-        >>> images.get_data_info(0)
+        >>> images = ImageFiles(data_root='data/custom', data_prefix='train')  # doctest: +SKIP
+        >>> images.get_data_info(0)  # doctest: +SKIP
         {'img_path': 'data/custom/train/my cat/1.JPG', 'sample_idx': 0}
     """
 
