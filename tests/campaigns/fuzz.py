@@ -248,6 +248,7 @@ def _train_and_exit(case: Case, cfg: Config, folder: Path, log: Path) -> None:
         output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(output, 1)
         os.dup2(output, 2)
+        sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__  # pytest replaces them.
         torch.set_num_threads(1)
         _count_iterations(folder / COUNTER)
         changed = case.apply(cfg)
