@@ -18,8 +18,8 @@ class MultiHeadEvaluator(Evaluator):
 
     Args:
         metrics (Mapping[str, dict]): Config of the metric of each head, named as in the
-            predictions: ``head1`` is told by ``head1_pred_label``. The name stands before those of
-            its figures: ``head1/accuracy/top1``.
+            predictions: ``head1`` evaluates ``head1_pred_label``. The names of its metrics begin
+            with it: ``head1/accuracy/top1``.
     """
 
     def __init__(self, metrics: Mapping[str, dict]) -> None:
