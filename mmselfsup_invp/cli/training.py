@@ -8,6 +8,7 @@ from mmengine.runner import Runner
 
 from ..config_checks import check_config
 from .errors import explain_unknown_options, was_interrupted
+from .launching import process_group
 from .options import read_run_config
 from .work_folder import prepare_resume, resume_instructions
 
@@ -64,7 +65,7 @@ def train(cfg: Config) -> None:
     check_config(cfg)
     prepare_resume(cfg)
     try:
-        with explain_unknown_options(cfg):
+        with process_group(cfg), explain_unknown_options(cfg):
             Runner.from_cfg(cfg).train()
     except BaseException as error:
         if not was_interrupted(error):

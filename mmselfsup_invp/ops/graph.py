@@ -7,7 +7,7 @@ from torch import Tensor
 
 from .checks import require_choice, require_range
 from .positives import Positives
-from .search import Neighbours, top_m
+from .search import BankRows, Neighbours, top_m
 
 # Entry of a graph row that has not been filled yet.
 UNFILLED = -1
@@ -24,7 +24,7 @@ GRAPH_BATCH = 1024
 
 @torch.no_grad()
 def knn_graph(
-    bank: Tensor, k: int, *, max_elements: int | None = None, backend: str = 'auto'
+    bank: Tensor | BankRows, k: int, *, max_elements: int | None = None, backend: str = 'auto'
 ) -> Tensor:
     """Link every row of the bank to its ``k`` nearest other rows.
 
@@ -32,7 +32,8 @@ def knn_graph(
     that of the inner product. The graph is built in blocks, without an N x N matrix.
 
     Args:
-        bank (Tensor): Float, unit rows, shape ``(N, D)``.
+        bank (Tensor | BankRows): Float, unit rows, shape ``(N, D)``. Of rows that are split over
+            processes each builds its own part of the graph.
         k (int): Neighbours a row, 1 to N - 1. The paper uses 4.
         max_elements (int, optional): Similarities held at a time, see :func:`top_m`.
         backend (str): How to search, see :func:`top_m`. Defaults to ``'auto'``.
@@ -49,13 +50,14 @@ def knn_graph(
         [[1], [0], [1]]
     """
     require_range('k', k, 1, len(bank) - 1, f'a bank of {len(bank)} rows has that many other rows')
-    anchor = torch.arange(len(bank), device=bank.device)
-    graph = torch.empty((len(bank), k), dtype=torch.int64, device=bank.device)
-    for start in range(0, len(bank), GRAPH_BATCH):
-        part = slice(start, start + GRAPH_BATCH)
-        own = anchor[part]
-        graph[part] = top_m(
-            bank[part], bank, k, exclude=own, max_elements=max_elements, backend=backend
+    if isinstance(bank, BankRows):
+        anchor = bank.anchors()
+    else:
+        anchor = torch.arange(len(bank), device=bank.device)
+    graph = torch.empty((len(anchor), k), dtype=torch.int64, device=bank.device)
+    for part, own in zip(graph.split(GRAPH_BATCH), anchor.split(GRAPH_BATCH), strict=True):
+        part[:] = top_m(
+            bank[own], bank, k, exclude=own, max_elements=max_elements, backend=backend
         ).index
     return graph
 

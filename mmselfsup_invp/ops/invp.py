@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from . import collectives
 from .graph import exclude_anchor, nearest_others
 from .losses import HardSampling, instance_loss, propagation_loss
 from .positives import Positives
@@ -93,8 +94,10 @@ def invp_step(
     without_anchor = sampling.exclusive and sampling.background == 'topm'
     background = others if without_anchor or sampling.background == 'exact' else ranked
     propagation = propagation_loss(query, bank, anchor, background, positive, sampling)
-    # Queries without positives add 0 to the sum.
-    count = positive.mask.any(dim=1).sum().clamp(min=1)
+    # Queries without positives add 0 to the sum. DDP averages the gradients of the processes, so
+    # that the mean number of queries with positives gives the mean over all of them.
+    count = collectives.mean(positive.mask.any(dim=1).sum())
+    count = count.clamp(min=1 / collectives.world_size())
     return InvPStep(instance, propagation.sum() / count, neighbours, positive)
 
 

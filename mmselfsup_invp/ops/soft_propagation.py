@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from . import collectives
 from .checks import require_choice, require_positive, require_range
 from .graph import EDGES, MAX_WALKS, mutual_edges
 from .similarity import bank_similarity, full_logsumexp, masked_logsumexp
@@ -21,9 +22,9 @@ class WalkOptions:
         restart (float): Probability to stop after a step, 0 to 1. Defaults to 0.5.
         edges (str): ``'all'``, or ``'mutual'`` for those whose end links back. Defaults to
             ``'all'``.
-        trust (float): Share of the edges of the first step, over all anchors, that the walk may
-            take: the most similar. The lowest similarity among them is the bound of the further
-            steps. Above 0 to 1. Defaults to 0.1.
+        trust (float): Share of the edges of the first step, over the anchors of all processes,
+            that the walk may take: the most similar. The lowest similarity among them is the bound
+            of the further steps. Above 0 to 1. Defaults to 0.1.
 
     Raises:
         ValueError: If an option is outside its valid values.
@@ -113,7 +114,8 @@ def _similarity(bank: Tensor, source: Tensor, index: Tensor) -> Tensor:
 
 
 def _bound(similarity: Tensor, trust: float) -> Tensor:
-    """Lowest similarity of the share ``trust`` of the most similar edges."""
+    """Lowest similarity of the share ``trust`` of the most similar edges of all processes."""
+    similarity = collectives.gather(similarity)
     kept = max(round(trust * similarity.numel()), 1)
     return similarity.flatten().topk(kept, sorted=False).values.min()
 

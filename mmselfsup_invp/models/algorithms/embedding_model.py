@@ -2,6 +2,7 @@ import torch.nn.functional as F
 from mmselfsup.models import BaseModel
 from torch import Tensor, nn
 
+from ...memory.state import own_buffers
 from ...options import InitCfg, checked
 
 
@@ -36,6 +37,11 @@ class EmbeddingModel(BaseModel):
             data_preprocessor=data_preprocessor,
             init_cfg=init_cfg,
         )
+
+    @property
+    def _ddp_params_and_buffers_to_ignore(self) -> list[str]:
+        """Buffers that DistributedDataParallel must not copy from the first process."""
+        return own_buffers(self)
 
     def extract_feat(self, inputs: list[Tensor], **kwargs) -> tuple[Tensor, ...]:
         """Feature maps of the backbone for the first view, ``(B, 3, H, W)``."""

@@ -5,6 +5,7 @@ from mmselfsup.registry import MODELS
 from torch import Tensor
 
 from ... import ops
+from ...ops import collectives
 from ...ops.negatives import ORDERS
 from ...options import Choice, InitCfg, PositiveFraction, PositiveInt, checked
 from ..memories import ClusterMemory
@@ -114,6 +115,8 @@ class OnlineClusterBranch(BaseModule):
                 query, memory.bank, negative.index.clamp(min=0), negative.similarity
             ),
         )
-        mean = loss.masked_fill(lonely, 0).sum() / (~lonely).sum().clamp(min=1)
+        # The mean over all processes, whose gradients DDP averages.
+        count = collectives.mean((~lonely).sum()).clamp(min=1 / collectives.world_size())
+        mean = loss.masked_fill(lonely, 0).sum() / count
         candidates = len(memory) - ops.cluster_sizes(memory.labels, memory.num_clusters)[label]
         return mean, (candidates < self.num_negatives).float().mean()

@@ -85,6 +85,15 @@ class Memory(BaseModule):
                 f'data set to the config: default_hooks = dict({self.hook}).'
             )
 
+    def require_whole_state(self) -> None:
+        """Raise ``RuntimeError`` if ``state_dict()`` holds a part of the rows only."""
+        if any(part.split and part.collected is None for _, part in self.parts()):
+            raise RuntimeError(
+                f'The rows of the {type(self).__name__} are split over the processes, and a '
+                "checkpoint would hold a part of them. Save by mmselfsup_invp's CheckpointHook, or "
+                'within mmselfsup_invp.memory.whole_state(model), which all processes enter.'
+            )
+
     def stage(self, anchor: Tensor, feature: Tensor, *others: Tensor) -> None:
         """Keep a batch until :meth:`commit`.
 

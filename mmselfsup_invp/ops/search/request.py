@@ -20,7 +20,7 @@ class Request:
     """One search, as every backend receives it; the fields are those of :func:`~.top_m`."""
 
     query: Tensor
-    bank: Tensor
+    bank: Tensor  # Or BankRows, which search themselves.
     m: int
     exclude: Tensor | None = None
     labels: tuple[Tensor, Tensor] | None = None
