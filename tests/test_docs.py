@@ -8,9 +8,9 @@ from types import ModuleType
 
 import pytest
 from mmengine.config import Config
-from mmselfsup.registry import HOOKS, MODELS, TRANSFORMS
 
 from mmselfsup_invp.cli.errors import options_of
+from mmselfsup_invp.compat.host import HOOKS, MODELS, TRANSFORMS
 from mmselfsup_invp.datasets import PILGaussianBlur
 
 from . import toy

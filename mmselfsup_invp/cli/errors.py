@@ -18,6 +18,7 @@ from mmengine.runner import loops
 from ..config import dicts_in, suggest
 from ..datasets.transforms import UnreadableImage
 from ..memory import NonFiniteFeatures
+from ..registry import SCOPE
 
 # Errors whose message is sufficient wherever they are raised.
 USER_ERRORS = (OSError, ValueError, ImportError, SyntaxError, UnreadableImage, NonFiniteFeatures)
@@ -136,7 +137,7 @@ def _component(name: str | Callable) -> Callable | None:
     for root in vars(registry).values():
         if isinstance(root, Registry):
             with suppress(RuntimeError):  # No object has this name.
-                if found := root.children.get('mmselfsup', root).get(name):
+                if found := root.children.get(SCOPE, root).get(name):
                     return found
     return None
 

@@ -1,9 +1,7 @@
 import os
 from collections.abc import Iterator, Sequence
 
-from mmcls.datasets import BaseDataset
-from mmselfsup.registry import DATASETS
-
+from ..compat.host import DATASETS, BaseDataset
 from .files import printable
 
 EXTENSIONS = ('.jpg', '.jpeg', '.png', '.bmp', '.pgm', '.ppm', '.tif', '.tiff', '.webp')

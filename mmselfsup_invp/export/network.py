@@ -7,11 +7,12 @@ from typing import Any
 import torch
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import DefaultScope
-from mmselfsup.registry import MODELS
 from torch import Tensor, nn
 
+from ..compat.host import MODELS
 from ..evaluation import PretrainedBackbone
 from ..evaluation.checkpoints import listed
+from ..registry import SCOPE
 
 # What decides which library has the same network, besides the type; mmcls's names.
 ATTRIBUTES = (
@@ -65,7 +66,7 @@ def build_network(backbone: PretrainedBackbone) -> Network:
     """
     # The names in the config are those of the run, whatever else this process has built.
     try:
-        with DefaultScope.overwrite_default_scope('mmselfsup'):
+        with DefaultScope.overwrite_default_scope(SCOPE):
             module = MODELS.build(backbone.build_config(random_init=True))
     except KeyError as error:  # Not registered.
         raise ValueError(f'The backbone of {backbone.path} cannot be built: {error}') from error

@@ -20,7 +20,10 @@ from .blocks import Absent, Block, Code, Section, Table
 from .source import Options, Source
 
 TEMPLATE = 'report.html'
-PACKAGES = ('torch', 'torchvision', 'mmengine', 'mmcv', 'mmcls', 'mmselfsup', 'scikit-learn')
+PACKAGES = (
+    *('torch', 'torchvision', 'mmengine', 'mmcv', 'mmcls', 'mmselfsup', 'mmpretrain'),
+    'scikit-learn',
+)
 COMMIT = re.compile(r'([0-9a-f]{40}|unknown)$')  # Which MMEngine appends to its version.
 STAMP = '%Y%m%d_%H%M%S'  # In which MMEngine names the folder of a start.
 

@@ -11,13 +11,12 @@ import torch
 from mmengine.config import ConfigDict
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
-from mmselfsup.models import BaseModel
-from mmselfsup.registry import MODELS
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from .. import ops
+from ..compat.host import MODELS, BaseModel
 from ..config import require_registered
 from ..datasets import image_labels
 from ..datasets.transforms.loading import UnreadableImage

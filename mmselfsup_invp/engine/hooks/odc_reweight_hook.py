@@ -1,8 +1,8 @@
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
-from mmselfsup.registry import HOOKS
 from torch import Tensor
 
+from ...compat.host import HOOKS
 from ...models.memories import ODCClusterMemory, memories_of
 from ...ops import cluster_sizes
 from ...ops.checks import require_range

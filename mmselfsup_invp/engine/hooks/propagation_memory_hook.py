@@ -1,8 +1,8 @@
 import torch
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
-from mmselfsup.registry import HOOKS
 
+from ...compat.host import HOOKS
 from ...evaluation import graph_health, neighbour_purity
 from ...models.memories import PropagationMemory, PropagationQueue
 from ...ops import ramp_weight

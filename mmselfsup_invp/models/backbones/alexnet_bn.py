@@ -1,9 +1,9 @@
 from collections.abc import Sequence
 
 from mmengine.model import BaseModule
-from mmselfsup.registry import MODELS
 from torch import Tensor, nn
 
+from ...compat.host import MODELS
 from ...ops.checks import require_range
 
 # Output channels, kernel, stride, padding, and whether max-pooling follows.

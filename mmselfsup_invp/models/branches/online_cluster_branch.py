@@ -1,8 +1,8 @@
 from mmengine.model import BaseModule
-from mmselfsup.registry import MODELS
 from torch import Tensor
 
 from ... import ops
+from ...compat.host import MODELS
 from ...ops.checks import require_choice, require_range
 from ...ops.negatives import ORDERS
 from ..memories import ClusterMemory

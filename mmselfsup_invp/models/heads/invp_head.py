@@ -1,8 +1,8 @@
 import torch
 from mmengine.model import BaseModule
-from mmselfsup.registry import MODELS
 from torch import Tensor
 
+from ...compat.host import MODELS
 from ...ops import Neighbours, Positives
 from ...ops.checks import require_choice, require_range
 from ...ops.graph import nearest_others

@@ -1,9 +1,9 @@
 import torch
 import torch.nn.functional as F
 from mmengine.model import BaseModule
-from mmselfsup.registry import MODELS
 from torch import Tensor
 
+from ...compat.host import MODELS
 from ...ops import full_logsumexp, margin_nce
 from ...ops.checks import require_positive
 from ...ops.margins import margin_logit

@@ -1,6 +1,6 @@
-from mmselfsup.registry import MODELS
 from torch import Tensor
 
+from ...compat.host import MODELS
 from ...memory import FeatureQueue
 from .base import Memory
 

@@ -1,7 +1,7 @@
 import torch.nn.functional as F
-from mmselfsup.registry import MODELS
 from torch import Tensor
 
+from ...compat.host import MODELS
 from .cluster_memory import ClusterMemory
 
 

@@ -1,7 +1,7 @@
 import torch
-from mmselfsup.registry import MODELS
 from torch import Tensor
 
+from ...compat.host import MODELS
 from ...memory import FeatureBank
 from ...ops.checks import require_choice
 from .base import gather_ranks

@@ -1,8 +1,9 @@
 from collections.abc import Sequence
 
 from mmengine.model import BaseModule
-from mmselfsup.registry import MODELS
 from torch import Tensor, nn
+
+from ...compat.host import MODELS
 
 
 @MODELS.register_module()

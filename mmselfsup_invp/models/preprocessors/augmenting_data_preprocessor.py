@@ -1,9 +1,9 @@
 from collections.abc import Callable
 
 import torch
-from mmselfsup.models.utils import SelfSupDataPreprocessor
-from mmselfsup.registry import MODELS
 from torch import Tensor
+
+from ...compat.host import MODELS, SelfSupDataPreprocessor
 
 
 @MODELS.register_module()
