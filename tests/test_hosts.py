@@ -72,6 +72,8 @@ def test_an_epoch_gives_the_same_log_to_the_last_digit(config, digits, tmp_path)
             loaders += ('default_hooks.clusters.extract_dataloader',)
         roots = [f'{each}.dataset.data_root={digits}' for each in ('train_dataloader', *loaders)]
         options = ['--cfg-options', 'train_cfg.max_epochs=1', *roots]
+        if config.startswith('sela'):  # Not all events of 50 epochs in one.
+            options.append('default_hooks.self_label.num_events=2')
         work_dir = tmp_path / name
         run(python, 'tools/train.py', f'configs/{config}', '--work-dir', str(work_dir), *options)
         logs.append(read_log(work_dir))
