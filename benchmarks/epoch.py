@@ -132,7 +132,7 @@ def instrument(runner: Runner, watch: Stopwatch) -> None:
         (optim, 'zero_grad', 'optimiser'),
     ]
     if hasattr(model, 'key_encoder'):
-        parts.append((model.key_encoder, 'embed', 'network: slow encoder'))
+        parts.append((model.key_encoder, 'embed', 'network: momentum encoder'))
     for owner, method, name in parts:
         watch.watch(owner, method, name)
     for hook in runner.hooks:

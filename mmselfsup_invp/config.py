@@ -3,8 +3,7 @@
 import ast
 import inspect
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from difflib import get_close_matches
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,8 @@ from mmengine.config import Config
 from mmengine.hub import get_config
 from mmengine.registry import Registry
 from mmengine.runner import Runner
+
+from .options import suggest
 
 # Keys that MMEngine's runner reads besides the arguments of its constructor.
 RUNNER_KEYS = {
@@ -91,17 +92,6 @@ def merge_options(cfg: Config, options: dict[str, Any] | None) -> None:
                 f'{suggest(name, before)} Its hooks: {", ".join(sorted(before))}. To add one, give '
                 f'default_hooks.{name}.type too.'
             )
-
-
-def suggest(name: str, valid: Iterable[str]) -> str:
-    """A sentence with the valid names that are close to this one; empty if there are none.
-
-    Example:
-        >>> suggest('modle', ['model', 'optimizer'])
-        ' Did you mean model?'
-    """
-    close = get_close_matches(name, sorted(valid))
-    return f' Did you mean {" or ".join(close)}?' if close else ''
 
 
 def dicts_in(config: Any) -> Iterator[dict]:

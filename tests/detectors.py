@@ -1,12 +1,13 @@
 """A data set in VOC layout, a checkpoint and configs of detectors small enough for a test."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from mmengine.config import Config
 from PIL import Image
+
+from mmselfsup_invp.config import dicts_in
 
 from . import toy
 
@@ -64,16 +65,6 @@ def resnet_checkpoint(root: Path, depth: int = 50) -> Path:
     runner.train()
     runner.save_checkpoint(str(root), 'pretrained.pth', save_optimizer=False)
     return root / 'pretrained.pth'
-
-
-def dicts_in(config: Any) -> Iterator[dict]:
-    """Every dict in a config."""
-    if isinstance(config, dict):
-        yield config
-        config = list(config.values())
-    if isinstance(config, (list, tuple)):
-        for value in config:
-            yield from dicts_in(value)
 
 
 def shrink(config: Config) -> Config:

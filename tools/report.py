@@ -1,10 +1,13 @@
 """Write one HTML page about a run: python tools/report.py RUN [options].
 
-RUN is the work folder of tools/train.py. The page shows learning curves, the health of graph and
-clusters, the analyses of the papers (similarities, easy and hard positives, propagation, retrieval,
-t-SNE) and benchmark results from RUN/benchmarks, as far as they exist. It needs no network.
+RUN is the work folder of tools/train.py. The page shows whether the run learned, learning curves,
+the health of graph and clusters, the analyses of the papers (similarities, easy and hard positives,
+neighbours per hop, retrieval, t-SNE) and benchmark results from RUN/benchmarks, as far as they
+exist. It needs no network. The exit code is 1 if sections are missing because the images cannot be
+read.
 """
 
+import sys
 from pathlib import Path
 
 from command_line import create_parser, require_packages
@@ -36,22 +39,29 @@ def main():
     args = parser.parse_args()
 
     require_packages(args)
-    # Imported late, so that --help is answered at once.
+    # Imported late, because importing PyTorch would delay --help.
     from mmselfsup_invp.cli.errors import plain_errors
-    from mmselfsup_invp.visualization import Options, write_report
-    from mmselfsup_invp.visualization.source import folder, usable_device
+    from mmselfsup_invp.visualization import ReportOptions, write_report
+    from mmselfsup_invp.visualization.options import require_device, require_folder
 
     out = args.out or args.run / 'report.html'
     with plain_errors(args.debug):
-        options = Options(
+        options = ReportOptions(
             anchors=tuple(args.anchors),
-            data_root=folder(args.data),
+            data_root=require_folder(args.data),
             max_images=args.max_images,
             seed=args.seed,
-            device=usable_device(args.device),
+            device=require_device(args.device),
         )
-        write_report(args.run, out, options, args.checkpoint, lambda line: print(line, flush=True))
-        print(out)
+        failed = write_report(
+            args.run, out, options, args.checkpoint, lambda line: print(line, flush=True)
+        )
+    print(out)
+    if failed:
+        sys.exit(
+            f'error: the images cannot be read; {", ".join(failed)} are missing in {out}. Give the '
+            'folder of the data set by --data.'
+        )
 
 
 if __name__ == '__main__':

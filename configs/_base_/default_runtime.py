@@ -1,19 +1,19 @@
-# What every run of this package shares, whichever host is installed.
+# Runtime of all configs of this package, the same with every host.
 default_scope = 'mmselfsup_invp'
 custom_imports = dict(imports=['mmselfsup_invp'], allow_failed_imports=False)
 
 # A fixed seed, on which EpochSeedHook builds: the same config gives the same run.
 randomness = dict(seed=0)
 
-# Hooks stand here by name rather than in the list `custom_hooks`, so that a config, or the command
-# line with --cfg-options, changes one setting of one of them and keeps the others.
+# Hooks have names here instead of being in the list `custom_hooks`, so that a config or
+# --cfg-options can change one setting of a hook.
 default_hooks = dict(
-    # MMEngine's own, which the log waits for less often.
+    # Reads the losses when they are logged, not in every iteration.
     runtime_info=dict(type='DeferredInfoHook'),
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=50),
     param_scheduler=dict(type='ParamSchedulerHook'),
-    # A run that is stopped loses no more than the epoch it is in; the last three are kept.
+    # An interrupted run loses at most the current epoch.
     checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=3),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     epoch_seed=dict(type='EpochSeedHook'),

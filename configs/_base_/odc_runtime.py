@@ -1,4 +1,4 @@
-# What every run of ODC needs. A config names the loader of the training images without
+# Hooks of every run of ODC. A config sets the loader of the training images without
 # augmentation: clusters=dict(extract_dataloader=_base_.gallery_dataloader).
 _base_ = 'default_runtime.py'
 

@@ -1,4 +1,5 @@
-# What every run of SeLa needs: 100 events, dense at the start, that label the images for all heads.
+# Hooks of every run of SeLa: 100 events, dense at the start, which relabel the images for all
+# heads.
 _base_ = 'default_runtime.py'
 
 default_hooks = dict(

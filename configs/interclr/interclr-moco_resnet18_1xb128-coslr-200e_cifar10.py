@@ -4,7 +4,7 @@ _base_ = 'interclr-npid_resnet18_1xb128-coslr-200e_cifar10.py'
 
 model = dict(
     type='MomentumInterCLR',
-    # Slow enough for epochs of 391 iterations; MoCo's 0.999 is for those of ImageNet.
+    # For epochs of 391 iterations; MoCo's 0.999 is for the longer epochs of ImageNet.
     encoder_momentum=0.99,
     queue=dict(type='KeyQueue', length=4096, feat_dim=128),
     head=dict(

@@ -1,5 +1,5 @@
-# InterCLR on a momentum encoder with a queue, 200 epochs: the variant of MMSelfSup 0.x, which 1.x
-# lost, with its constants. Two views by MoCo v2's recipe. As in our other configs, and not there,
+# InterCLR on a momentum encoder with a queue, 200 epochs: the variant of MMSelfSup 0.x (not in
+# 1.x) with its constants. Two views by MoCo v2's recipe. As in our other configs, but not there,
 # clusters are assigned by Euclidean distance (theirs: model.branch.memory.metric='dot') and
 # repaired in every tenth iteration (default_hooks.clusters.repair_interval=1).
 _base_ = [
@@ -14,7 +14,7 @@ train_pipeline = [
     dict(type='AugmentedViews', transforms=_base_.train_views, num_views=2),
     _base_.pack_inputs,
 ]
-# drop_last: the batches of all processes have one size, which shuffling them asks for.
+# drop_last: shuffling the batches of all processes needs batches of equal size.
 train_dataloader = dict(
     batch_size=32, num_workers=4, drop_last=True, dataset=dict(pipeline=train_pipeline)
 )

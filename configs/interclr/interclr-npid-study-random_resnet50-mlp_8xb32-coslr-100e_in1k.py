@@ -1,6 +1,6 @@
-# The study of the paper (section 5.2): 100 epochs, 4096 negatives, both branches alike. This is its
-# starting point, online labels with random negatives and no margin; the other studies change one
-# thing each.
+# The study of the paper (section 5.2): 100 epochs, 4096 negatives, equal branch weights. This is
+# its reference, online labels with random negatives and no margin; each other study changes one
+# setting.
 _base_ = 'interclr-npid_resnet50-mlp_8xb32-coslr-200e_in1k.py'
 
 model = dict(

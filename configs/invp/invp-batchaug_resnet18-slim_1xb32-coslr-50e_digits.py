@@ -1,4 +1,4 @@
-# InvP on the digits with views made by kornia for the whole batch. Needs: pip install kornia
+# InvP on the digits with augmentation of whole batches by kornia. Needs: pip install kornia
 _base_ = 'invp_resnet18-slim_1xb32-coslr-50e_digits.py'
 
 model = dict(

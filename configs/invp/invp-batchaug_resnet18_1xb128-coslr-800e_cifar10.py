@@ -1,4 +1,4 @@
-# InvP on CIFAR-10 with views made by kornia for the whole batch, on the device of the model. The
+# InvP on CIFAR-10 with augmentation of whole batches by kornia, on the device of the model. The
 # workers only read the images. Needs: pip install kornia
 _base_ = 'invp_resnet18_1xb128-coslr-800e_cifar10.py'
 

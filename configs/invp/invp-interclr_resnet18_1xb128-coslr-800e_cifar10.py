@@ -1,5 +1,5 @@
-# InvP on CIFAR-10 with the inter-image branch of InterCLR beside its own losses: an example of a
-# branch on another algorithm. Not in either paper; the branch is that of the InterCLR config.
+# InvP on CIFAR-10 with the inter-image branch of InterCLR, as an example of a branch on another
+# algorithm. Not in either paper; the branch is that of the InterCLR config.
 _base_ = 'invp_resnet18_1xb128-coslr-800e_cifar10.py'
 
 model = dict(

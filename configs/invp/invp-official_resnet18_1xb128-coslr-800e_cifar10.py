@@ -1,5 +1,5 @@
-# The objective of the official code to the letter, where it departs from the paper. Its training
-# loop also ends after 799 epochs: train_cfg = dict(max_epochs=799).
+# The objective of the official code, where it differs from the paper. Its training loop also ends
+# after 799 epochs: train_cfg = dict(max_epochs=799).
 _base_ = 'invp_resnet18_1xb128-coslr-800e_cifar10.py'
 
 model = dict(

@@ -1,6 +1,6 @@
 # InvP in minutes on a laptop: a ResNet-18 of a quarter of the width, on handwritten digits. The
-# linear neck with its temperature of 0.07, for it leaves the plateau at the start of training much
-# sooner than the MLP neck; a small batch, for a data set this small gives few iterations.
+# linear neck (temperature 0.07) leaves the plateau at the start of training much sooner than the
+# MLP neck. The batch is small, because a small data set gives few iterations per epoch.
 _base_ = [
     '../_base_/models/invp_resnet18-cifar.py',
     '../_base_/datasets/digits_invp.py',

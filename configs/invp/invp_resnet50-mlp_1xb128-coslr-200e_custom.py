@@ -1,6 +1,6 @@
-# InvP on your own images, without labels. Put them into data/custom/train, in folders or not.
-# Everything that depends on their number is taken from what is found there. The recipe is that of
-# ImageNet with the MLP neck; 200 epochs are our choice. docs/en/own_data.md says more.
+# InvP on your own images, without labels. Put them into data/custom/train, in any folder
+# structure. The bank takes its length from their number. The recipe is that of
+# ImageNet with the MLP neck; 200 epochs are our choice. See docs/en/own_data.md.
 _base_ = [
     '../_base_/models/invp_resnet50-mlp.py',
     '../_base_/datasets/imagenet_invp.py',
@@ -14,7 +14,7 @@ train_dataloader = dict(
         type='ImageFiles',
         data_root=data_root,
         data_prefix=dict(img_path='train'),
-        ann_file='',  # All images of the folder; or a list of them, one path a line.
+        ann_file='',  # All images of the folder; or a list of them, one path per line.
     )
 )
 

@@ -1,6 +1,6 @@
 # InvP of the paper with the linear neck. The paper gives neither schedule nor weight decay for it;
-# the official code steps at epochs 400, 600 and 700 unless told otherwise, and a folder name in it
-# says weight decay 1e-4. Here it is trained like the MLP neck.
+# the official code steps at epochs 400, 600 and 700 by default, and a folder name in it contains
+# weight decay 1e-4. Here it is trained like the MLP neck.
 _base_ = [
     '../_base_/models/invp_resnet50.py',
     '../_base_/datasets/imagenet_invp.py',

@@ -1,5 +1,5 @@
 # With the other augmentation of the official code (without --blur): no blur, and every image is
-# jittered. Which of the two the paper used with the linear neck is not known.
+# jittered. It is unknown which of them the paper used with the linear neck.
 _base_ = 'invp_resnet50_1xb128-coslr-800e_in1k.py'
 
 train_views = [

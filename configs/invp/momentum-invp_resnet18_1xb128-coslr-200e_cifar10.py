@@ -5,7 +5,7 @@ _base_ = 'invp_resnet18_1xb128-coslr-800e_cifar10.py'
 
 model = dict(
     type='MomentumInvP',
-    # Slow enough for epochs of 391 iterations; MoCo's 0.999 is for those of ImageNet.
+    # For epochs of 391 iterations; MoCo's 0.999 is for the longer epochs of ImageNet.
     encoder_momentum=0.99,
     # A row is the key itself, not an average.
     memory=dict(momentum=0),

@@ -1,6 +1,6 @@
-# InvP on a queue of keys from a momentum encoder, which the paper names as an alternative to its
-# bank but does not try: all values here are ours. Batch, learning rate, length of the queue and
-# momentum are those of MoCo v2; the objective is that of the MLP neck.
+# InvP on a queue of keys from a momentum encoder, which the paper suggests as an alternative to its
+# bank but does not evaluate: all values here are ours. Batch, learning rate, length of the queue
+# and momentum are those of MoCo v2; the objective is that of the MLP neck.
 _base_ = [
     '../_base_/models/invp_resnet50-mlp.py',
     '../_base_/datasets/imagenet_invp.py',
@@ -26,5 +26,5 @@ train_dataloader = dict(batch_size=32, num_workers=4, dataset=dict(pipeline=trai
 param_scheduler = [dict(type='CosineAnnealingLR', T_max=200, by_epoch=True, begin=0, end=200)]
 train_cfg = dict(max_epochs=200)
 
-# No kNN: a queue is no gallery, and features of all training images take long to extract.
+# No kNN: a queue cannot be the gallery, and features of all training images take long to extract.
 auto_scale_lr = dict(base_batch_size=256)

@@ -1,4 +1,4 @@
-# ODC on ImageNet: MMSelfSup's own setting, on one GPU or many.
+# ODC on ImageNet: the settings of MMSelfSup, on one or several GPUs.
 _base_ = [
     '../_base_/models/odc_resnet50.py',
     '../_base_/datasets/imagenet_odc.py',

@@ -1,4 +1,4 @@
-# SeLa with AlexNet on enlarged CIFAR-10 images by the official script.
+# SeLa with AlexNet on resized CIFAR-10 images by the official script.
 _base_ = [
     '../_base_/models/sela_alexnet.py',
     '../_base_/datasets/cifar10_sela.py',
@@ -14,7 +14,7 @@ model = dict(
 )
 
 default_hooks = dict(
-    # About one event an epoch, each for one head.
+    # About one event per epoch, each for one head.
     self_label=dict(num_events=400, spacing='linear', heads='rotate', lambd=10.0),
     knn=dict(
         type='KNNEvalHook',

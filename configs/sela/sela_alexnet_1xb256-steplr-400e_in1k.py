@@ -8,6 +8,6 @@ _base_ = [
 
 randomness = dict(seed=42)
 
-# No kNN: features of all training images take long to extract. The log has the agreement of the
-# labels with the true classes.
+# No kNN: features of all training images take long to extract. The log contains the agreement
+# of the labels with the true classes.
 auto_scale_lr = dict(base_batch_size=256)

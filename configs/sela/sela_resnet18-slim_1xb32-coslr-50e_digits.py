@@ -1,5 +1,5 @@
 # SeLa in minutes on a laptop: a ResNet-18 of a quarter of the width, on handwritten digits. Few
-# classes for few images, all heads labelled anew about once an epoch.
+# classes for few images; all heads are relabelled about once per epoch.
 _base_ = [
     '../_base_/models/sela_resnet18-cifar.py',
     '../_base_/datasets/digits_invp.py',

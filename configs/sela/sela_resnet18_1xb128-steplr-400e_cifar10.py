@@ -1,5 +1,5 @@
-# SeLa on CIFAR-10 images as they are, with a ResNet-18: a light stand-in for the enlarged images
-# that AlexNet needs. Not in the paper; the rest is the recipe of the official script.
+# SeLa on CIFAR-10 at its original size with a ResNet-18, which needs less computation than AlexNet
+# on resized images. Not in the paper; the rest is the recipe of the official script.
 _base_ = [
     '../_base_/models/sela_resnet18-cifar.py',
     '../_base_/datasets/cifar10_invp.py',
@@ -21,7 +21,7 @@ train_pipeline = [
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 
 default_hooks = dict(
-    # About one event an epoch, each for one head.
+    # About one event per epoch, each for one head.
     self_label=dict(num_events=400, spacing='linear', heads='rotate', lambd=10.0),
     knn=dict(
         type='KNNEvalHook',

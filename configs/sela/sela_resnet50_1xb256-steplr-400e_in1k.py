@@ -1,4 +1,5 @@
-# SeLa with ResNet-50 on ImageNet by the official script, but for the network: see the base config.
+# SeLa with ResNet-50 on ImageNet by the official script, except for the network: see the base
+# config.
 _base_ = [
     '../_base_/models/sela_resnet50.py',
     '../_base_/datasets/imagenet_sela.py',
@@ -8,6 +9,6 @@ _base_ = [
 
 randomness = dict(seed=42)
 
-# No kNN: features of all training images take long to extract. The log has the agreement of the
-# labels with the true classes.
+# No kNN: features of all training images take long to extract. The log contains the agreement
+# of the labels with the true classes.
 auto_scale_lr = dict(base_batch_size=256)

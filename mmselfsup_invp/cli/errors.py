@@ -1,6 +1,5 @@
 """Errors of configs, data and files as one message instead of a traceback."""
 
-import inspect
 import logging
 import re
 import sys
@@ -15,9 +14,10 @@ from mmengine.logging import MMLogger
 from mmengine.registry import Registry
 from mmengine.runner import loops
 
-from ..config import dicts_in, suggest
+from ..config import dicts_in
 from ..datasets.transforms import UnreadableImage
 from ..memory import NonFiniteFeatures
+from ..options import options_of, suggest
 from ..registry import SCOPE
 
 # Errors whose message is sufficient wherever they are raised.
@@ -140,24 +140,3 @@ def _component(name: str | Callable) -> Callable | None:
                 if found := root.children.get(SCOPE, root).get(name):
                     return found
     return None
-
-
-def options_of(component: Callable) -> dict[str, inspect.Parameter]:
-    """Keywords that a component accepts, by name, including those of its base classes.
-
-    A base class counts if ``__init__`` of the class before it takes ``**kwargs``.
-    """
-    named: dict[str, inspect.Parameter] = {}
-    for one in inspect.getmro(component) if inspect.isclass(component) else (component,):
-        function = vars(one).get('__init__') if inspect.isclass(one) else one
-        if function is None:
-            continue
-        parameters = inspect.signature(function).parameters.values()
-        kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-        for each in parameters:
-            if each.kind in kinds:
-                named.setdefault(each.name, each)
-        if all(each.kind != each.VAR_KEYWORD for each in parameters):
-            break
-    named.pop('self', None)
-    return named

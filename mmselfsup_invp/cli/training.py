@@ -6,6 +6,7 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.runner import Runner
 
+from ..config_checks import check_config
 from .errors import explain_unknown_options, was_interrupted
 from .options import read_run_config
 from .work_folder import prepare_resume, resume_instructions
@@ -55,7 +56,12 @@ def _enable_lr_scaling(cfg: Config) -> None:
 
 
 def train(cfg: Config) -> None:
-    """Train; an interrupt is reported with the command that resumes the run."""
+    """Train; an interrupt is reported with the command that resumes the run.
+
+    Raises:
+        ValueError: If an option of the config is not valid.
+    """
+    check_config(cfg)
     prepare_resume(cfg)
     try:
         with explain_unknown_options(cfg):

@@ -100,11 +100,19 @@ def report_empty_datasets() -> None:
 
 
 def _serialize_non_empty(serialize: Callable, dataset: object) -> tuple:
-    from ..datasets.info import no_image
-
     if not dataset.data_list:
-        raise no_image(dataset)
+        raise empty_dataset_error(dataset)
     return serialize(dataset)
+
+
+def empty_dataset_error(dataset: object) -> ValueError:
+    """The error for an empty data set, which names its type, its list and its folders."""
+    folders = getattr(dataset, 'data_prefix', {}).values()
+    paths = ', '.join(filter(None, [getattr(dataset, 'ann_file', ''), *folders]))
+    return ValueError(
+        f'The data set {type(dataset).__name__} holds no image. Check data_root, ann_file and '
+        f'data_prefix of its config{f" ({paths})" if paths else ""}.'
+    )
 
 
 def report_unreadable_lists() -> None:

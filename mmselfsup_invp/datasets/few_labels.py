@@ -1,10 +1,12 @@
 import math
 
 from ..compat.host import DATASETS, CustomDataset
+from ..options import PositiveFraction, Seed, checked
 from .subsets import draw_per_class
 
 
 @DATASETS.register_module()
+@checked
 class FewLabels(CustomDataset):
     """A random subset with the same fraction of every class, for low-shot evaluation.
 
@@ -20,12 +22,12 @@ class FewLabels(CustomDataset):
         ValueError: If ``fraction`` is not within (0, 1].
 
     Example:
-        >>> images = FewLabels(data_root='data/imagenet', data_prefix='train', fraction=0.01)
+        >>> images = FewLabels(
+        ...     data_root='data/imagenet', data_prefix='train', fraction=0.01
+        ... )  # doctest: +SKIP
     """
 
-    def __init__(self, *args, fraction: float, seed: int = 0, **kwargs) -> None:
-        if not 0 < fraction <= 1:
-            raise ValueError(f'fraction = {fraction} must be above 0 and at most 1.')
+    def __init__(self, *args, fraction: PositiveFraction, seed: Seed = 0, **kwargs) -> None:
         self.fraction = fraction
         self.seed = seed
         super().__init__(*args, **kwargs)

@@ -2,12 +2,14 @@ import os
 from collections.abc import Iterator, Sequence
 
 from ..compat.host import DATASETS, BaseDataset
+from ..options import checked
 from .files import printable
 
 EXTENSIONS = ('.jpg', '.jpeg', '.png', '.bmp', '.pgm', '.ppm', '.tif', '.tiff', '.webp')
 
 
 @DATASETS.register_module()
+@checked
 class ImageFiles(BaseDataset):
     """Images without labels: every image below a folder, or those that a list names.
 
@@ -31,8 +33,8 @@ class ImageFiles(BaseDataset):
             parent folder, for example), or if an image is no regular file (a FIFO, a broken link).
 
     Example:
-        >>> images = ImageFiles(data_root='data/custom', data_prefix='train')
-        >>> images.get_data_info(0)
+        >>> images = ImageFiles(data_root='data/custom', data_prefix='train')  # doctest: +SKIP
+        >>> images.get_data_info(0)  # doctest: +SKIP
         {'img_path': 'data/custom/train/my cat/1.JPG', 'sample_idx': 0}
     """
 

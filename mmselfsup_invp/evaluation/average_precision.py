@@ -31,8 +31,8 @@ def average_precision(score: np.ndarray, target: np.ndarray, rule: str = 'area')
     Example:
         >>> average_precision(np.array([0.9, 0.8, 0.7]), np.array([1, 0, 1]))
         0.8333333333333333
-        >>> average_precision(np.array([0.9, 0.8, 0.7]), np.array([1, 0, 1]), '11points')
-        0.8484848484848485
+        >>> round(average_precision(np.array([0.9, 0.8, 0.7]), np.array([1, 0, 1]), '11points'), 4)
+        0.8485
     """
     if rule not in RULES:
         raise ValueError(f'rule = {rule!r} is unknown; valid: {", ".join(RULES)}.')

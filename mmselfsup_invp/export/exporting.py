@@ -1,4 +1,4 @@
-"""The backbone of a checkpoint as a file of another library."""
+"""Export of the backbone of a checkpoint."""
 
 import os
 from dataclasses import dataclass
@@ -8,26 +8,26 @@ from typing import Any
 from ..evaluation import PretrainedBackbone, read_backbone
 from ..version import __version__
 from .network import Network, build_network
-from .targets import TARGETS, Verified
+from .targets import TARGETS, Verification
 
 
 @dataclass(frozen=True)
 class Export:
-    """What was written.
+    """An exported backbone.
 
     Attributes:
         path (Path): The file.
-        tensors (int): Weights in it.
-        values (int): Numbers in all of them.
-        verified (Verified): How the file was checked.
-        meta (dict): What the file says about its source; see :func:`export_backbone`.
-        usage (str): Lines of code that load the file.
+        tensors (int): Number of tensors.
+        values (int): Number of values in all tensors.
+        verified (Verification): How the file was verified.
+        meta (dict): Metadata in the file; see :func:`export_backbone`.
+        usage (str): Code that loads the file.
     """
 
     path: Path
     tensors: int
     values: int
-    verified: Verified
+    verified: Verification
     meta: dict[str, Any]
     usage: str
 
@@ -35,29 +35,30 @@ class Export:
 def export_backbone(
     checkpoint: str | Path, to: str, out: str | Path | None = None, force: bool = False
 ) -> Export:
-    """Write the backbone of a pre-training checkpoint for another library.
+    """Export the backbone of a pre-training checkpoint to another library.
 
-    The file is written under another name, read again and compared with the network of the
-    checkpoint; only then it gets its name. Its metadata are ``checkpoint``, ``experiment``,
-    ``epochs``, ``network``, ``channel_order`` and, where the run normalised images, ``mean`` and
-    ``std`` of pixels from 0 to 255.
+    The file is written to a temporary name, read again and compared with the network of the
+    checkpoint, and then renamed. Its metadata are ``checkpoint``, ``experiment``, ``epochs``,
+    ``network``, ``channel_order`` and, if the run normalised images, ``mean`` and ``std`` of pixel
+    values from 0 to 255.
 
     Args:
-        checkpoint (str | Path): ``epoch_*.pth`` of a pre-training run, with a ResNet.
-        to (str): ``torchvision``, ``timm``, ``detectron2`` or ``mmdet``.
-        out (str | Path, optional): File to write. Defaults to None: beside the checkpoint, with
-            the library in its name.
-        force (bool): Whether an existing file may be replaced. Defaults to False.
+        checkpoint (str | Path): ``epoch_*.pth`` of a pre-training run.
+        to (str): ``'torchvision'``, ``'timm'``, ``'detectron2'`` or ``'mmdet'``, for ResNets;
+            ``'mmselfsup'``, for any network.
+        out (str | Path, optional): File to write. Defaults to None: a file beside the checkpoint
+            with the name of the library.
+        force (bool): Whether to replace an existing file. Defaults to False.
 
     Returns:
-        Export: The file, and how it was verified.
+        Export: The file and how it was verified.
 
     Raises:
         FileNotFoundError: If there is no checkpoint.
         FileExistsError: If the file exists and ``force`` is not set.
-        ModuleNotFoundError: If the library that has to verify the file is not installed.
-        ValueError: If the checkpoint cannot be read, its weights are not those of its network,
-            the library has no such network, or the file fails the verification.
+        ModuleNotFoundError: If the library that verifies the file is not installed.
+        ValueError: If the checkpoint cannot be read, its weights do not fit its network, the
+            library does not support the network, or the verification fails.
 
     Example:
         >>> export = export_backbone('epoch_800.pth', 'torchvision')  # doctest: +SKIP
@@ -70,7 +71,7 @@ def export_backbone(
     backbone = read_backbone(checkpoint)
     path = _free_path(backbone.path, to, out, force)
     network = build_network(backbone)
-    _require_taken(network, to)
+    _require_supported(network, to)
     meta = _metadata(backbone, network)
     weights = {target.rename(name): value for name, value in network.module.state_dict().items()}
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -99,18 +100,17 @@ def _free_path(checkpoint: Path, to: str, out: str | Path | None, force: bool) -
     return path
 
 
-def _require_taken(network: Network, to: str) -> None:
-    refused = TARGETS[to].refused(network)
-    if not refused:
+def _require_supported(network: Network, to: str) -> None:
+    unsupported = TARGETS[to].unsupported(network)
+    if not unsupported:
         return
-    known = {name: valid for name, valid in refused.items() if name in network.settings}
+    known = {name: valid for name, valid in unsupported.items() if name in network.settings}
     found = ', '.join(f'{name} = {network.settings[name]!r}' for name in known)
     valid = '; '.join(f'{name} {" or ".join(map(str, valid))}' for name, valid in known.items())
-    others = [name for name, target in TARGETS.items() if not target.refused(network)]
+    others = [name for name, target in TARGETS.items() if not target.unsupported(network)]
     raise ValueError(
-        f'{to} has no network like that of this checkpoint: {network}. Found {found}; {to} takes '
-        f'{valid}. '
-        + (f'Targets that take it: {", ".join(others)}.' if others else 'No target takes it.')
+        f'{to} does not support the network of this checkpoint: {network}. Found {found}; '
+        f'supported: {valid}. Use --to {" or --to ".join(others)}.'
     )
 
 

@@ -1,6 +1,6 @@
-"""The network of a checkpoint, and how it is compared with that of another library."""
+"""The backbone of a checkpoint and its comparison with the network of another library."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from ..evaluation import PretrainedBackbone
 from ..evaluation.checkpoints import listed
 from ..registry import SCOPE
 
-# What decides which library has the same network, besides the type; mmcls's names.
+# Attributes of mmcls's ResNets that decide which libraries have the same network.
 ATTRIBUTES = (
     *('depth', 'stem_channels', 'base_channels', 'num_stages', 'strides', 'dilations'),
     *('style', 'deep_stem', 'avg_down'),
@@ -25,21 +25,23 @@ Shapes = dict[str, tuple[int, ...]]
 
 @dataclass(frozen=True)
 class Network:
-    """The backbone of a checkpoint, built and loaded.
+    """The backbone of a checkpoint with its weights.
 
     Attributes:
         module (nn.Module): The network in eval mode, on the CPU.
-        settings (dict[str, Any]): ``type`` as the config has it. Of a ResNet also what its class
-            was given (``depth``, ``base_channels``, ...), ``stem`` (``'7x7'``), ``norm`` and
+        config (dict[str, Any]): Its config.
+        settings (dict[str, Any]): ``type`` from the config; of a ResNet also the arguments of its
+            class (``depth``, ``base_channels``, ...), ``stem`` (``'7x7'``), ``norm`` and
             ``norm_eps``.
     """
 
     module: nn.Module
+    config: dict[str, Any]
     settings: dict[str, Any]
 
     @property
     def name(self) -> str:
-        """What torchvision and timm call it: ``resnet50``."""
+        """The name in torchvision and timm, ``resnet50``."""
         return f'resnet{self.settings["depth"]}'
 
     def __str__(self) -> str:
@@ -52,37 +54,41 @@ class Network:
 
 
 def build_network(backbone: PretrainedBackbone) -> Network:
-    """Build the network of a checkpoint with all its weights.
+    """Build the network of a checkpoint and load its weights.
 
     Args:
-        backbone (PretrainedBackbone): What :func:`~mmselfsup_invp.evaluation.read_backbone` gave.
+        backbone (PretrainedBackbone): From :func:`~mmselfsup_invp.evaluation.read_backbone`.
 
     Returns:
-        Network: In eval mode, on the CPU; synchronised batch norms made plain ones.
+        Network: In eval mode, on the CPU; synchronised batch norms are replaced by plain ones.
 
     Raises:
         ValueError: If its type is not registered, or weights are missing, unexpected, of another
             shape, NaN or infinite.
     """
-    # The names in the config are those of the run, whatever else this process has built.
+    config = backbone.build_config(random_init=True)
     try:
-        with DefaultScope.overwrite_default_scope(SCOPE):
-            module = MODELS.build(backbone.build_config(random_init=True))
+        module = build_module(config)
     except KeyError as error:  # Not registered.
         raise ValueError(f'The backbone of {backbone.path} cannot be built: {error}') from error
-    module = revert_sync_batchnorm(module)
     require_same_shapes(
         shapes(backbone.state), shapes(module.state_dict()), str(backbone.path), 'its own config'
     )
-    broken = [name for name, value in backbone.state.items() if not value.isfinite().all()]
-    if broken:
+    nonfinite = [name for name, value in backbone.state.items() if not value.isfinite().all()]
+    if nonfinite:
         raise ValueError(
-            f'{backbone.path} holds NaN or infinite values in {listed(broken, 8)}. Export an '
+            f'{backbone.path} has NaN or infinite values in {listed(nonfinite, 8)}. Export an '
             'earlier checkpoint of the run.'
         )
     module.load_state_dict(backbone.state)
-    module.eval()  # OpenMMLab's ResNets do not return themselves.
-    return Network(module, _settings(module, backbone.config['type']))
+    module.eval()  # The ResNets of OpenMMLab return None.
+    return Network(module, config, _settings(module, config['type']))
+
+
+def build_module(config: dict[str, Any]) -> nn.Module:
+    """Build a backbone from its config, in the scope of this package and without SyncBN."""
+    with DefaultScope.overwrite_default_scope(SCOPE):
+        return revert_sync_batchnorm(MODELS.build(config))
 
 
 def _settings(module: nn.Module, kind: str) -> dict[str, Any]:
@@ -90,14 +96,14 @@ def _settings(module: nn.Module, kind: str) -> dict[str, Any]:
         return dict(type=kind)
     found = {name: getattr(module, name) for name in ATTRIBUTES}
     found['strides'], found['dilations'] = tuple(module.strides), tuple(module.dilations)
-    kernel = 'deep' if module.deep_stem else '{}x{}'.format(*module.conv1.kernel_size)
+    stem = 'deep' if module.deep_stem else '{}x{}'.format(*module.conv1.kernel_size)
     eps = {layer.eps for layer in module.modules() if hasattr(layer, 'eps')}
     norm = dict(norm=module.norm_cfg['type'], norm_eps=max(eps))
-    return dict(type=kind, stem=kernel, **norm, **found)
+    return dict(type=kind, stem=stem, **norm, **found)
 
 
 def shapes(weights: Mapping[str, Any]) -> Shapes:
-    """Shapes of tensors or arrays by name."""
+    """Return the shapes of tensors or arrays by name."""
     return {name: tuple(value.shape) for name, value in weights.items()}
 
 
@@ -106,15 +112,15 @@ def require_same_shapes(found: Shapes, expected: Shapes, source: str, network: s
 
     Args:
         found (dict[str, tuple[int, ...]]): Shapes by name.
-        expected (dict[str, tuple[int, ...]]): Those of the network that they are for.
-        source (str): Where the first are from, for the message.
-        network (str): The network, for the message.
+        expected (dict[str, tuple[int, ...]]): Shapes of the weights of the network.
+        source (str): Source of ``found``, for the message.
+        network (str): Name of the network, for the message.
 
     Raises:
-        ValueError: If a name is missing or unexpected, or a shape is another.
+        ValueError: If a name is missing or unexpected, or a shape differs.
     """
     both = sorted(found.keys() & expected.keys())
-    faults = {
+    differences = {
         'missing': sorted(expected.keys() - found.keys()),
         'unexpected': sorted(found.keys() - expected.keys()),
         'of another shape': [
@@ -123,50 +129,51 @@ def require_same_shapes(found: Shapes, expected: Shapes, source: str, network: s
             if found[name] != expected[name]
         ],
     }
-    told = [f'{kind}: {listed(names, 8)}' for kind, names in faults.items() if names]
-    if told:
-        raise ValueError(f'The weights of {source} are not those of {network}. {"; ".join(told)}.')
+    listing = '; '.join(f'{kind}: {listed(each, 8)}' for kind, each in differences.items() if each)
+    if listing:
+        raise ValueError(f'The weights of {source} are not those of {network}. {listing}.')
 
 
 @torch.no_grad()
 def stage_features(network: nn.Module, images: Tensor) -> dict[str, Tensor]:
-    """Feature maps behind every stage of a ResNet.
+    """Compute the feature maps of all stages of a network.
 
-    MMClassification, MMDetection, torchvision and timm name the stages alike, whatever their
-    forward pass returns.
+    The stages of a ResNet are its children ``layer1``, ``layer2``, ..., as in MMClassification,
+    MMDetection, torchvision and timm; of other networks only the output is compared.
 
     Args:
-        network (nn.Module): With children ``layer1``, ``layer2``, ...
+        network (nn.Module): The network.
         images (Tensor): (B, 3, H, W), float32.
 
     Returns:
-        dict[str, Tensor]: (B, C, H', W') by the name of the stage.
+        dict[str, Tensor]: Features by the name of the stage, or by ``output``.
     """
     features: dict[str, Tensor] = {}
-
-    def keeper(name: str) -> Callable[..., None]:
-        return lambda module, args, output: features.__setitem__(name, output)
-
     stages = [item for item in network.named_children() if item[0].startswith('layer')]
-    handles = [stage.register_forward_hook(keeper(name)) for name, stage in stages]
+    handles = [
+        stage.register_forward_hook(
+            lambda module, args, output, name=name: features.__setitem__(name, output)
+        )
+        for name, stage in stages
+    ]
     try:
-        network(images)
+        output = network(images)
     finally:
         for handle in handles:
             handle.remove()
-    return features
+    return features or dict(output=output[-1] if isinstance(output, (list, tuple)) else output)
 
 
-def largest_difference(network: Network, other: nn.Module, label: str) -> float:
+def max_difference(network: Network, other: nn.Module, label: str) -> float:
     """Compare the features of all stages on random images.
 
     Args:
         network (Network): The network of the checkpoint.
-        other (nn.Module): That of another library, with the exported weights, in eval mode.
+        other (nn.Module): The network of another library with the exported weights, in eval mode.
         label (str): Its name, for the message.
 
     Returns:
-        float: Largest absolute difference of two values.
+        float: Largest absolute difference between two values.
 
     Raises:
         ValueError: If features differ by more than ``torch.testing.assert_close`` tolerates.

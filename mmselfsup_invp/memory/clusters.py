@@ -1,16 +1,18 @@
 import functools
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
 
 from ..ops import clustering, repair_small
-from ..ops.checks import require_choice, require_positive, require_range
-from ..ops.clustering import METRICS
+from ..ops.clustering import Metric
 from ..ops.sinkhorn import scale_classes
+from ..options import MAX_INT, Channels, NonNegativeInt, PositiveFloat, Range, checked
 from .counter import ChangeCounter
 from .state import RowState
 
-ASSIGNERS = ('nearest', 'equal')
+Assigner = Literal['nearest', 'equal']
+NumClusters = Annotated[int, Range(2, MAX_INT)]  # Negatives are members of other clusters.
 # Label of a row that has not been clustered yet.
 UNCLUSTERED = -1
 # Equal clusters: features that a step of the offsets samples, and the lowest share, of the average
@@ -22,6 +24,7 @@ TOLERANCE = 0.01
 MAX_PASSES = 100
 
 
+@checked
 class Clusters(RowState):
     """Cluster of every image and the centroids of the clusters.
 
@@ -66,20 +69,16 @@ class Clusters(RowState):
 
     def __init__(
         self,
-        num_clusters: int = 10000,
-        feat_dim: int = 128,
-        length: int = 0,
+        num_clusters: NumClusters = 10000,
+        feat_dim: Channels = 128,
+        length: NonNegativeInt = 0,
         *,
-        metric: str = 'euclidean',
-        assigner: str = 'nearest',
-        lambd: float = 100.0,
-        min_size: int | None = None,
+        metric: Metric = 'euclidean',
+        assigner: Assigner = 'nearest',
+        lambd: PositiveFloat = 100.0,
+        min_size: NonNegativeInt | None = None,
     ) -> None:
         super().__init__()
-        require_range('num_clusters', num_clusters, 2, 2**31, 'negatives are of other clusters')
-        require_choice('metric', metric, METRICS)
-        require_choice('assigner', assigner, ASSIGNERS)
-        require_positive('lambd', lambd, '100')
         self.num_clusters = num_clusters
         self.metric = metric
         self.assigner = assigner

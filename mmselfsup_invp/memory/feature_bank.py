@@ -2,12 +2,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..ops.checks import require_choice, require_range
-from .initial import INITIAL_ROWS, initial_rows, storage_dtype
+from ..options import Channels, Fraction, NonNegativeInt, Seed, checked
+from .initial import InitialRows, RowType, initial_rows, storage_dtype
 from .nonfinite import finite_rows
 from .state import RowState, first_occurrence
 
 
+@checked
 class FeatureBank(RowState):
     """Memory bank: one feature for every image of the data set.
 
@@ -49,22 +50,16 @@ class FeatureBank(RowState):
 
     def __init__(
         self,
-        feat_dim: int = 128,
-        length: int = 0,
+        feat_dim: Channels = 128,
+        length: NonNegativeInt = 0,
         *,
-        momentum: float = 0.5,
+        momentum: Fraction = 0.5,
         delayed: bool = False,
-        init: str = 'unit',
-        seed: int = 0,
-        dtype: str | torch.dtype = 'float32',
+        init: InitialRows = 'unit',
+        seed: Seed = 0,
+        dtype: RowType | torch.dtype = 'float32',
     ) -> None:
         super().__init__()
-        require_range('feat_dim', feat_dim, 1, 2**20, 'an embedding needs a dimension')
-        require_choice('init', init, INITIAL_ROWS)
-        if not 0 <= momentum <= 1:
-            raise ValueError(
-                f'momentum = {momentum} must be within 0 to 1; it weighs the old row of the bank.'
-            )
         self.feat_dim = feat_dim
         self.momentum = momentum
         self.delayed = delayed

@@ -1,12 +1,13 @@
 import torch
 from torch import Tensor
 
-from ..ops.checks import require_range
-from .initial import initial_rows, storage_dtype
+from ..options import Channels, NonNegativeInt, Seed, checked
+from .initial import InitialRows, RowType, initial_rows, storage_dtype
 from .nonfinite import finite_rows
 from .state import RowState
 
 
+@checked
 class FeatureQueue(RowState):
     """Queue of the latest features, each in place of the oldest.
 
@@ -43,15 +44,14 @@ class FeatureQueue(RowState):
 
     def __init__(
         self,
-        feat_dim: int = 128,
-        length: int = 65536,
+        feat_dim: Channels = 128,
+        length: NonNegativeInt = 65536,
         *,
-        init: str = 'unit',
-        seed: int = 0,
-        dtype: str | torch.dtype = 'float32',
+        init: InitialRows = 'unit',
+        seed: Seed = 0,
+        dtype: RowType | torch.dtype = 'float32',
     ) -> None:
         super().__init__()
-        require_range('feat_dim', feat_dim, 1, 2**20, 'an embedding needs a dimension')
         self.feat_dim = feat_dim
         self.init = init
         self.seed = seed

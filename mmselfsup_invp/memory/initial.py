@@ -1,10 +1,13 @@
 """Initial rows of banks and queues."""
 
+from typing import Annotated
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ..ops.checks import require_choice
+from ..options import Choice
 
 
 def _unit(length: int, dim: int, generator: torch.Generator) -> Tensor:
@@ -18,6 +21,8 @@ def _uniform(length: int, dim: int, generator: torch.Generator) -> Tensor:
 
 INITIAL_ROWS = {'unit': _unit, 'uniform': _uniform}
 DTYPES = {name: getattr(torch, name) for name in ('float32', 'float16', 'bfloat16')}
+InitialRows = Annotated[str, Choice(INITIAL_ROWS)]
+RowType = Annotated[str, Choice(DTYPES)]
 
 
 def initial_rows(length: int, dim: int, init: str = 'unit', seed: int = 0) -> Tensor:

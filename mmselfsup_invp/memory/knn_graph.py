@@ -2,12 +2,16 @@ import torch
 from torch import Tensor
 
 from ..ops import graph
-from ..ops.checks import require_range
 from ..ops.graph import UNFILLED
+from ..options import NonNegativeInt, PositiveInt, checked
 from .counter import ChangeCounter
 from .state import RowState, first_occurrence
 
+# Rows tested at a time for edges that link back.
+MUTUAL_BATCH = 2**16
 
+
+@checked
 class KNNGraph(RowState):
     """Directed graph of the nearest neighbours of each row of a bank.
 
@@ -33,9 +37,8 @@ class KNNGraph(RowState):
 
     neighbours: Tensor
 
-    def __init__(self, num_neighbours: int = 4, length: int = 0) -> None:
+    def __init__(self, num_neighbours: PositiveInt = 4, length: NonNegativeInt = 0) -> None:
         super().__init__()
-        require_range('num_neighbours', num_neighbours, 1, 2**20, 'the graph needs an edge')
         self.num_neighbours = num_neighbours
         self.register_rows('neighbours', torch.empty(0, num_neighbours, dtype=torch.int64))
         self.changes = ChangeCounter()
@@ -99,9 +102,22 @@ class KNNGraph(RowState):
         self._count_changes(self.neighbours, neighbours)
         self.neighbours.copy_(neighbours)
 
-    def propagate(self, anchor: Tensor, hops: int, mode: str = 'set') -> tuple[Tensor, Tensor]:
+    def propagate(
+        self, anchor: Tensor, hops: int, mode: str = 'set', edges: str = 'all'
+    ) -> tuple[Tensor, Tensor]:
         """Walk the graph from the anchors; see :func:`~mmselfsup_invp.ops.propagate`."""
-        return graph.propagate(self.neighbours, anchor, hops, mode)
+        return graph.propagate(self.neighbours, anchor, hops, mode, edges)
+
+    def mutual_share(self) -> float:
+        """Share of the edges whose end links back; needs no labels. Waits for the device.
+
+        Returns:
+            float: Within 0 to 1; 0 for a graph without edges.
+        """
+        row = torch.arange(len(self), device=self.neighbours.device)
+        blocks = zip(row.split(MUTUAL_BATCH), self.neighbours.split(MUTUAL_BATCH), strict=True)
+        mutual = sum(graph.mutual_edges(self.neighbours, *block).sum() for block in blocks)
+        return float(mutual / (self.neighbours >= 0).sum().clamp(min=1))
 
     def churn(self) -> float | None:
         """Share of the rewritten edges that changed since the last call.

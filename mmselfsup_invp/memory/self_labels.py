@@ -3,9 +3,11 @@ from torch import Tensor
 
 from ..ops.checks import require_range
 from ..ops.self_label import initial_labels
+from ..options import NonNegativeInt, PositiveInt, Seed, checked
 from .state import RowState
 
 
+@checked
 class SelfLabels(RowState):
     """Labels of all images, one for each head of a classifier.
 
@@ -33,11 +35,13 @@ class SelfLabels(RowState):
     labels: Tensor
 
     def __init__(
-        self, num_classes: int = 3000, num_heads: int = 10, length: int = 0, seed: int = 0
+        self,
+        num_classes: PositiveInt = 3000,
+        num_heads: PositiveInt = 10,
+        length: NonNegativeInt = 0,
+        seed: Seed = 0,
     ) -> None:
         super().__init__()
-        require_range('num_classes', num_classes, 1, 2**31, 'a label needs a class')
-        require_range('num_heads', num_heads, 1, 2**31, 'each head is a classifier')
         self.num_classes = num_classes
         self.num_heads = num_heads
         self.seed = seed

@@ -2,10 +2,18 @@ from ..compat import require_host
 
 require_host()
 
-from .algorithms import InterCLR, InvP, LayerwiseProbe, MomentumInterCLR, MomentumInvP, SeLa
+from .algorithms import (
+    InterCLR,
+    InvP,
+    LayerwiseProbe,
+    MomentumInterCLR,
+    MomentumInvP,
+    SeLa,
+    SoftInvP,
+)
 from .backbones import AlexNetBN
 from .branches import OnlineClusterBranch
-from .heads import BankMarginHead, InvPHead, QueueMarginHead, SelfLabelHead
+from .heads import BankMarginHead, InvPHead, QueueMarginHead, SelfLabelHead, SoftInvPHead
 from .losses import HardSamplingLoss, MarginNCELoss
 from .memories import (
     ClusterMemory,
@@ -42,4 +50,6 @@ __all__ = [
     'SeLa',
     'SelfLabelHead',
     'SelfLabelMemory',
+    'SoftInvP',
+    'SoftInvPHead',
 ]

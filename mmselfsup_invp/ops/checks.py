@@ -5,9 +5,11 @@ from collections.abc import Iterable
 
 from torch import Tensor
 
+from ..options import accepts
+
 
 def require_range(name: str, value: int, low: int, high: int, why: str) -> None:
-    """Raise ``ValueError`` unless ``low <= value <= high``.
+    """Raise ``ValueError`` unless ``value`` is an integer and ``low <= value <= high``.
 
     Example:
         >>> require_range('k', 9, 1, 5, 'a bank of 6 rows has 5 other rows')
@@ -15,6 +17,8 @@ def require_range(name: str, value: int, low: int, high: int, why: str) -> None:
         ...
         ValueError: k = 9 is outside the valid range 1 to 5: a bank of 6 rows has 5 other rows.
     """
+    if not accepts(int, value):
+        raise ValueError(f'{name} = {value!r} must be an integer: {why}.')
     if not low <= value <= high:
         raise ValueError(f'{name} = {value} is outside the valid range {low} to {high}: {why}.')
 

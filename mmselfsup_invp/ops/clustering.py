@@ -8,6 +8,7 @@ import importlib.util
 import math
 import warnings
 from collections.abc import Iterator
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -15,7 +16,8 @@ from torch import Tensor
 from .checks import require_choice, require_features, require_range
 from .search import default_elements, similarities
 
-METRICS = ('euclidean', 'dot')
+Metric = Literal['euclidean', 'dot']
+METRICS = get_args(Metric)
 BACKENDS = ('auto', 'sklearn', 'torch')
 
 # Size of a small cluster of ODC and InterCLR on ImageNet, as a share of the mean size.

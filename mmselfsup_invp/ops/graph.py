@@ -1,5 +1,7 @@
 """The kNN graph over the bank and the propagation along its edges that finds positives."""
 
+from typing import Literal, get_args
+
 import torch
 from torch import Tensor
 
@@ -11,6 +13,9 @@ from .search import Neighbours, top_m
 UNFILLED = -1
 # Upper bound of the walks from one anchor; more would need gigabytes for a batch.
 MAX_WALKS = 2**20
+# Edges that a walk may follow.
+Edges = Literal['all', 'mutual']
+EDGES: tuple[str, ...] = get_args(Edges)
 # Rows of the bank per search while the whole graph is built. Larger blocks read the bank less
 # often, but leave a smaller sample of the bank per row to estimate its threshold, so that more
 # candidates pass it and have to be stored.
@@ -49,8 +54,9 @@ def knn_graph(
     for start in range(0, len(bank), GRAPH_BATCH):
         part = slice(start, start + GRAPH_BATCH)
         own = anchor[part]
-        options = dict(exclude=own, max_elements=max_elements, backend=backend)
-        graph[part] = top_m(bank[part], bank, k, **options).index
+        graph[part] = top_m(
+            bank[part], bank, k, exclude=own, max_elements=max_elements, backend=backend
+        ).index
     return graph
 
 
@@ -100,7 +106,30 @@ def nearest_others(nearest: Neighbours, anchor: Tensor, num: int) -> Tensor:
 
 
 @torch.no_grad()
-def propagate(neighbours: Tensor, anchor: Tensor, hops: int, mode: str = 'set') -> Positives:
+def mutual_edges(neighbours: Tensor, source: Tensor, index: Tensor) -> Tensor:
+    """Test which edges are mutual: the end has the source among its own neighbours.
+
+    Args:
+        neighbours (Tensor): int64, shape ``(N, k)``; -1 marks a missing edge.
+        source (Tensor): int64, shape ``(B,)``, rows where the edges start.
+        index (Tensor): int64, shape ``(B, F)``, where they end; -1 for a missing edge.
+
+    Returns:
+        Tensor: bool, shape ``(B, F)``.
+
+    Example:
+        >>> chain = torch.tensor([[1], [0], [1]])
+        >>> mutual_edges(chain, torch.tensor([0, 2]), torch.tensor([[1], [1]])).tolist()
+        [[True], [False]]
+    """
+    back = neighbours[index.clamp(min=0)] == source[:, None, None]
+    return back.any(dim=2) & (index >= 0)
+
+
+@torch.no_grad()
+def propagate(
+    neighbours: Tensor, anchor: Tensor, hops: int, mode: str = 'set', edges: str = 'all'
+) -> Positives:
     """Collect the positives N(i) of the InvP paper by propagation on the graph (section 3.1).
 
     ``mode='set'`` is the definition: every row other than the anchor within ``hops`` directed
@@ -113,6 +142,8 @@ def propagate(neighbours: Tensor, anchor: Tensor, hops: int, mode: str = 'set') 
         anchor (Tensor): int64, shape ``(B,)``, rows to start from.
         hops (int): l in the paper, the longest walk, at least 1.
         mode (str): ``'set'`` or ``'concat'``. Defaults to ``'set'``.
+        edges (str): ``'all'`` (the paper), or ``'mutual'`` to skip the edges whose end does not
+            link back. Defaults to ``'all'``.
 
     Returns:
         Positives: Row index, int64, and mask, bool, both ``(B, L)`` with
@@ -121,7 +152,7 @@ def propagate(neighbours: Tensor, anchor: Tensor, hops: int, mode: str = 'set') 
 
     Raises:
         ValueError: If ``hops`` is below 1, there are more than 2**20 walks from an anchor, or
-            ``mode`` is unknown.
+            ``mode`` or ``edges`` is unknown.
 
     Example:
         >>> chain = torch.tensor([[1], [2], [3], [4], [5], [4]])
@@ -131,26 +162,36 @@ def propagate(neighbours: Tensor, anchor: Tensor, hops: int, mode: str = 'set') 
     """
     require_range('hops', hops, 1, 16, 'propagation visits k ** hops rows')
     require_choice('mode', mode, ('set', 'concat'))
+    require_choice('edges', edges, EDGES)
     width = neighbours.size(1)
     walks = sum(width**hop for hop in range(1, hops + 1))
     why = f'{hops} hops along {width} neighbours each; reduce the hops or the neighbours per row'
     require_range('walks', walks, 1, MAX_WALKS, why)
-    reached = _walk(neighbours, anchor, hops)
+    reached = _walk(neighbours, anchor, hops, edges)
     if mode == 'set':
         reached = _distinct_others(reached, anchor)
     mask = reached >= 0
     return Positives(reached.clamp(min=0), mask)
 
 
-def _walk(neighbours: Tensor, anchor: Tensor, hops: int) -> Tensor:
+def _walk(neighbours: Tensor, anchor: Tensor, hops: int, edges: str) -> Tensor:
     """End points of all walks of 1 to ``hops`` steps, shorter walks first; -1 where one ends."""
-    frontier = neighbours[anchor]
+    frontier = _step(neighbours, anchor, edges)
     reached = [frontier]
     for _ in range(hops - 1):
-        step = neighbours[frontier.clamp(min=0)]
+        step = _step(neighbours, frontier.flatten(), edges).view(*frontier.shape, -1)
         frontier = torch.where(frontier[..., None] < 0, UNFILLED, step).flatten(1)
         reached.append(frontier)
     return torch.cat(reached, dim=1)
+
+
+def _step(neighbours: Tensor, source: Tensor, edges: str) -> Tensor:
+    """Ends of the edges of each row, int64, ``(B, k)``; -1 for those that are skipped."""
+    source = source.clamp(min=0)
+    index = neighbours[source]
+    if edges == 'all':
+        return index
+    return index.masked_fill(~mutual_edges(neighbours, source, index), UNFILLED)
 
 
 def _distinct_others(reached: Tensor, anchor: Tensor) -> Tensor:

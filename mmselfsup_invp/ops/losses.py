@@ -8,20 +8,23 @@ temperature t. All sums are float32 log-sum-exp; ratios are computed as differen
 
 import math
 from dataclasses import dataclass
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .checks import require_choice, require_positive, require_range
+from ..options import Choice, Fraction, PositiveInt, Temperature, checked
 from .positives import POSITIVE_SELECTORS, Positives, contains, select_positives
 from .search import Neighbours
 from .similarity import bank_similarity, full_logsumexp, masked_logsumexp
 
-INSTANCE_BACKGROUNDS = ('exact', 'topm')
-BACKGROUNDS = ('exact', 'topm', 'official')
+InstanceBackground = Literal['exact', 'topm']
+Background = Literal['exact', 'topm', 'official']
+HardPositives = Annotated[str, Choice((*POSITIVE_SELECTORS, 'all'))]
 
 
+@checked
 @dataclass(frozen=True)
 class HardSampling:
     """Options of the two losses of InvP: hard positives, hard negatives and the temperature.
@@ -57,29 +60,14 @@ class HardSampling:
         4097
     """
 
-    temperature: float = 0.07
-    num_background: int | None = 4096
-    num_hard: int = 50
-    hard_pos: str = 'hard'
-    background: str = 'exact'
+    temperature: Temperature = 0.07
+    num_background: PositiveInt | None = 4096
+    num_hard: PositiveInt = 50
+    hard_pos: HardPositives = 'hard'
+    background: Background = 'exact'
     exclusive: bool = True
-    instance_background: str = 'exact'
-    eps: float = 0.0
-
-    def __post_init__(self) -> None:
-        require_positive('temperature', self.temperature, '0.07 or 0.2')
-        if self.num_background is not None:
-            why = 'the losses need a background; None takes the whole bank'
-            require_range('num_background', self.num_background, 1, 2**31, why)
-        require_range('num_hard', self.num_hard, 1, 2**31, 'the propagation loss needs a positive')
-        require_choice('hard_pos', self.hard_pos, (*POSITIVE_SELECTORS, 'all'))
-        require_choice('background', self.background, BACKGROUNDS)
-        require_choice('instance_background', self.instance_background, INSTANCE_BACKGROUNDS)
-        if not 0 <= self.eps < math.inf:
-            raise ValueError(
-                f'eps = {self.eps} must be finite and not negative: 0 (the paper) or 1e-7 (the '
-                'official code).'
-            )
+    instance_background: InstanceBackground = 'exact'
+    eps: Fraction = 0.0
 
     @property
     def search_width(self) -> int:

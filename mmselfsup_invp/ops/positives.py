@@ -19,7 +19,7 @@ class Positives(NamedTuple):
         mask (Tensor): bool, shape ``(B, L)``, which entries are positives.
     """
 
-    index: Tensor
+    index: Tensor  # type: ignore[assignment]  # Hides tuple.index.
     mask: Tensor
 
 
@@ -124,7 +124,7 @@ def _binary_searched(members: Tensor, mask: Tensor, index: Tensor, _: int | None
 
 def _marked(members: Tensor, mask: Tensor, index: Tensor, size: int | None) -> Tensor:
     if size is None:
-        size = max((part.max().item() + 1 for part in (members, index) if part.numel()), default=0)
+        size = max((int(part.max()) + 1 for part in (members, index) if part.numel()), default=0)
     found = torch.empty_like(index, dtype=torch.bool)
     rows = max(min(default_elements(index.device) // (size + 1), len(index)), 1)
     # Masked members mark an additional last column, which no index reads.

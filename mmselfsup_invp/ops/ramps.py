@@ -2,7 +2,9 @@
 
 import math
 from collections.abc import Callable
+from typing import Annotated
 
+from ..options import Choice
 from .checks import require_choice
 
 RAMPS: dict[str, Callable[[float, float], float]] = {
@@ -10,6 +12,7 @@ RAMPS: dict[str, Callable[[float, float], float]] = {
     'gaussian': lambda epoch, length: math.exp(-5 * max(1 - epoch / length, 0) ** 2),
     'constant': lambda epoch, length: 1.0,
 }
+Ramp = Annotated[str, Choice(RAMPS)]
 
 
 def ramp_weight(kind: str, epoch: float, length: float = 30) -> float:

@@ -5,12 +5,13 @@
 """
 
 import math
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..options import Choice
 from .checks import require_choice, require_range
 
 
@@ -32,6 +33,7 @@ SPACINGS = {
     'power': Spacing(power=2, surplus=1.01, extra_epochs=1),
     'linear': Spacing(power=1, surplus=1.0001, extra_epochs=0),
 }
+SpacingName = Annotated[str, Choice(SPACINGS)]
 
 
 def self_label_loss(logits: Tensor, label: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ their size. A function may compute the blocks again for every sweep.
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
@@ -21,7 +21,8 @@ Source = Callable[[], Iterable[Tensor]]
 # Rows of log-probabilities, as one tensor or in blocks, in the same order at every call.
 LogProb = Tensor | Source
 
-CRITERIA = ('relative', 'official')
+Criterion = Literal['relative', 'official']
+CRITERIA = get_args(Criterion)
 # Default entries of a block on the CPU; 1 MiB fits its caches.
 CPU_BLOCK = 2**18
 # The official code measures the error in every tenth pass.

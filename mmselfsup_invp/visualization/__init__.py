@@ -2,7 +2,7 @@ from ..compat import require_host
 
 require_host()
 
+from .options import ReportOptions
 from .report import write_report
-from .source import Options
 
-__all__ = ['Options', 'write_report']
+__all__ = ['ReportOptions', 'write_report']

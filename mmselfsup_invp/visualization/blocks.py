@@ -1,11 +1,15 @@
-"""What a page is made of; `report.html` says how each block looks."""
+"""The elements of a page; the template `report.html` renders them."""
 
 from dataclasses import dataclass, field
 from typing import ClassVar
 
 
-class Absent(Exception):
-    """A section cannot be made; the message says why, in one sentence."""
+class Unavailable(Exception):
+    """A section does not apply to the run; the message is one sentence that says why."""
+
+
+class ImagesUnavailable(Unavailable):
+    """A section cannot be made because the images of the run cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -18,7 +22,7 @@ class Paragraph:
 
 @dataclass(frozen=True)
 class Chart:
-    """A picture of numbers: a data URI, in words what it shows, and its width in CSS pixels."""
+    """A chart: an image as a data URI, its text alternative and its width in CSS pixels."""
 
     kind: ClassVar[str] = 'chart'
     uri: str
@@ -28,7 +32,7 @@ class Chart:
 
 @dataclass(frozen=True)
 class Grid:
-    """Charts beside one another."""
+    """Charts side by side."""
 
     kind: ClassVar[str] = 'grid'
     charts: list[Chart]
@@ -36,7 +40,7 @@ class Grid:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of text below a header; an empty header is left out."""
+    """Rows of text below a header; an empty header is not rendered."""
 
     kind: ClassVar[str] = 'table'
     header: list[str]
@@ -45,9 +49,18 @@ class Table:
 
 @dataclass(frozen=True)
 class Picture:
-    """An image, what stands below it, and its mark: ``'same'`` or ``'other'`` class, or none."""
+    """A thumbnail.
+
+    Attributes:
+        uri (str): The image as a data URI.
+        name (str): File name.
+        alt (str): Text alternative.
+        caption (str): Text below the image. Defaults to ``''``.
+        mark (str): ``'same'`` or ``'other'`` class; ``''`` if unknown. Defaults to ``''``.
+    """
 
     uri: str
+    name: str
     alt: str
     caption: str = ''
     mark: str = ''
@@ -55,7 +68,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Strip:
-    """A row of images below a label, and a note about them."""
+    """A row of pictures with a label and a note."""
 
     label: str
     pictures: list[Picture]
@@ -64,7 +77,7 @@ class Strip:
 
 @dataclass(frozen=True)
 class Gallery:
-    """Strips below one another, in groups that belong to one image."""
+    """Groups of strips; a group belongs to one image."""
 
     kind: ClassVar[str] = 'gallery'
     groups: list[list[Strip]]
@@ -72,7 +85,7 @@ class Gallery:
 
 @dataclass(frozen=True)
 class Code:
-    """Text as it is, folded."""
+    """Preformatted text, collapsed below its title."""
 
     kind: ClassVar[str] = 'code'
     title: str
@@ -84,7 +97,7 @@ Block = Paragraph | Chart | Grid | Table | Gallery | Code
 
 @dataclass(frozen=True)
 class Section:
-    """A heading, by which it is linked too, and its blocks."""
+    """A heading and its blocks; ``name`` is the anchor of links to it."""
 
     name: str
     title: str

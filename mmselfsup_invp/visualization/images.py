@@ -1,258 +1,170 @@
-"""Sections made from the images and their features: the figures of the papers."""
+"""The images of a run without augmentation, from its config."""
+
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
 
 import torch
+from mmengine.config import Config, ConfigDict
+from mmengine.registry import DefaultScope
+from mmengine.runner import Runner
 from torch import Tensor
+from torch.utils.data import DataLoader
 
-from ..evaluation import (
-    Retrieval,
-    neighbours_by_hop,
-    rank_positives,
-    retrieve,
-    similarity_distribution,
-    similarity_metrics,
-    tsne,
-)
-from .blocks import Absent, Block, Gallery, Paragraph, Picture, Strip
-from .charts import BINS, MAX_GROUPS, edges, histogram, scatter
-from .pictures import thumbnail
-from .source import ImageSet, Source
+from ..config import require_registered
+from ..datasets import image_labels
+from ..datasets.files import printable
+from ..evaluation import TrainingRun
+from .blocks import ImagesUnavailable, Unavailable
+from .options import ReportOptions
 
-NUM_QUERIES = 1000  # Of the similarity distributions.
-NUM_SHOWN = 8  # Easy and hard positives of an anchor.
-MAX_OF_HOP = 16  # Neighbours shown of each hop.
-NUM_RETRIEVED = 10
-NUM_RIGHT, NUM_FAILED = 4, 4  # Retrievals shown: any, and the worst.
+WRAPPED = 'dataset'  # Key of the wrapped data set in RepeatDataset and ClassBalancedDataset.
 
 
-def sizes(source: Source) -> list[Block]:
-    """How many images the clusters have, from the labels in the checkpoint."""
-    blocks: list[Block] = []
-    for name, (memory, buffers) in source.memories.items():
-        labels = buffers.get('labels')
-        if labels is not None and labels.numel() and labels.min() >= 0:
-            num = memory.num_clusters if hasattr(memory, 'num_clusters') else memory.num_classes
-            blocks += _sizes(name, labels, num)
-    if not blocks:
-        raise Absent('no memory in the checkpoint holds labels; InterCLR, ODC and SeLa have some')
-    return blocks
+@dataclass(frozen=True)
+class ImageSet:
+    """Images without augmentation.
+
+    Attributes:
+        loader (DataLoader): Loader of the sampled images.
+        index (Tensor): int64, indices of these images in the data set, ascending.
+        total (int): Number of images in the data set.
+        label (Tensor | None): int64, their classes; None without labels.
+        classes (tuple[str, ...]): Names of the classes; empty if the data set has none.
+    """
+
+    loader: DataLoader
+    index: Tensor
+    total: int
+    label: Tensor | None
+    classes: tuple[str, ...]
+
+    def path(self, row: int) -> str:
+        """Return the path of an image."""
+        return self.loader.dataset.get_data_info(row)['img_path']
+
+    def file_name(self, row: int) -> str:
+        """Return the path of an image relative to the folder of the images, for display."""
+        path = Path(self.path(row))
+        folder = getattr(self.loader.dataset, 'data_prefix', {}).get('img_path')
+        inside = folder and path.is_relative_to(folder)
+        return printable(path.relative_to(folder) if inside else path)
+
+    def class_name(self, row: int) -> str:
+        """Return the class of an image."""
+        return self.label_name(int(self.label[row]))
+
+    def label_name(self, label: int) -> str:
+        """Return the name of a class."""
+        return self.classes[label] if self.classes else str(label)
 
 
-def _sizes(name: str, labels: Tensor, num_clusters: int) -> list[Block]:
-    """Sizes for labels of shape ``(N,)`` or, with several heads, ``(N, H)``."""
-    heads = labels.reshape(len(labels), -1).unbind(1)
-    sizes = torch.cat([head.bincount(minlength=num_clusters) for head in heads])
-    each = f', for each of {len(heads)} heads' if len(heads) > 1 else ''
-    title = f'Sizes of {num_clusters} clusters of {len(labels)} images{each}'
-    bins = edges(sizes, integer=True)
-    chart = histogram({name: sizes}, title, 'images in a cluster', 'clusters', bins)
-    spread = sizes.double()
-    words = (
-        f'{name}.labels in the checkpoint: {spread.min():.0f} to {spread.max():.0f} images, mean '
-        f'{spread.mean():.1f} (thin line), standard deviation {spread.std(correction=0):.1f}.'
+def training_images(run: TrainingRun, options: ReportOptions) -> ImageSet:
+    """Build the training images of a run; the images in ``options.anchors`` are always included.
+
+    Raises:
+        Unavailable: If the config has no pipeline without augmentation.
+        ImagesUnavailable: If the data set cannot be loaded.
+    """
+    dataset = deepcopy(run.config.train_dataloader.dataset)
+    while WRAPPED in dataset:
+        dataset = dataset[WRAPPED]
+    dataset.pipeline = _test_pipeline(run.config)
+    return _build(run, options, dataset, options.anchors)
+
+
+def query_images(run: TrainingRun, options: ReportOptions) -> ImageSet:
+    """Build the images that ``KNNEvalHook`` classifies.
+
+    Raises:
+        Unavailable: If the run has no such hook.
+        ImagesUnavailable: If the data set cannot be loaded.
+    """
+    hook = _knn_hook(run.config)
+    if hook is None:
+        raise Unavailable(
+            'the run has no KNNEvalHook, whose query_dataloader provides images that were not '
+            'trained on'
+        )
+    return _build(run, options, deepcopy(hook.query_dataloader.dataset))
+
+
+def find_data_root(data_root: str, run: Path) -> str:
+    """Find the folder of a data set whose path is relative to where the run was started.
+
+    Args:
+        data_root (str): ``data_root`` of the config.
+        run (Path): Work folder of the run.
+
+    Returns:
+        str: ``data_root`` if it exists or is found nowhere; otherwise its path below the nearest
+        parent of the work folder that contains it.
+
+    Example:
+        >>> find_data_root('data/digits', Path('/repo/work_dirs/invp'))  # doctest: +SKIP
+        '/repo/data/digits'
+    """
+    if not data_root or Path(data_root).exists():
+        return data_root
+    folders = (parent / data_root for parent in run.resolve().parents)
+    return str(next(filter(Path.is_dir, folders), data_root))
+
+
+def _knn_hook(config: Config) -> ConfigDict | None:
+    hooks = [*config.get('default_hooks', {}).values(), *config.get('custom_hooks', [])]
+    # The type may have a scope, mmselfsup.KNNEvalHook.
+    name = 'KNNEvalHook'
+    return next((hook for hook in hooks if hook and hook['type'].rpartition('.')[2] == name), None)
+
+
+def _test_pipeline(config: Config) -> list:
+    """Return the pipeline without augmentation of KNNEvalHook, a cluster hook or the config."""
+    hook = _knn_hook(config)
+    clusters = config.get('default_hooks', {}).get('clusters') or {}
+    if hook is not None:
+        return deepcopy(hook.query_dataloader.dataset.pipeline)
+    if 'extract_dataloader' in clusters:
+        return deepcopy(clusters.extract_dataloader.dataset.pipeline)
+    if 'test_pipeline' in config:
+        return deepcopy(config.test_pipeline)
+    raise Unavailable(
+        'the config has no pipeline without augmentation (test_pipeline, or that of KNNEvalHook)'
     )
-    return [chart, Paragraph(words)]
 
 
-def similarities(source: Source) -> list[Block]:
-    """Similarity to the nearest images of the same class and of others."""
-    if source.gallery.label is None:
-        raise Absent('the training images have no labels')
+def _build(
+    run: TrainingRun, options: ReportOptions, dataset: ConfigDict, required: Sequence[int] = ()
+) -> ImageSet:
+    dataset.data_root = options.data_root or find_data_root(dataset.get('data_root', ''), run.path)
+    training = run.config.train_dataloader
+    config = dict(
+        batch_size=training.batch_size,
+        num_workers=training.get('num_workers', 0),
+        sampler=dict(type='DefaultSampler', shuffle=False),
+        collate_fn=training.get('collate_fn', dict(type='default_collate')),
+        dataset=dataset,
+    )
+    require_registered(config)
     try:
-        same, other = similarity_distribution(
-            source.embedding,
-            source.gallery.label,
-            num_queries=NUM_QUERIES,
-            generator=source.options.generator(),
-        )
-    except ValueError as error:
-        raise Absent(str(error).rstrip('.')) from error
-    bins = edges(torch.cat([same, other]))
-    figures = similarity_metrics(same, other, BINS)
-    chart = histogram(
-        {'same class': same, 'other classes': other},
-        'Cosine similarity to the nearest images',
-        'cosine similarity (no unit)',
-        'share of the pairs (%)',
-        bins,
-        share=True,
-    )
-    words = (
-        f'{len(same) // 5} training images; for each the 5 nearest of its class and the 5 nearest '
-        f'of up to 1500 drawn from other classes, by the {source.space} without augmentation. '
-        f'Means (thin lines): {figures["same"]:.3f} and {figures["other"]:.3f}. The two share '
-        f'{figures["overlap"]:.1f} % of their area, in {BINS} bins; the less, the better the '
-        'classes are told apart (Figure 2a of InvP).'
-    )
-    return [chart, Paragraph(words)]
+        with DefaultScope.overwrite_default_scope(run.config.get('default_scope')):
+            loader = Runner.build_dataloader(config, seed=options.seed)
+        images = loader.dataset
+        total = len(images)
+    except OSError as error:
+        raise ImagesUnavailable(
+            f'the images cannot be loaded ({error}); give the folder of the data set by --data'
+        ) from error
+    index = _sample(total, required, options)
+    if len(index) < total:
+        images.get_subset_(index.tolist())
+    classes = tuple(map(str, images.metainfo.get('classes') or ()))
+    return ImageSet(loader, index, total, image_labels(images), classes)
 
 
-def positives(source: Source) -> list[Block]:
-    """Easy and hard positives of the anchors."""
-    neighbours, origin = source.graph
-    groups = []
-    for anchor in source.anchors:
-        index, similarity = rank_positives(source.embedding, neighbours, anchor, source.hops)
-        same = _share_of_class(source.gallery, anchor, index)
-        strips = [_anchor_strip(source.gallery, anchor, f'{len(index)} positives', *same)]
-        # Few positives are halved, so that none is shown twice.
-        num = min(NUM_SHOWN, len(index) // 2)
-        for name, part in (('easy', slice(0, num)), ('hard', slice(len(index) - num, None))):
-            shown = list(zip(index[part].tolist(), similarity[part].tolist(), strict=True))
-            strips.append(_strip(source.gallery, name, anchor, shown))
-        groups.append(strips)
-    words = (
-        f'Images within {source.hops} steps of an anchor on {origin}, ranked by the cosine '
-        f'similarity of the {source.space}: the most similar are easy positives, the least '
-        'similar hard ones (Figure 2b of InvP). Below each image its similarity.'
-    )
-    return [Paragraph(words + _legend(source.gallery)), Gallery(groups)]
-
-
-def hops(source: Source) -> list[Block]:
-    """What the walk meets, step by step."""
-    neighbours, origin = source.graph
-    groups = []
-    for anchor in source.anchors:
-        strips = [_anchor_strip(source.gallery, anchor)]
-        for hop, found in enumerate(neighbours_by_hop(neighbours, anchor, source.hops), start=1):
-            similarity = source.embedding[found] @ source.embedding[anchor]
-            pairs = list(zip(found.tolist(), similarity.tolist(), strict=True))
-            same = _share_of_class(source.gallery, anchor, found)
-            more = [f'{MAX_OF_HOP} shown'] if len(pairs) > MAX_OF_HOP else []
-            note = ', '.join([f'{len(pairs)} images', *same, *more])
-            shown = _evenly(pairs, MAX_OF_HOP)
-            strips.append(_strip(source.gallery, f'hop {hop}', anchor, shown, note))
-        groups.append(strips)
-    words = f'The images that the walk from an anchor on {origin} meets first after so many steps.'
-    return [Paragraph(words + _legend(source.gallery)), Gallery(groups)]
-
-
-def retrieval(source: Source) -> list[Block]:
-    """The nearest training images of images that were not trained on."""
-    gallery, queries = source.gallery, source.queries
-    found = retrieve(
-        source.query_backbone,
-        source.backbone,
-        queries.label,
-        gallery.label,
-        min(NUM_RETRIEVED, len(source.backbone)),
-    )
-    groups = [_retrieved(source, found, row) for row in _draw_rows(source, found)]
-    words = (
-        f'The {found.index.size(1)} nearest training images by the cosine similarity of the pooled '
-        f'features of the backbone, for {len(groups)} of {len(queries.number)} images that were '
-        'not trained on (Figure 9 of InterCLR).'
-    )
-    if found.failed is not None:
-        failures = int((found.failed.sum(dim=1) > 0).sum())
-        words += (
-            f' Over all of them {found.precision:.1f} % of what was found is of the right class, '
-            f'and {failures} have a failure among theirs. Shown are {NUM_RIGHT} drawn at random, '
-            'then those with the most failures.'
-        )
-    return [Paragraph(words + _legend(gallery)), Gallery(groups)]
-
-
-def layout(source: Source) -> list[Block]:
-    """The training images as points of a plane."""
-    images = source.gallery
-    allowed = torch.arange(len(images.number))
-    if images.label is not None:
-        classes = images.label.unique()
-        order = torch.randperm(len(classes), generator=source.options.generator())
-        classes = classes[order[:MAX_GROUPS]].sort().values
-        allowed = torch.isin(images.label, classes).nonzero().squeeze(1)
-    if len(allowed) < 4:
-        raise Absent(f'{len(allowed)} images are too few to lay out')
-    rows, points = tsne(source.backbone[allowed], seed=source.options.seed)
-    groups = None
-    if images.label is not None:
-        label = images.label[allowed[rows]]
-        groups = {
-            images.name_of(value): (label == value).nonzero().squeeze(1)
-            for value in label.unique().tolist()
-        }
-    title = f'{len(rows)} training images by t-SNE'
-    words = (
-        'Pooled features of the backbone. Who is near whom has a meaning; axes and distances '
-        'between groups have none (Figure 7 of InterCLR).'
-    )
-    if groups is not None:
-        words += f' Colours, marks and names are those of {len(groups)} classes.'
-    return [scatter(points, groups, title), Paragraph(words)]
-
-
-def _draw_rows(source: Source, found: Retrieval) -> list[int]:
-    """Some queries at random, then those with the most failures among the rest."""
-    order = torch.randperm(len(found.index), generator=source.options.generator())
-    drawn = order[:NUM_RIGHT].tolist()
-    if found.failed is None:
-        return order[: NUM_RIGHT + NUM_FAILED].tolist()
-    failures = found.failed.sum(dim=1)
-    failures[drawn] = 0
-    worst = failures.argsort(descending=True, stable=True)[:NUM_FAILED]
-    return drawn + worst[failures[worst] > 0].tolist()
-
-
-def _retrieved(source: Source, found: Retrieval, row: int) -> list[Strip]:
-    queries, gallery = source.queries, source.gallery
-    pictures = []
-    for column, index in enumerate(found.index[row].tolist()):
-        failed = None if found.failed is None else bool(found.failed[row, column])
-        pictures.append(_picture(gallery, index, float(found.similarity[row, column]), failed))
-    name = f'query {queries.number[row]}'
-    note = ''
-    if found.failed is not None:
-        right = int((~found.failed[row]).sum())
-        note = f'class {queries.class_name(row)}: {right} of {len(pictures)} right'
-    query = Picture(thumbnail(queries.path(row)), f'{name}, the image to look for')
-    return [Strip(name, [query], note), Strip('nearest', pictures)]
-
-
-def _anchor_strip(images: ImageSet, anchor: int, *notes: str) -> Strip:
-    name = f'anchor {images.number[anchor]}'
-    kind = [] if images.label is None else [f'class {images.class_name(anchor)}']
-    picture = Picture(thumbnail(images.path(anchor)), ', '.join([name, *kind]))
-    return Strip(name, [picture], ', '.join([*kind, *notes]))
-
-
-def _strip(
-    images: ImageSet, label: str, anchor: int, shown: list[tuple[int, float]], note: str = ''
-) -> Strip:
-    """Images beside an anchor, marked by whether they are of its class."""
-    pictures = []
-    for row, similarity in shown:
-        failed = None if images.label is None else bool(images.label[row] != images.label[anchor])
-        pictures.append(_picture(images, row, similarity, failed))
-    return Strip(label, pictures, note)
-
-
-def _picture(images: ImageSet, row: int, similarity: float, failed: bool | None) -> Picture:
-    name = f'image {images.number[row]}'
-    if failed is None:
-        return Picture(thumbnail(images.path(row)), name, f'{similarity:.2f}')
-    name += f', class {images.class_name(row)}'
-    # A sign too, for those who do not see the colour.
-    caption = f'{similarity:.2f} ✗ {images.class_name(row)}' if failed else f'{similarity:.2f} ✓'
-    return Picture(thumbnail(images.path(row)), name, caption, 'other' if failed else 'same')
-
-
-def _share_of_class(images: ImageSet, anchor: int, found: Tensor) -> list[str]:
-    """How many are of the anchor's class, in words, where that is known."""
-    if images.label is None or not len(found):
-        return []
-    same = (images.label[found] == images.label[anchor]).float().mean().item()
-    return [f'{same:.0%} of its class']
-
-
-def _legend(images: ImageSet) -> str:
-    if images.label is None:
-        return ''
-    return ' ✓: of the same class; ✗ and a dashed frame: of another, whose name follows.'
-
-
-def _evenly(values: list, num: int) -> list:
-    """At most so many of the values, at even distances."""
-    if len(values) <= num:
-        return values
-    return [values[round(i * (len(values) - 1) / (num - 1))] for i in range(num)]
+def _sample(total: int, required: Sequence[int], options: ReportOptions) -> Tensor:
+    """Sample indices of images, including the required ones; in ascending order."""
+    order = torch.randperm(total, generator=options.generator())
+    required = torch.tensor([index for index in required if 0 <= index < total]).long().unique()
+    others = order[~torch.isin(order, required)]
+    return torch.cat([required, others])[: min(options.max_images, total)].sort().values

@@ -1,4 +1,4 @@
-"""One page about a run, with everything inside."""
+"""An HTML page about a run in a single file."""
 
 import re
 import time
@@ -14,27 +14,27 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from ..datasets.files import write_whole
 from ..evaluation import read_run
 from ..version import __version__
-from . import curves, images
+from . import distributions, galleries, metrics
 from .benchmarks import benchmarks
-from .blocks import Absent, Block, Code, Section, Table
-from .source import Options, Source
+from .blocks import Block, Code, ImagesUnavailable, Section, Table, Unavailable
+from .options import ReportOptions
+from .run_data import RunData
+from .verdict import verdict
 
 TEMPLATE = 'report.html'
 PACKAGES = (
     *('torch', 'torchvision', 'mmengine', 'mmcv', 'mmcls', 'mmselfsup', 'mmpretrain'),
     'scikit-learn',
 )
-COMMIT = re.compile(r'([0-9a-f]{40}|unknown)$')  # Which MMEngine appends to its version.
-STAMP = '%Y%m%d_%H%M%S'  # In which MMEngine names the folder of a start.
+COMMIT = re.compile(r'([0-9a-f]{40}|unknown)$')  # MMEngine appends it to its version.
+TIMESTAMP = '%Y%m%d_%H%M%S'  # In the names of MMEngine's log folders.
 
 
-def overview(source: Source) -> list[Block]:
-    """What was trained, when and with what, and how it ended."""
-    run = source.run
-    meta = run.meta
-    name = meta.get('experiment_name', '')
+def overview(data: RunData) -> list[Block]:
+    """Show config, checkpoint, dates, versions and scores."""
+    run, meta = data.run, data.run.meta
     rows = [
-        ['config', name.rsplit('_', 2)[0] or '-'],
+        ['config', meta.get('experiment_name', '').rsplit('_', 2)[0] or '-'],
         ['method', run.config.model.type],
         ['checkpoint', f'{run.checkpoint.name} (epoch {meta["epoch"]}, iteration {meta["iter"]})'],
         ['started', ', resumed '.join(map(_date, run.starts))],
@@ -43,29 +43,28 @@ def overview(source: Source) -> list[Block]:
         ['trained with', f'mmengine {COMMIT.sub("", meta.get("mmengine_version", "-"))}'],
         ['reported with', ', '.join(_versions())],
     ]
-    return [Table([], rows), *curves.last_figures(source)]
+    return [Table([], rows), *metrics.scores(data)]
 
 
-def configuration(source: Source) -> list[Block]:
-    """The config as it was run."""
-    return [
-        Code('The config of the run, all inherited settings in it', source.run.config.pretty_text)
-    ]
+def configuration(data: RunData) -> list[Block]:
+    """Show the config."""
+    return [Code('Config of the run with all inherited settings', data.run.config.pretty_text)]
 
 
-# Name, title and maker of every section, in the order of the page.
-SECTIONS: tuple[tuple[str, str, Callable[[Source], list[Block]]], ...] = (
+# Name, title and function of the sections, in the order of the page.
+SECTIONS: tuple[tuple[str, str, Callable[[RunData], list[Block]]], ...] = (
+    ('verdict', 'Verdict', verdict),
     ('overview', 'Overview', overview),
-    ('learning', 'Learning curves', curves.learning),
-    ('knn', 'kNN accuracy and purity', curves.knn),
-    ('graph', 'Graph health', curves.graph),
-    ('clusters', 'Clusters', curves.clusters),
-    ('sizes', 'Cluster sizes', images.sizes),
-    ('similarities', 'Similarity distributions', images.similarities),
-    ('positives', 'Easy and hard positives', images.positives),
-    ('hops', 'Neighbours per hop', images.hops),
-    ('retrieval', 'Retrieval', images.retrieval),
-    ('tsne', 't-SNE', images.layout),
+    ('learning', 'Learning curves', metrics.learning),
+    ('knn', 'kNN accuracy and purity', metrics.knn),
+    ('graph', 'Graph health', metrics.graph),
+    ('clusters', 'Clusters', metrics.clusters),
+    ('sizes', 'Cluster sizes', distributions.sizes),
+    ('similarities', 'Similarity distributions', distributions.similarities),
+    ('positives', 'Easy and hard positives', galleries.positives),
+    ('hops', 'Neighbours per hop', galleries.hops),
+    ('retrieval', 'Retrieval', galleries.retrieval),
+    ('tsne', 't-SNE', distributions.layout),
     ('benchmarks', 'Benchmarks', benchmarks),
     ('config', 'Config', configuration),
 )
@@ -74,58 +73,64 @@ SECTIONS: tuple[tuple[str, str, Callable[[Source], list[Block]]], ...] = (
 def write_report(
     run: str | Path,
     out: str | Path,
-    options: Options | None = None,
+    options: ReportOptions | None = None,
     checkpoint: str | Path | None = None,
     progress: Callable[[str], None] = print,
-) -> None:
-    """Write one HTML page about a run of ``tools/train.py``.
+) -> list[str]:
+    """Write an HTML page about a run of ``tools/train.py``.
 
-    The page holds its pictures and needs neither a network nor JavaScript. Sections for which the
-    run has no data are left out; the page says why.
+    The page embeds its images and needs neither a network nor JavaScript. Sections that do not
+    apply to the run are omitted; the page says why.
 
     Args:
-        run (str | Path): The work folder.
-        out (str | Path): The file to write.
-        options (Options, optional): What to show. Defaults to None, see :class:`Options`.
-        checkpoint (str | Path, optional): Checkpoint to look at. Defaults to None, the latest.
-        progress (Callable): Takes a line about each section. Defaults to ``print``.
+        run (str | Path): Work folder of the run.
+        out (str | Path): File to write.
+        options (ReportOptions, optional): What to show. Defaults to None, the default options.
+        checkpoint (str | Path, optional): Checkpoint to read. Defaults to None, the latest.
+        progress (Callable): Receives a line of text for each section. Defaults to ``print``.
+
+    Returns:
+        list[str]: Titles of the sections that are missing because images cannot be read.
 
     Raises:
-        FileNotFoundError: If the folder, its logs or the checkpoint are missing.
-        ValueError: If the checkpoint cannot be read, or an anchor is no image of the data set.
-        OSError: If the file to write is a folder, or cannot be written. Nothing is made then.
+        FileNotFoundError: If the folder, its logs or the checkpoint do not exist.
+        ValueError: If the checkpoint cannot be read, or an anchor is outside the data set.
+        OSError: If the file cannot be written; this is checked first.
 
     Example:
         >>> write_report('work_dirs/invp', 'report.html')  # doctest: +SKIP
     """
     out = Path(out)
-    source = Source(read_run(run, checkpoint), options or Options())
+    data = RunData(read_run(run, checkpoint), options or ReportOptions())
     _require_writable(out)
-    with suppress(Absent):
-        _ = source.anchors  # Refused before anything long begins.
-    sections, left_out = [], []
-    for name, title, make in SECTIONS:
+    with suppress(Unavailable):
+        _ = data.anchors  # Invalid anchors are reported before the features are computed.
+    sections, omitted, failed = [], [], []
+    for name, title, create in SECTIONS:
         start = time.perf_counter()
         try:
-            sections.append(Section(name, title, make(source)))
-        except Absent as reason:
-            left_out.append((title, str(reason)))
-            progress(f'{title}: left out, {reason}')
+            sections.append(Section(name, title, create(data)))
+        except Unavailable as reason:
+            omitted.append((title, str(reason)))
+            if isinstance(reason, ImagesUnavailable):
+                failed.append(title)
+            progress(f'{title}: omitted, {reason}')
         else:
-            progress(f'{title}: made in {time.perf_counter() - start:.1f} s')
+            progress(f'{title}: {time.perf_counter() - start:.1f} s')
     page = _template().render(
-        title=f'{source.run.config.model.type}, {source.run.path.resolve().name}',
+        title=f'{data.run.config.model.type}, {data.run.path.resolve().name}',
         sections=sections,
-        left_out=left_out,
-        made=f'{datetime.now():%Y-%m-%d %H:%M}',
+        omitted=omitted,
+        created=f'{datetime.now():%Y-%m-%d %H:%M}',
         version=__version__,
     )
     write_whole(out, page)
+    return failed
 
 
 def _require_writable(out: Path) -> None:
     if out.is_dir():
-        raise IsADirectoryError(f'{out} is a folder. Name a file to write, {out / "report.html"}.')
+        raise IsADirectoryError(f'{out} is a folder. Name a file, such as {out / "report.html"}.')
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryFile(dir=out.parent):
@@ -137,9 +142,8 @@ def _require_writable(out: Path) -> None:
 
 
 def _template() -> Template:
-    loader = FileSystemLoader(Path(__file__).parent)
     environment = Environment(
-        loader=loader,
+        loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -148,18 +152,16 @@ def _template() -> Template:
     return environment.get_template(TEMPLATE)
 
 
-def _date(stamp: str) -> str:
+def _date(timestamp: str) -> str:
     try:
-        return f'{datetime.strptime(stamp, STAMP):%Y-%m-%d %H:%M:%S}'
+        return f'{datetime.strptime(timestamp, TIMESTAMP):%Y-%m-%d %H:%M:%S}'
     except ValueError:
-        return stamp
+        return timestamp
 
 
 def _versions() -> list[str]:
-    found = [f'mmselfsup_invp {__version__}']
+    versions = [f'mmselfsup_invp {__version__}']
     for name in PACKAGES:
-        try:
-            found.append(f'{name} {version(name)}')
-        except PackageNotFoundError:
-            continue  # mmcv has other names too.
-    return found
+        with suppress(PackageNotFoundError):  # mmcv may be installed as mmcv-lite.
+            versions.append(f'{name} {version(name)}')
+    return versions

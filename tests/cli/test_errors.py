@@ -112,16 +112,16 @@ class TestUnknownOptions:
             registry.build(config)
         return str(error.value)
 
-    @pytest.mark.parametrize('name', ['InvPHead', 'mmselfsup_invp.InvPHead'])
+    @pytest.mark.parametrize('name', ['ODCNeck', 'mmselfsup.ODCNeck'])
     def test_the_valid_ones_are_named(self, name):
-        config = dict(type=name, hop=2, loss=dict(type='HardSamplingLoss'))
-        text = self.explained(config)
-        assert "InvPHead has no option 'hop'. Did you mean hops? Its options: loss, " in text
+        text = self.explained(dict(type=name, in_channel=2))
+        assert "ODCNeck has no option 'in_channel'. Did you mean in_channels" in text
+        assert 'Its options: in_channels, ' in text
 
     def test_those_of_base_classes_too(self):
-        text = self.explained(dict(type='PropagationMemory', featdim=2))
-        assert "PropagationMemory has no option 'featdim'. Did you mean feat_dim" in text
-        assert 'num_neighbours' in text and 'momentum' in text and 'dtype' in text
+        text = self.explained(dict(type='mmcls.ResNet_CIFAR', depth=18, stem_channel=2))
+        assert "ResNet_CIFAR has no option 'stem_channel'. Did you mean stem_channels" in text
+        assert 'deep_stem' in text and 'num_stages' in text
 
     def test_of_a_component_given_as_an_object(self):
         registry = Registry('functions')

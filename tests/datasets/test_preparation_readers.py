@@ -1,12 +1,11 @@
 """Lists of each data set, read from tiny folders in its official layout."""
 
-import json
 import os
 from collections import Counter
 
 import numpy as np
 import pytest
-from mmcls.datasets import VOC, CustomDataset
+from mmcls.datasets import VOC
 from mmselfsup.datasets import ImageList as HostImageList
 from PIL import Image
 from torchvision import datasets
@@ -15,32 +14,14 @@ from torchvision.datasets import imagenet as tv_imagenet
 from mmselfsup_invp.datasets.preparation import check, data_sets, prepare, selection
 
 from .. import layouts
+from .lists import lines, read_lists, tiny
 from .test_converters import cifar_archive
-
-tiny = layouts.data_set
 
 
 @pytest.fixture(autouse=True)
 def _unchecked_flowers():
     with layouts.unchecked_flowers():
         yield
-
-
-def lines(root, file='meta/train.txt'):
-    return (root / file).read_text().splitlines()
-
-
-def read_lists(name, root):
-    """(path, label) of each list as mmcls reads it; every image exists."""
-    found = {}
-    for item in data_sets()[name].lists:
-        data_set = CustomDataset(
-            data_root=str(root), ann_file=item.file, data_prefix=item.prefix, pipeline=[]
-        )
-        infos = [data_set.get_data_info(index) for index in range(len(data_set))]
-        assert all(os.path.isfile(info['img_path']) for info in infos)
-        found[item.splits[0]] = [(info['img_path'], info['gt_label']) for info in infos]
-    return found
 
 
 @pytest.mark.parametrize(
@@ -204,59 +185,6 @@ class TestCaltech101:
             prepare(tiny('caltech101'), root)
 
 
-class TestCustom:
-    def test_existing_splits_are_kept(self, tmp_path):
-        root = layouts.custom(tmp_path, splits=True)
-        (root / 'train' / 'class 0' / 'notes.txt').write_text('no image')
-        (root / 'train' / 'class 0' / '._1.png').write_text('of another system')
-        assert prepare(tiny('custom'), root) == dict(train=10, test=10)
-        assert lines(root)[0] == 'train/class 0/0.png 0'
-
-    @pytest.mark.parametrize('folder', ['train', '.'])
-    def test_a_fifth_of_each_class_is_drawn(self, tmp_path, folder):
-        layouts.custom(tmp_path / folder, classes=3, per_class=6)
-        assert prepare(tiny('custom'), tmp_path) == dict(train=12, test=6)
-        assert prepare(tiny('custom'), tmp_path) is None
-        train, test = lines(tmp_path), lines(tmp_path, 'meta/test.txt')
-        prefix = 'train/class ' if folder == 'train' else 'class '
-        assert all(line.startswith(prefix) for line in train + test)
-        assert Counter(line.rsplit(' ', 1)[1] for line in test) == {'0': 2, '1': 2, '2': 2}
-        assert not {*train} & {*test}
-        assert read_lists('custom', tmp_path)['test'] and check(tiny('custom'), tmp_path)
-
-    def test_an_empty_test_folder(self, tmp_path):
-        layouts.custom(tmp_path / 'train')
-        (tmp_path / 'test').mkdir()
-        with pytest.raises(ValueError, match=r'(?s)test: no image found.*into train/CLASS'):
-            prepare(tiny('custom'), tmp_path)
-
-    @pytest.mark.parametrize('folder', ['nowhere', 'train', '.'])
-    def test_no_class_folders(self, tmp_path, folder):
-        message = 'has no class folders. Create a folder for each class'
-        if folder != 'nowhere':
-            layouts.write_image(tmp_path / folder / '1.png', 0, 0)
-            message = 'has no class folders. Its images have no class. Create a folder'
-        with pytest.raises(FileNotFoundError, match=message):
-            prepare(tiny('custom'), tmp_path)
-
-    def test_a_list_of_the_user_is_left_unchanged(self, tmp_path):
-        root = layouts.custom(tmp_path, splits=True)
-        (root / 'meta').mkdir()
-        (root / 'meta' / 'train.txt').write_text('class 0/0.png\n')
-        with pytest.raises(ValueError, match='train.txt: not written by this.*--root') as raised:
-            prepare(tiny('custom'), root)
-        assert 'Delete' not in str(raised.value)
-        assert lines(root) == ['class 0/0.png']
-
-    def test_a_name_that_is_not_utf8_is_refused(self, tmp_path):
-        root = layouts.custom(tmp_path, splits=True)
-        image = root / 'train' / 'class 0' / '0.png'
-        image.rename(os.fsdecode(os.fsencode(image.parent) + b'/caf\xe9.png'))
-        with pytest.raises(ValueError, match=r"'train/class 0/caf\\xe9.png' cannot be put into"):
-            prepare(tiny('custom'), root)
-        assert not (root / 'meta' / 'train.txt').exists()
-
-
 class TestCIFAR:
     def test_unpacked_and_written(self, tmp_path, monkeypatch):
         root = tmp_path / 'cifar10'
@@ -314,72 +242,3 @@ class TestVOC:
         with pytest.raises(FileNotFoundError, match='1 of 4 annotations of test .* 000008.xml'):
             prepare(tiny('voc2007'), root)
         assert not (root / 'VOC2007' / 'Lists').exists()
-
-
-class TestSubsets:
-    @pytest.fixture
-    def root(self, tmp_path):
-        """ImageNet of classes of 21 and 5 images."""
-        root = layouts.imagenet(tmp_path / 'imagenet', classes=2, per_class=21)
-        for path in sorted((root / 'train' / layouts.WNIDS[1]).iterdir())[5:]:
-            path.unlink()
-        prepare(tiny('imagenet', train=26, val=42), root)
-        return root
-
-    def test_at_random(self, root):
-        data_set = tiny('imagenet-10percent')
-        assert prepare(data_set, root) == dict(train=4)
-        drawn = lines(root, 'meta/train_10percent.txt')
-        # ceil(2.1) and ceil(0.5) lines, in the order of the whole list.
-        assert [line.split()[1] for line in drawn] == ['0', '0', '0', '1']
-        assert [line for line in lines(root) if line in drawn] == drawn
-        note = json.loads((root / 'meta' / 'train_10percent.json').read_text())
-        assert note == dict(source='random', seed=0, count=4)
-        assert prepare(data_set, root) is None
-        assert prepare(tiny('imagenet-1percent'), root) == dict(train=2)
-
-    def test_by_seed(self, root):
-        drawn = set()
-        for seed in (0, 0, 1, 2):
-            prepare(tiny('imagenet-10percent', seed=seed), root)
-            drawn.add((root / 'meta' / 'train_10percent.txt').read_text())
-            (root / 'meta' / 'train_10percent.txt').unlink()
-        assert len(drawn) == 3
-
-    def test_by_a_list(self, root, tmp_path):
-        wnid = layouts.WNIDS[1]
-        names = [f'{wnid}_11.JPEG', 'n01440764_20.JPEG', f'{wnid}_0.JPEG']
-        listing = tmp_path / '1percent.txt'
-        listing.write_text('\n'.join(names) + '\n')
-        assert prepare(tiny('imagenet-1percent', subset_list=listing), root) == dict(train=3)
-        assert lines(root, 'meta/train_1percent.txt') == [
-            f'{wnid}/{names[0]} 1', f'n01440764/{names[1]} 0', f'{wnid}/{names[2]} 1',
-        ]  # fmt: skip
-        note = json.loads((root / 'meta' / 'train_1percent.json').read_text())
-        assert note == dict(source='1percent.txt', seed=None, count=3)
-        # Without a request the lists are complete however they were made.
-        assert prepare(tiny('imagenet-1percent'), root) is None
-        with pytest.raises(ValueError, match=r"drawn with {'seed': None}, not with {'seed': 0}"):
-            prepare(tiny('imagenet-1percent', seed=0), root)
-
-    @pytest.mark.parametrize(
-        ('text', 'message'),
-        [
-            ('n01440764_0.JPEG\nn01440764_99.JPEG\n', '1 that are not in .*\n  n01440764_99.JPEG'),
-            ('n01440764_0.JPEG\nn01440764_0.JPEG\n', '1 of them more than once'),
-            ('', 'lists 0 images'),
-        ],
-    )
-    def test_a_list_of_other_images(self, root, tmp_path, text, message):
-        (tmp_path / 'list.txt').write_text(text)
-        with pytest.raises(ValueError, match=message):
-            prepare(tiny('imagenet-1percent', subset_list=tmp_path / 'list.txt'), root)
-        assert not (root / 'meta' / 'train_1percent.txt').exists()
-
-    def test_a_missing_list(self, root, tmp_path):
-        with pytest.raises(FileNotFoundError, match='google-research/simclr'):
-            prepare(tiny('imagenet-1percent', subset_list=tmp_path / 'list.txt'), root)
-
-    def test_imagenet_comes_first(self, tmp_path):
-        with pytest.raises(FileNotFoundError, match='prepare_data.py imagenet'):
-            prepare(tiny('imagenet-1percent'), tmp_path)

@@ -133,7 +133,9 @@ class TestAugmentedViews:
             views_of(transform)
 
     def test_num_views_must_be_positive(self):
-        with pytest.raises(ValueError, match='num_views = 0 must be at least 1'):
+        with pytest.raises(
+            ValueError, match='num_views = 0 is not valid. It must be an integer from 1'
+        ):
             AugmentedViews(JITTER, num_views=0)
 
 

@@ -62,7 +62,9 @@ class TestModel:
 
     def test_another_number_of_images_is_refused(self, work_dir, tmp_path):
         fewer = toy.image_folder(tmp_path / 'fewer', images=21)
-        message = r'memory.bank of shape \(24, 16\), this run has \(21, 16\): .*another data set'
+        message = (
+            r'memory.features.bank of shape \(24, 16\), this run has \(21, 16\): .*another data set'
+        )
         with pytest.raises(ValueError, match=message):
             resume(fewer, work_dir, tmp_path)
 

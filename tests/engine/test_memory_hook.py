@@ -79,9 +79,9 @@ class TestBeforeRun:
 
     @pytest.mark.parametrize('interval', ['check_interval', 'health_interval'])
     def test_wrong_intervals_are_named(self, interval):
-        with pytest.raises(ValueError, match=f'{interval} = -1 is outside'):
+        with pytest.raises(ValueError, match=f'{interval} = -1 is not valid'):
             MemoryHook(**{interval: -1})
-        with pytest.raises(ValueError, match='check_interval = 0 is outside'):
+        with pytest.raises(ValueError, match='check_interval = 0 is not valid'):
             MemoryHook(check_interval=0)
 
 

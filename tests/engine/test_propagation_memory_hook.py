@@ -142,6 +142,21 @@ class TestRamp:
         assert seen == pytest.approx([weight for weight in expected for _ in range(3)])
         assert [bool(loss) for loss in losses] == [bool(weight) for weight in seen]
 
+    @pytest.mark.parametrize('share', [0.3, 0.6])
+    def test_it_starts_at_a_share_of_mutual_edges(self, images, tmp_path, share):
+        shares, weights = [], []
+
+        def note(runner, **_):
+            graph = runner.model.memory.neighbours.tolist()
+            edges = [(row, end) for row, ends in enumerate(graph) for end in ends if end >= 0]
+            shares.append(sum(row in graph[end] for row, end in edges) / max(len(edges), 1))
+            weights.append(runner.model.head.ramp)
+
+        watch = Watch('before_train_epoch', note)
+        train(images, tmp_path, watch, epochs=5, hook=dict(mutual_share=share))
+        assert weights == [float(one >= share) for one in shares]
+        assert weights[0] == 0
+
     def test_a_resumed_run_has_the_weight_of_its_epoch(self, images, tmp_path):
         config = dict(hook=dict(ramp='binary', ramp_epochs=2), **SAVE)
         train(images, tmp_path, epochs=2, **config)
@@ -154,7 +169,7 @@ class TestRamp:
 class TestHealth:
     NAMES = (
         *('unfilled', 'largest_in_degree', 'mean_norm', 'num_components'),
-        *('largest_component', 'edge_churn', 'purity_hop1', 'purity_hop2'),
+        *('largest_component', 'mutual_share', 'edge_churn', 'purity_hop1', 'purity_hop2'),
     )
 
     def test_metrics_are_logged_every_epoch(self, run):
@@ -213,7 +228,7 @@ class TestHealth:
         loader = toy.loader(images, views=toy.VIEWS, ann_file=ann_file)
         train(images, tmp_path, epochs=1, train_dataloader=loader)
         metrics = scalars(tmp_path, 'graph')[1]
-        assert set(metrics) == {f'graph/{name}' for name in self.NAMES[:5]}
+        assert set(metrics) == {f'graph/{name}' for name in self.NAMES[:6]}
 
     @pytest.mark.parametrize(('ramp_epochs', 'warned'), [(0, True), (1, False)])
     def test_warnings_of_the_graph_wait_for_the_ramp(
@@ -275,12 +290,19 @@ class TestMomentum:
     [
         (
             dict(ramp='linear'),
-            "ramp = 'linear' is unknown; valid: 'binary', 'gaussian', 'constant'",
+            "ramp = 'linear' is not valid. It must be one of 'binary', 'gaussian', 'constant'",
         ),
-        (dict(ramp_epochs=-1), 'ramp_epochs = -1 is outside .* 0 sets the full weight at once'),
-        (dict(initial_graph='full'), "initial_graph = 'full' is unknown; valid: 'empty', 'knn'"),
-        (dict(refresh='never'), "refresh = 'never' is unknown; valid: 'iteration', 'epoch'"),
-        (dict(health_anchors=0), 'health_anchors = 0 is outside'),
+        (dict(ramp_epochs=-1), 'ramp_epochs = -1 is not valid'),
+        (
+            dict(initial_graph='full'),
+            "initial_graph = 'full' is not valid. It must be one of 'empty', 'knn'",
+        ),
+        (
+            dict(refresh='never'),
+            "refresh = 'never' is not valid. It must be one of 'iteration', 'epoch'",
+        ),
+        (dict(health_anchors=0), 'health_anchors = 0 is not valid'),
+        (dict(mutual_share=2), 'mutual_share = 2 is not valid'),
     ],
 )
 def test_wrong_options_are_named(option, message):

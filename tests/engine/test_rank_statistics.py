@@ -60,7 +60,7 @@ def extract(images: Path, work_dir: Path, name: str) -> dict:
     # The pixels themselves, so that no batch enters the statistics.
     collect_features(model, loader, lambda model, inputs: inputs[0].flatten(1), training=True)
     own = state(model)
-    model.memory.bank += distributed.get_rank()  # Were it sent, the banks would be alike again.
+    model.memory.bank.add_(distributed.get_rank())  # Were it sent, the banks would be alike again.
     return dict(
         trained=after_training,
         own=own,

@@ -254,13 +254,22 @@ class TestErrors:
     @pytest.mark.parametrize(
         ('options', 'message'),
         [
-            (dict(num_events=1), 'num_events = 1 is outside'),
-            (dict(spacing='cubic'), "spacing = 'cubic' is unknown; valid: 'power', 'linear'"),
-            (dict(heads='one'), "heads = 'one' is unknown; valid: 'all', 'rotate'"),
-            (dict(relabel_mode='test'), "relabel_mode = 'test' is unknown; valid: 'train', 'eval'"),
+            (dict(num_events=1), 'num_events = 1 is not valid'),
+            (
+                dict(spacing='cubic'),
+                "spacing = 'cubic' is not valid. It must be one of 'power', 'linear'",
+            ),
+            (dict(heads='one'), "heads = 'one' is not valid. It must be one of 'all', 'rotate'"),
+            (
+                dict(relabel_mode='test'),
+                "relabel_mode = 'test' is not valid. It must be one of 'train', 'eval'",
+            ),
             (dict(relabel_mode='eval'), "relabel_mode='eval' needs relabel_dataloader"),
-            (dict(criterion='strict'), "criterion = 'strict' is unknown"),
-            (dict(storage='disk'), "storage = 'disk' is unknown; valid: 'log_prob', 'features'"),
+            (dict(criterion='strict'), "criterion = 'strict' is not valid"),
+            (
+                dict(storage='disk'),
+                "storage = 'disk' is not valid. It must be one of 'log_prob', 'features'",
+            ),
         ],
     )
     def test_wrong_options_are_named(self, options, message):
@@ -283,7 +292,7 @@ class TestErrors:
         def spoil(runner, **_):
             runner.model.backbone.conv1.weight.data[0, 0, 0, 0] = torch.nan
 
-        with pytest.raises(ValueError, match='hold NaN or Inf.*diverged'):
+        with pytest.raises(ValueError, match='contain NaN or Inf.*diverged'):
             train(images, tmp_path, Watch('before_train_epoch', spoil))
 
     def test_features_of_a_step_are_checked_before_an_event(self, images, tmp_path):

@@ -121,7 +121,7 @@ def test_any_toolbox_finds_the_evaluator():
 
 
 def test_unknown_names_are_refused():
-    with pytest.raises(ValueError, match="score = 'top9' is unknown"):
+    with pytest.raises(ValueError, match="score = 'top9' is not valid"):
         LayerwiseMetric(score='top9')
-    with pytest.raises(ValueError, match="rule = 'all' is unknown"):
+    with pytest.raises(ValueError, match="rule = 'all' is not valid"):
         VOCMeanAveragePrecision('all')

@@ -329,7 +329,7 @@ def test_few_labels_are_drawn_from_each_class(root):
     assert sorted(labels) == sorted([0, 1, 2] * 4)
     paths = [[image['img_path'] for image in each] for each in few]
     assert paths[0] == paths[1] != paths[2]
-    with pytest.raises(ValueError, match='fraction = 0 must be above 0'):
+    with pytest.raises(ValueError, match='fraction = 0 is not valid'):
         FewLabels(**options, fraction=0)
 
 

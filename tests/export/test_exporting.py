@@ -1,5 +1,6 @@
 import pickle
-from dataclasses import replace
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
 from mmselfsup_invp.compat.host import MODELS
-from mmselfsup_invp.export import TARGETS, export_backbone, targets
+from mmselfsup_invp.export import TARGETS, export_backbone
+from mmselfsup_invp.export.targets import Target, state_dict
+from mmselfsup_invp.export.targets.detectron2 import detectron2_name
 
 from .. import toy
 
@@ -79,7 +82,7 @@ class TestTorchvision:
         with torch.no_grad():
             pooled = model.eval()(IMAGES)
         torch.testing.assert_close(pooled, last_map(backbone).mean((2, 3)))
-        assert export.verified.difference < 1e-4 and 'torchvision' in export.verified.how
+        assert export.verified.difference < 1e-4 and 'torchvision' in export.verified.method
         assert export.tensors == len(backbone.state_dict())
         assert export.values == sum(value.numel() for value in backbone.state_dict().values())
 
@@ -108,13 +111,13 @@ class TestTimm:
         assert model.state_dict().keys() == torch.load(export.path).keys()
         with torch.no_grad():
             torch.testing.assert_close(model.forward_features(IMAGES), last_map(backbone))
-        assert export.verified.how.startswith('equal forward passes of timm')
+        assert export.verified.method.startswith('equal forward passes of timm')
 
     def test_without_it_torchvision_stands_in(self, trained, tmp_path, monkeypatch):
-        monkeypatch.setattr(targets, 'find_spec', lambda name: None)
+        monkeypatch.setattr(state_dict, 'find_spec', lambda name: None)
         path, backbone = trained
         export = export_backbone(path, 'timm', tmp_path / 'r.pth')
-        assert 'timm, whose names are the same, is not installed' in export.verified.how
+        assert 'timm, which uses the same names, is not installed' in export.verified.method
         found = {name: value.shape for name, value in torch.load(export.path).items()}
         model = torchvision.models.get_model(f'resnet{backbone.depth}')
         expected = {name: value.shape for name, value in model.state_dict().items()}
@@ -162,7 +165,7 @@ class TestMMDetection:
             feature = self.build(export.usage)(IMAGES)[-1]
         torch.testing.assert_close(feature, last_map(backbone))
         for other in ('torchvision', 'timm', 'detectron2'):
-            with pytest.raises(ValueError, match='Targets that take it: mmdet'):
+            with pytest.raises(ValueError, match='Use --to mmdet or --to mmselfsup.'):
                 export_backbone(path, other)
 
     def test_its_scope_does_not_change_what_is_built(self, small, tmp_path):
@@ -170,8 +173,8 @@ class TestMMDetection:
             assert export_backbone(small, 'mmdet', tmp_path / 'r.pth').verified.difference < 1e-4
 
     def test_without_it_nothing_is_written(self, small, tmp_path, monkeypatch):
-        monkeypatch.setattr(targets, 'find_spec', lambda name: None)
-        with pytest.raises(ModuleNotFoundError, match='mmdet is not installed'):
+        monkeypatch.setitem(sys.modules, 'mmdet.models', None)
+        with pytest.raises(ModuleNotFoundError, match='cannot be imported .*--to mmselfsup'):
             export_backbone(small, 'mmdet', tmp_path / 'r.pth')
         assert not list(tmp_path.iterdir())
 
@@ -196,7 +199,24 @@ class TestDetectron2:
             'res5.1.conv2.norm.num_batches_tracked': 'layer4.1.bn2.num_batches_tracked',
         }.items():
             np.testing.assert_array_equal(weights[theirs], own[ours].numpy())
-        assert export.verified.difference is None and 'names and shapes' in export.verified.how
+        assert export.verified.difference < 1e-4
+        assert "under the names that Detectron2's converter gives" in export.verified.method
+
+    @pytest.mark.parametrize('depth', [18, 50])
+    def test_names_and_shapes_are_those_of_its_resnet(self, depth):
+        model = torchvision.models.get_model(f'resnet{depth}').state_dict()
+        found = {detectron2_name(name): tuple(value.shape) for name, value in model.items()}
+        expected = detectron2_shapes(depth)
+        assert {name: found[name] for name in found if 'fc' not in name} == expected
+
+    def test_a_weight_under_another_name_is_an_error(self, small, tmp_path, monkeypatch):
+        target = TARGETS['detectron2']
+        monkeypatch.setattr(
+            type(target), 'rename', lambda self, name: detectron2_name(name).replace('stem', 'root')
+        )
+        with pytest.raises(ValueError, match='missing: .*conv1.weight.* unexpected: root.conv1'):
+            export_backbone(small, 'detectron2', tmp_path / 'r.pkl')
+        assert not list(tmp_path.iterdir())
 
     def test_the_settings_that_go_with_it_are_named(self, trained):
         path, backbone = trained
@@ -207,14 +227,99 @@ class TestDetectron2:
         assert ('RES2_OUT_CHANNELS = 64' in usage) is (backbone.depth == 18)
 
 
+def detectron2_shapes(depth: int) -> dict[str, tuple[int, ...]]:
+    """Weights of Detectron2's ResNet from the structure of its stem and blocks."""
+    basic = depth < 50
+    weights = dict(convolution('stem.conv1', 3, 64, 7))
+    channels = 64
+    for stage, count in enumerate({18: (2, 2, 2, 2), 50: (3, 4, 6, 3)}[depth]):
+        width = 64 * 2**stage
+        outputs, kernels = (
+            ((width,) * 2, (3, 3)) if basic else ((width, width, 4 * width), (1, 3, 1))
+        )
+        for block in range(count):
+            name = f'res{stage + 2}.{block}'
+            if channels != outputs[-1]:
+                weights |= convolution(f'{name}.shortcut', channels, outputs[-1], 1)
+            for number, (width_in, out, kernel) in enumerate(
+                zip((channels, *outputs[:-1]), outputs, kernels, strict=True), start=1
+            ):
+                weights |= convolution(f'{name}.conv{number}', width_in, out, kernel)
+            channels = outputs[-1]
+    return weights
+
+
+def convolution(name: str, inputs: int, outputs: int, kernel: int) -> dict[str, tuple[int, ...]]:
+    norm = ('weight', 'bias', 'running_mean', 'running_var')
+    return {
+        f'{name}.weight': (outputs, inputs, kernel, kernel),
+        **{f'{name}.norm.{statistic}': (outputs,) for statistic in norm},
+        f'{name}.norm.num_batches_tracked': (),
+    }
+
+
+# Networks that only MMSelfSup has, and a standard one.
+NETWORKS = [
+    dict(depth=18),
+    dict(type='mmcls.ResNet_CIFAR', depth=18, stem_channels=8, base_channels=8),
+    dict(depth=18, deep_stem=True, base_channels=8, norm_cfg=dict(type='GN', num_groups=4)),
+    dict(depth=18, base_channels=8, norm_cfg=dict(type='SyncBN')),
+    dict(type='AlexNetBN'),
+]
+
+
+class TestMMSelfSup:
+    @pytest.mark.parametrize('config', NETWORKS, ids=lambda config: config.get('type', 'ResNet'))
+    def test_the_printed_config_loads_every_network(self, tmp_path, config):
+        path, backbone = save_checkpoint(tmp_path / 'e.pth', **config)
+        export = export_backbone(path, 'mmselfsup')
+        assert export.path.name == 'e_mmselfsup.pth' and export.verified.difference == 0
+        model = Config.fromstring(export.usage, '.py').model
+        assert model.data_preprocessor == dict(mean=MEAN, std=STD, bgr_to_rgb=True)
+        with DefaultScope.overwrite_default_scope('mmselfsup'):
+            loaded = revert_sync_batchnorm(MODELS.build(model.backbone))
+        loaded.init_weights()
+        loaded.eval()
+        torch.testing.assert_close(last_map(loaded), last_map(backbone), rtol=0, atol=0)
+
+    def test_other_processes_load_weights_only(self, small, tmp_path):
+        """As the host's and MMDetection's own scripts, without this package."""
+        path = export_backbone(small, 'mmselfsup', tmp_path / 'r.pth').path
+        code = (
+            'import sys, torch\n'
+            'from mmengine.runner.checkpoint import _load_checkpoint_with_prefix as load\n'
+            'content = torch.load(sys.argv[1], weights_only=True)\n'
+            'assert all(name.startswith("backbone.") for name in content["state_dict"])\n'
+            'print(content["meta"]["epochs"], len(load("backbone.", sys.argv[1])))\n'
+            'assert "mmselfsup_invp" not in sys.modules\n'
+        )
+        done = subprocess.run(
+            [sys.executable, '-c', code, path], capture_output=True, text=True, check=True
+        )
+        assert done.stdout.split()[-2:] == ['7', '120']
+
+    @pytest.mark.detection
+    def test_mmdet_reads_it_with_the_prefix(self, trained, tmp_path):
+        from mmdet.models import ResNet
+
+        path, backbone = trained
+        file = export_backbone(path, 'mmselfsup', tmp_path / 'r.pth').path
+        init_cfg = dict(type='Pretrained', checkpoint=str(file), prefix='backbone.')
+        model = ResNet(depth=backbone.depth, init_cfg=init_cfg)
+        model.init_weights()
+        model.eval()
+        torch.testing.assert_close(last_map(model), last_map(backbone))
+
+
+ANY_TARGET = [
+    pytest.param(name, marks=pytest.mark.detection) if name == 'mmdet' else name for name in TARGETS
+]
+
+
 class TestFiles:
-    @pytest.mark.parametrize(
-        'to',
-        ['torchvision', 'timm', pytest.param('mmdet', marks=pytest.mark.detection), 'detectron2'],
-    )
+    @pytest.mark.parametrize('to', ANY_TARGET)
     def test_lie_beside_the_checkpoint_and_are_not_replaced(self, small, to):
-        if to == 'mmdet':
-            path = export_backbone(small, to, force=True).path
+        path = export_backbone(small, to, force=True).path
         assert path == small.with_name(f'epoch_7_{to}{TARGETS[to].suffix}')
         before = path.stat().st_mtime_ns
         with pytest.raises(FileExistsError, match=f'{path.name} exists.*--force'):
@@ -235,12 +340,11 @@ class TestFiles:
             export_backbone(small, 'onnx')
 
     def test_a_file_that_fails_is_not_kept(self, small, tmp_path, monkeypatch):
-        def swapped(name: str) -> str:
+        def swapped(self: Target, name: str) -> str:
             blocks = {'layer1.0.': 'layer1.1.', 'layer1.1.': 'layer1.0.'}
             return blocks.get(name[:9], name[:9]) + name[9:]
 
-        swapping = replace(TARGETS['torchvision'], rename=swapped)
-        monkeypatch.setitem(TARGETS, 'torchvision', swapping)
+        monkeypatch.setattr(type(TARGETS['torchvision']), 'rename', swapped)
         old = tmp_path / 'r.pth'
         old.write_bytes(b'old')
         with pytest.raises(ValueError, match='gives other features in layer1'):
@@ -253,20 +357,20 @@ class TestOtherNetworks:
         path, _ = save_checkpoint(tmp_path / 'e.pth', type='mmcls.ResNet_CIFAR', depth=18)
         with pytest.raises(ValueError, match='ResNet_CIFAR of depth 18 with a 3x3 stem') as caught:
             export_backbone(path, 'torchvision')
-        assert "stem = '3x3'; torchvision takes" in str(caught.value)
-        assert 'stem 7x7' in str(caught.value) and 'No target takes it' in str(caught.value)
+        assert "stem = '3x3'; supported: " in str(caught.value)
+        assert 'stem 7x7' in str(caught.value) and 'Use --to mmselfsup.' in str(caught.value)
 
     @pytest.mark.parametrize(
         ('change', 'message'),
         [
-            (dict(deep_stem=True), "stem = 'deep'; mmdet takes stem 7x7"),
-            (dict(norm_cfg=dict(type='GN', num_groups=4)), "norm = 'GN'; mmdet takes norm BN"),
-            (dict(avg_down=True), 'avg_down = True; mmdet takes avg_down False'),
+            (dict(deep_stem=True), "stem = 'deep'; supported: stem 7x7"),
+            (dict(norm_cfg=dict(type='GN', num_groups=4)), "norm = 'GN'; supported: norm BN"),
+            (dict(avg_down=True), 'avg_down = True; supported: avg_down False'),
         ],
     )
     def test_other_forms_are_named(self, tmp_path, change, message):
         path, _ = save_checkpoint(tmp_path / 'e.pth', depth=18, **change)
-        with pytest.raises(ValueError, match=f'{message}.*No target takes it.'):
+        with pytest.raises(ValueError, match=f'{message}.*Use --to mmselfsup.'):
             export_backbone(path, 'mmdet')
 
     def test_what_is_no_resnet_is_named(self, tmp_path):

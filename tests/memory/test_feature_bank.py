@@ -136,11 +136,14 @@ def test_half_precision_of_the_module_is_that_of_new_rows():
 @pytest.mark.parametrize(
     ('option', 'message'),
     [
-        (dict(init='zeros'), "init = 'zeros' is unknown; valid: 'unit', 'uniform'"),
-        (dict(momentum=1.5), 'momentum = 1.5 must be within 0 to 1.*old row'),
+        (dict(init='zeros'), "init = 'zeros' is not valid. It must be one of 'unit', 'uniform'"),
+        (dict(momentum=1.5), 'momentum = 1.5 is not valid. It must be a finite number from 0 to 1'),
         (dict(momentum=-0.1), 'momentum = -0.1'),
-        (dict(feat_dim=0), 'feat_dim = 0 is outside'),
-        (dict(dtype='int8'), "dtype = 'int8' is unknown; valid: 'float32', 'float16', 'bfloat16'"),
+        (dict(feat_dim=0), 'feat_dim = 0 is not valid'),
+        (
+            dict(dtype='int8'),
+            "dtype = 'int8' is not valid. It must be one of 'float32', 'float16', 'bfloat16'",
+        ),
         (dict(dtype=torch.float64), "dtype = 'float64' is unknown"),
     ],
 )

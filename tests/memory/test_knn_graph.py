@@ -126,5 +126,18 @@ def test_too_few_rows_are_refused(length):
 
 
 def test_a_graph_without_neighbours_is_refused():
-    with pytest.raises(ValueError, match='num_neighbours = 0 is outside'):
+    with pytest.raises(ValueError, match='num_neighbours = 0 is not valid'):
         KNNGraph(0)
+
+
+def test_the_share_of_mutual_edges_equals_a_loop(monkeypatch):
+    monkeypatch.setattr('mmselfsup_invp.memory.knn_graph.MUTUAL_BATCH', 4)
+    graph = graph_of()
+    assert graph.mutual_share() == 0
+    graph.rebuild(rows(10))
+    graph.neighbours[3] = -1
+    lists = graph.neighbours.tolist()
+    edges = [(row, end) for row, ends in enumerate(lists) for end in ends if end >= 0]
+    mutual = sum(row in lists[end] for row, end in edges)
+    assert graph.mutual_share() == pytest.approx(mutual / len(edges))
+    assert 0 < graph.mutual_share() < 1

@@ -33,7 +33,7 @@ def test_fewer_images_than_classes_are_refused():
 
 @pytest.mark.parametrize('name', ['num_classes', 'num_heads'])
 def test_wrong_options_are_named(name):
-    with pytest.raises(ValueError, match=f'{name} = 0 is outside'):
+    with pytest.raises(ValueError, match=f'{name} = 0 is not valid'):
         SelfLabels(**{name: 0})
 
 

@@ -85,7 +85,9 @@ class TestBuild:
 
     @pytest.mark.parametrize('momentum', [0, 1, 1.5])
     def test_a_wrong_encoder_momentum_is_named(self, momentum):
-        with pytest.raises(ValueError, match=f'encoder_momentum = {momentum} must be between'):
+        with pytest.raises(
+            ValueError, match=f'encoder_momentum = {momentum} (is not valid|must be between)'
+        ):
             model_of('MomentumInvP', encoder_momentum=momentum, memory=dict(length=20))
 
 

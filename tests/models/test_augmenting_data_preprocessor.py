@@ -115,7 +115,9 @@ class TestOptions:
             preprocessor([dict(type='Nothing')])
 
     def test_no_views_are_refused(self):
-        with pytest.raises(ValueError, match='num_views = 0 must be at least 1'):
+        with pytest.raises(
+            ValueError, match='num_views = 0 is not valid. It must be an integer from 1'
+        ):
             preprocessor([], num_views=0)
 
     def test_without_kornia_the_error_says_what_to_install(self, monkeypatch):

@@ -48,10 +48,13 @@ def test_options_reach_the_clusters_and_the_bank():
 @pytest.mark.parametrize(
     ('option', 'message'),
     [
-        (dict(momentum=1.1), 'momentum = 1.1 must be within 0 to 1'),
-        (dict(metric='cosine'), "metric = 'cosine' is unknown; valid: 'euclidean', 'dot'"),
-        (dict(assigner='sinkhorn'), "assigner = 'sinkhorn' is unknown"),
-        (dict(clusters=1), 'num_clusters = 1 .*negatives are of other clusters'),
+        (dict(momentum=1.1), 'momentum = 1.1 is not valid. It must be a finite number from 0 to 1'),
+        (
+            dict(metric='cosine'),
+            "metric = 'cosine' is not valid. It must be one of 'euclidean', 'dot'",
+        ),
+        (dict(assigner='sinkhorn'), "assigner = 'sinkhorn' is not valid"),
+        (dict(clusters=1), 'num_clusters = 1 is not valid. It must be an integer from 2'),
     ],
 )
 def test_wrong_options_are_named(option, message):

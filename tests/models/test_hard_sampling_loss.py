@@ -44,8 +44,11 @@ def test_is_the_step_of_the_operations():
 @pytest.mark.parametrize(
     ('option', 'message'),
     [
-        (dict(temperature=0.0), 'temperature = 0.0 must be positive'),
-        (dict(background='top'), "background = 'top' is unknown; .*'exact', 'topm', 'official'"),
+        (dict(temperature=0.0), 'temperature = 0.0 is not valid'),
+        (
+            dict(background='top'),
+            "background = 'top' is not valid. It must be one of 'exact', 'topm', 'official'",
+        ),
     ],
 )
 def test_wrong_options_are_named(option, message):

@@ -55,11 +55,16 @@ class TestBuild:
 
     @pytest.mark.parametrize('weight', [-0.1, 1.1])
     def test_a_wrong_weight_is_named(self, weight):
-        with pytest.raises(ValueError, match=f'intra_weight = {weight} must be within 0 to 1'):
+        with pytest.raises(
+            ValueError,
+            match=f'intra_weight = {weight} is not valid. It must be a finite number from 0 to 1',
+        ):
             model_of(intra_weight=weight)
 
     def test_a_negative_weight_of_a_branch_of_invp_is_named(self):
-        with pytest.raises(ValueError, match='branch_weight = -1 must not be negative'):
+        with pytest.raises(
+            ValueError, match='branch_weight = -1 is not valid. It must be a finite number from 0'
+        ):
             toy.build_model(toy.model_config(branch=toy.branch_config(), branch_weight=-1))
 
 

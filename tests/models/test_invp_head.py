@@ -245,12 +245,21 @@ def test_an_empty_memory_names_the_hook():
 @pytest.mark.parametrize(
     ('option', 'message'),
     [
-        (dict(positive='nearest'), "positive = 'nearest' is unknown; valid: 'propagate', 'knn'"),
-        (dict(propagation='list'), "propagation = 'list' is unknown; valid: 'set', 'concat'"),
-        (dict(hops=0), 'hops = 0 is outside the valid range 1 to 16'),
-        (dict(hops=17), 'hops = 17 is outside'),
-        (dict(knn_k=0), 'knn_k = 0 is outside'),
-        (dict(lambda_inv=-0.1), 'lambda_inv = -0.1 must not be negative; 0 turns it off'),
+        (
+            dict(positive='nearest'),
+            "positive = 'nearest' is not valid. It must be one of 'propagate', 'knn'",
+        ),
+        (
+            dict(propagation='list'),
+            "propagation = 'list' is not valid. It must be one of 'set', 'concat'",
+        ),
+        (dict(hops=0), 'hops = 0 is not valid. It must be an integer from 1 to 16'),
+        (dict(hops=17), 'hops = 17 is not valid'),
+        (dict(knn_k=0), 'knn_k = 0 is not valid'),
+        (
+            dict(lambda_inv=-0.1),
+            'lambda_inv = -0.1 is not valid. It must be a finite number from 0',
+        ),
     ],
 )
 def test_wrong_options_are_named(option, message):

@@ -126,9 +126,9 @@ def test_predictions_hold_the_scores_of_all_layers():
 @pytest.mark.parametrize(
     ('change', 'message'),
     [
-        (dict(pool='sum'), "pool = 'sum' is unknown"),
-        (dict(norm='batch'), "norm = 'batch' is unknown"),
-        (dict(labels='two'), "labels = 'two' is unknown"),
+        (dict(pool='sum'), "pool = 'sum' is not valid"),
+        (dict(norm='batch'), "norm = 'batch' is not valid"),
+        (dict(labels='two'), "labels = 'two' is not valid"),
         (
             dict(pool_sizes=(1, 1)),
             r'pool_sizes = \(1, 1\) must have 3 entries, one for each of stem, layer1, layer2',

@@ -107,9 +107,12 @@ def test_the_papers_settings_are_the_default():
 @pytest.mark.parametrize(
     ('option', 'message'),
     [
-        (dict(negatives='easy'), "negatives = 'easy' is unknown; valid: 'hard', 'semi_hard'"),
-        (dict(num_negatives=0), 'num_negatives = 0 is outside the valid range'),
-        (dict(pool_ratio=0.0), 'pool_ratio = 0.0 must be above 0'),
+        (
+            dict(negatives='easy'),
+            "negatives = 'easy' is not valid. It must be one of 'hard', 'semi_hard'",
+        ),
+        (dict(num_negatives=0), 'num_negatives = 0 is not valid'),
+        (dict(pool_ratio=0.0), 'pool_ratio = 0.0 is not valid. It must be a finite number above 0'),
     ],
 )
 def test_wrong_options_are_named(option, message):

@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from mmselfsup_invp.memory import NonFiniteFeatures, knn_graph
 from mmselfsup_invp.models import PropagationMemory
 from mmselfsup_invp.models.memories import graph_memory
+from mmselfsup_invp.ops import Neighbours
+from mmselfsup_invp.ops.graph import nearest_others
 
 from .. import toy
 
@@ -34,12 +36,18 @@ def test_the_paper_and_its_code_are_the_default():
 @pytest.mark.parametrize(
     ('option', 'message'),
     [
-        (dict(init='zeros'), "init = 'zeros' is unknown; valid: 'unit', 'uniform'"),
-        (dict(update='step'), "update = 'step' is unknown; valid: 'iteration', 'epoch'"),
-        (dict(momentum=1.5), 'momentum = 1.5 must be within 0 to 1.*old row'),
-        (dict(dtype='int8'), "dtype = 'int8' is unknown; valid: 'float32', 'float16', 'bfloat16'"),
-        (dict(num_neighbours=0), 'num_neighbours = 0 is outside'),
-        (dict(backend='gpu'), "backend = 'gpu' is unknown; valid: 'auto', 'torch'"),
+        (dict(init='zeros'), "init = 'zeros' is not valid. It must be one of 'unit', 'uniform'"),
+        (
+            dict(update='step'),
+            "update = 'step' is not valid. It must be one of 'iteration', 'epoch'",
+        ),
+        (dict(momentum=1.5), 'momentum = 1.5 is not valid. It must be a finite number from 0 to 1'),
+        (
+            dict(dtype='int8'),
+            "dtype = 'int8' is not valid. It must be one of 'float32', 'float16', 'bfloat16'",
+        ),
+        (dict(num_neighbours=0), 'num_neighbours = 0 is not valid'),
+        (dict(backend='gpu'), "backend = 'gpu' is not valid. It must be one of 'auto', 'torch'"),
     ],
 )
 def test_wrong_options_are_named(option, message):
@@ -172,7 +180,7 @@ class TestKeys:
         """As soft propagation needs it: momentum 0, the graph from the key's search."""
         memory, key = memory_of(momentum=0.0), toy.rows(2, 4, seed=3)
         sample_idx = torch.tensor([6, 1])
-        others = memory.nearest_others(memory.search(key, 4), sample_idx)
+        others = nearest_others(memory.search(key, 4), sample_idx, 3)
         expected = [
             [row for row in order if row != own][:3]
             for own, order in zip(
@@ -193,10 +201,9 @@ class TestGraph:
     )
     def test_rows_are_refreshed_as_in_the_official_code(self, own, expected):
         """METHODS, A-G6."""
-        memory = memory_of(k=4)
         similarity = torch.tensor([[0.9, 0.8, 0.7, 0.6, 0.5]])
-        nearest = similarity, torch.tensor([[7, 3, 9, 1, 5]])
-        assert memory.nearest_others(nearest, torch.tensor([own])).tolist() == [expected]
+        nearest = Neighbours(similarity, torch.tensor([[7, 3, 9, 1, 5]]))
+        assert nearest_others(nearest, torch.tensor([own]), 4).tolist() == [expected]
 
     def test_a_refreshed_row_of_the_golden_example(self):
         """METHODS, A-G4: row 1 becomes [2, 0] after the step."""
@@ -206,7 +213,7 @@ class TestGraph:
         memory.bank.copy_(points[:6])
         query, anchor = points[6:], torch.tensor([1])
         # The order of a search is arbitrary except that the farthest is last.
-        others = memory.nearest_others(memory.search(query, 5), anchor)
+        others = nearest_others(memory.search(query, 5), anchor, 2)
         commit(memory, [1], query, others)
         assert memory.neighbours[1].tolist() == [2, 0]
 
@@ -214,7 +221,7 @@ class TestGraph:
     def test_nearest_others_of_a_search(self, width):
         memory, query = memory_of(length=30, k=3), toy.rows(12, 4, seed=7)
         anchor = torch.arange(12)
-        found = memory.nearest_others(memory.search(query, width), anchor)
+        found = nearest_others(memory.search(query, width), anchor, 3)
         for i in range(12):
             order = (memory.bank.double() @ query[i].double()).argsort(descending=True).tolist()
             order.remove(i)
@@ -222,9 +229,9 @@ class TestGraph:
 
     def test_more_can_be_asked_for(self):
         memory, query = memory_of(length=30), toy.rows(2, 4)
-        found = memory.nearest_others(memory.search(query, 9), torch.tensor([3, 4]), 8)
+        found = nearest_others(memory.search(query, 9), torch.tensor([3, 4]), 8)
         assert found.shape == (2, 8)
-        found = memory.nearest_others(memory.search(query, 99), torch.tensor([3, 4]), 98)
+        found = nearest_others(memory.search(query, 99), torch.tensor([3, 4]), 98)
         assert [sorted(row) for row in found.tolist()] == [
             [row for row in range(30) if row != own] for own in (3, 4)
         ]

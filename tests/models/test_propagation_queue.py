@@ -5,6 +5,7 @@ import torch
 
 from mmselfsup_invp.memory import NonFiniteFeatures
 from mmselfsup_invp.models import KeyQueue, PropagationQueue
+from mmselfsup_invp.ops.graph import nearest_others
 
 from .. import toy
 
@@ -73,7 +74,7 @@ class TestGraph:
         for step in range(30):
             key, anchor = insert(queue, 6, seed=step)
             birth[anchor] = step
-            found = queue.nearest_others(queue.search(key, 4), anchor)
+            found = nearest_others(queue.search(key, 4), anchor, 3)
             queue.stage(anchor, key, found)
             made_for[anchor] = birth[found]
             edge = queue.neighbours >= 0
@@ -122,3 +123,9 @@ class TestKeyQueue:
                 bank[(2 * step + place) % 5] = key[place]
             assert torch.equal(queue.bank, bank)
         assert queue.pointer == 3
+
+    def test_a_batch_longer_than_the_queue_is_refused(self):
+        queue = KeyQueue(length=3, feat_dim=3)
+        queue.stage(torch.arange(4), toy.rows(4, 3))
+        with pytest.raises(ValueError, match='batch of 4 .* queue of 3'):
+            queue.commit()

@@ -211,9 +211,10 @@ def test_wrong_arguments_are_named(options, message):
 
 
 class TestPositive:
-    def test_is_uniform_over_the_cluster(self):
-        found = sample_positive(LABELS, torch.ones(6000).long(), generator=generator(1))
-        assert_uniform(found, [1, 3, 7, 9])
+    @pytest.mark.parametrize(('label', 'rows'), [(0, [0, 2, 5]), (1, [1, 3, 7, 9]), (2, [4, 6, 8])])
+    def test_is_uniform_over_the_cluster(self, label, rows):
+        own = torch.full((6000,), label)
+        assert_uniform(sample_positive(LABELS, own, generator=generator(1)), rows)
 
     def test_is_uniform_over_the_others_without_the_own_row(self):
         anchor = torch.tensor([1, 3, 7, 9]).repeat(2000)

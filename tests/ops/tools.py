@@ -8,6 +8,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
+from mmselfsup_invp.ops import Neighbours
+
 # Tests of what runs on any device run on a GPU where there is one.
 DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
 
@@ -66,6 +68,11 @@ def _storage(tensor: Tensor) -> int:
 
 def unit_rows(rows: int, dim: int, seed: int) -> Tensor:
     return F.normalize(torch.randn(rows, dim, generator=torch.Generator().manual_seed(seed)))
+
+
+def found(query: Tensor, bank: Tensor, index: Tensor) -> Neighbours:
+    """The result of a search that found these rows."""
+    return Neighbours((query @ bank.T).detach().gather(1, index), index)
 
 
 def on_circle(*degrees: float) -> Tensor:

@@ -11,6 +11,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+import torch
 from PIL import Image
 
 from mmselfsup_invp.visualization.report import SECTIONS
@@ -23,7 +24,7 @@ VOID = {'meta', 'img', 'link', 'br', 'hr'}
 
 
 class Page(HTMLParser):
-    """What a test asks of a page."""
+    """The elements of a page that the tests check."""
 
     def __init__(self, text):
         super().__init__()
@@ -54,20 +55,20 @@ class Page(HTMLParser):
 
 
 def decode(uri):
-    """Raise unless the address holds an image."""
+    """Raise unless a data URI holds an image."""
     kind, _, data = uri.partition(';base64,')
     content = base64.b64decode(data, validate=True)
     if kind == 'data:image/svg+xml':
         assert ElementTree.fromstring(content).tag.endswith('svg')
         assert not re.search(rb'(?:href|src)="https?:', content)
     else:
-        assert kind == 'data:image/png'
+        assert kind == 'data:image/webp'
         Image.open(io.BytesIO(content)).load()
 
 
 @pytest.fixture
 def report(images, tmp_path):
-    """Make the page of a run of two epochs."""
+    """Train for two epochs and write the page."""
 
     def make(name, *words, model=None, custom_hooks=(), ann_file=None, labels=True):
         run = tmp_path / name
@@ -96,7 +97,7 @@ def report(images, tmp_path):
 
 
 def call(run, *words):
-    """The tool in this process: its lines and its page."""
+    """Run the tool in this process and read the page."""
     spec = importlib.util.spec_from_file_location('report_tool', SCRIPT)
     tool = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(tool)
@@ -106,10 +107,10 @@ def call(run, *words):
     return Page((Path(run) / 'report.html').read_text())
 
 
-def check(page, left_out):
-    """All sections but those are there, linked, and their pictures hold themselves."""
-    expected = [name for name, _, _ in SECTIONS if name not in left_out]
-    assert page.ids == [*expected, *(['left-out'] if left_out else [])]
+def check(page, omitted):
+    """The other sections are there and linked, and the images are embedded."""
+    expected = [name for name, _, _ in SECTIONS if name not in omitted]
+    assert page.ids == [*expected, *(['omitted'] if omitted else [])]
     assert page.links == [f'#{name}' for name in page.ids]
     assert page.images
     for image in page.images:
@@ -119,17 +120,24 @@ def check(page, left_out):
 
 def test_a_page_of_invp(report, capsys):
     run, page = report('invp', '--anchors', 3, 14)
-    check(page, left_out=['clusters', 'sizes', 'benchmarks'])
+    check(page, omitted=['clusters', 'sizes', 'benchmarks'])
     lines = capsys.readouterr().out.splitlines()
     for _, title, _ in SECTIONS:
         assert any(line.startswith(f'{title}: ') for line in lines)
-    assert 'Clusters: left out, the log holds no figures of clusters' in ''.join(lines)
-    for words in ('epoch_2.pth', 'anchor 14', 'class 2', 'the graph in the checkpoint', 'hop 2'):
+    assert 'Clusters: omitted, the log has no metrics of clusters' in ''.join(lines)
+    for words in (
+        'epoch_2.pth',
+        'anchor 14',
+        '014.png',
+        'class 2',
+        'the graph in the checkpoint',
+        'hop 2',
+    ):
         assert words in page.words
     assert 'purity_hop2' in page.words and "type='PropagationMemory'" in page.words
     assert re.search(r'query \d+', page.words) and re.search(r'torch \d', page.words)
 
-    # With results of benchmarks that section is there too.
+    # Benchmark results add a section.
     (run / 'benchmarks').mkdir()
     result = dict(protocol='linear <b>', metric='top-1', value=50.0, best=51.0, last=50.0)
     (run / 'benchmarks' / 'linear.json').write_text(json.dumps(result))
@@ -137,11 +145,11 @@ def test_a_page_of_invp(report, capsys):
     assert 'benchmarks' in page.ids and 'linear <b>' in page.words
 
 
-def test_mistakes_show_before_anything_is_made(report, capsys):
+def test_errors_are_reported_before_features_are_computed(report, capsys):
     run, _ = report('invp')
     (run / 'file').touch()
     for words, message in (
-        (['--out', run], f'{run} is a folder. Name a file to write, {run / "report.html"}'),
+        (['--out', run], f'{run} is a folder. Name a file, such as {run / "report.html"}'),
         (['--out', run / 'file' / 'page.html'], 'cannot be written to .*: .*Name another file'),
         (['--anchors', 5000], 'anchor 5000 is outside the valid range 0 to'),
     ):
@@ -149,26 +157,54 @@ def test_mistakes_show_before_anything_is_made(report, capsys):
         with pytest.raises(SystemExit):
             call(run, *words)
         printed = capsys.readouterr()
-        assert re.search(message, printed.err) and ': made in' not in printed.out
+        assert re.search(message, printed.err) and 'Overview' not in printed.out
+
+
+def test_missing_images_are_an_error_and_the_other_sections_are_written(report, images, capsys):
+    run, _ = report('invp')
+    moved = images.rename(images.with_name('moved'))
+    try:
+        with pytest.raises(SystemExit, match='images cannot be read; Similarity .*SNE are missing'):
+            call(run)
+        page = Page((run / 'report.html').read_text())
+        images_only = ['similarities', 'positives', 'hops', 'retrieval', 'tsne']
+        check(page, ['clusters', 'sizes', *images_only, 'benchmarks'])
+        check(call(run, '--data', moved), ['clusters', 'sizes', 'benchmarks'])
+    finally:
+        moved.rename(images)
+
+
+def test_a_relative_data_root_needs_no_option(report, images, tmp_path, monkeypatch):
+    """The page is complete when the tool is started in another folder than the training."""
+    run, _ = report('invp')
+    checkpoint = torch.load(run / 'epoch_2.pth', weights_only=False)
+    meta = checkpoint['meta']
+    root = os.path.relpath(images, tmp_path)
+    assert str(images) in meta['cfg']
+    meta['cfg'] = meta['cfg'].replace(str(images), root)
+    torch.save(checkpoint, run / 'epoch_2.pth')
+    (tmp_path / 'elsewhere').mkdir()
+    monkeypatch.chdir(tmp_path / 'elsewhere')
+    check(call(run), ['clusters', 'sizes', 'benchmarks'])
 
 
 @pytest.mark.parametrize('method', ['InterCLR', 'SeLa'])
-def test_pages_of_methods_with_labels_of_their_own(report, images, method):
+def test_pages_of_methods_with_self_labels(report, images, method):
     models = dict(InterCLR=toy.interclr_config(), SeLa=toy.sela_config())
     hooks = dict(
         InterCLR=dict(type='OnlineClusterHook', extract_dataloader=toy.loader(images)),
         SeLa=dict(type='SelfLabelHook', num_events=3, spacing='linear'),
     )
     _, page = report(method, model=models[method], custom_hooks=[hooks[method]])
-    check(page, left_out=['graph', 'benchmarks'])
+    check(page, omitted=['graph', 'benchmarks'])
     assert 'nearest neighbours by the embeddings' in page.words
     assert re.search(r'memory\.labels in the checkpoint: \d+ to \d+ images', page.words)
 
 
 def test_a_page_without_labels(report):
     _, page = report('unlabelled', ann_file='meta/unlabelled.txt', labels=False)
-    left_out = ['knn', 'clusters', 'sizes', 'similarities', 'retrieval', 'benchmarks']
-    check(page, left_out)
+    omitted = ['knn', 'clusters', 'sizes', 'similarities', 'retrieval', 'benchmarks']
+    check(page, omitted)
     assert 'Similarity distributions: the training images have no labels.' in page.words
     assert 'Retrieval: the run has no KNNEvalHook' in page.words
     assert 'class' not in page.words.partition('Easy and hard positives')[2].partition('t-SNE')[0]
@@ -178,20 +214,20 @@ def test_a_page_without_labels(report):
     ('words', 'message'),
     [
         (['nothing'], 'There is no folder nothing. Give the work folder'),
-        (['.'], r'has no log'),
+        (['.'], 'has no log'),
         (['.', '--data', 'nothing'], 'There is no folder nothing for --data.'),
         (['.', '--device', 'abacus'], "The device 'abacus' cannot be used here"),
         (['.', '--max-images', '0'], 'max_images = 0 is outside the valid range'),
     ],
 )
-def test_mistakes_end_in_one_message(tmp_path, monkeypatch, capsys, words, message):
+def test_errors_are_one_message(tmp_path, monkeypatch, capsys, words, message):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(SystemExit):
+    with pytest.raises(SystemExit) as stop:
         call(*words)
-    assert re.search(message, capsys.readouterr().err)
+    assert stop.value.code == 1 and message in capsys.readouterr().err
 
 
-def test_the_command_line_works_by_itself(tmp_path):
+def test_the_command_line(tmp_path):
     environment = {**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1'}
     command = [sys.executable, str(SCRIPT), 'nothing']
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)

@@ -46,7 +46,7 @@ def test_train_and_resume(config, tmp_path):
     done = run(config, *options, 'train_dataloader.batch_size=4', cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     used = Config.fromfile(work_dir / 'toy.py')
-    assert used.model.memory.features.momentum == 0.9 and used.train_dataloader.batch_size == 4
+    assert used.model.memory.momentum == 0.9 and used.train_dataloader.batch_size == 4
     assert used.launcher == 'none'
     first = torch.load(work_dir / 'epoch_1.pth')
     assert first['meta']['iter'] == 4  # 16 images in batches of 4.
@@ -68,11 +68,15 @@ def test_errors_come_alone_or_last(config, tmp_path):
     assert done.returncode == 1 and 'holds another run: epoch_7.pth' in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ['epoch_7.pth']
 
-    options = ['--work-dir', tmp_path / 'work', '--cfg-options', 'model.head.hop=2']
-    done = run(config, *options, cwd=tmp_path)
+    options = ['--work-dir', tmp_path / 'work', '--cfg-options']
+    done = run(config, *options, 'model.head.hop=2', cwd=tmp_path)
+    assert done.returncode == 1 and 'Traceback (most' not in done.stdout + done.stderr
+    assert 'error: model.head (InvPHead) has no option hop (= 2). Did you mean' in done.stderr
+
+    done = run(config, *options, 'model.memory.num_neighbours=20', cwd=tmp_path)
     assert done.returncode == 1 and 'Traceback (most' not in done.stdout + done.stderr
     error, place = done.stderr.strip().splitlines()[-2:]
-    assert error.startswith("error: InvPHead has no option 'hop'. Did you mean hops?")
+    assert error.startswith('error: A memory of 16 rows cannot give 20 neighbours')
     log = Path(place.removeprefix('Traceback: '))
     assert log.is_relative_to(tmp_path / 'work') and 'Traceback (most' in log.read_text()
 

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 import pytest
 
 from mmselfsup_invp.visualization.benchmarks import benchmarks
-from mmselfsup_invp.visualization.blocks import Absent, Paragraph, Table
+from mmselfsup_invp.visualization.blocks import Paragraph, Table, Unavailable
 
 LINEAR = dict(
     protocol='linear', metric='top-1 (%)', value=61.234, best=61.9, last=61.2, epochs=30, seed=0
@@ -12,50 +12,41 @@ LINEAR = dict(
 
 
 @pytest.fixture
-def source(tmp_path):
+def run_data(tmp_path):
     (tmp_path / 'benchmarks').mkdir()
     return SimpleNamespace(run=SimpleNamespace(path=tmp_path))
 
 
-def write(source, name, content):
-    (source.run.path / 'benchmarks' / name).write_text(json.dumps(content))
+def write(run_data, name, content):
+    (run_data.run.path / 'benchmarks' / name).write_text(json.dumps(content))
 
 
-def test_results_stand_beside_published_ones(source):
+def test_results_are_shown_beside_published_ones(run_data):
     published = [dict(method='InvP', value=71.3), dict(method='MoCo v2', value=71.1)]
-    write(source, 'linear.json', dict(LINEAR, published=published))
-    write(source, 'results.json', [dict(protocol='svm', metric='mAP (%)', value=80)])
-    (table,) = benchmarks(source)
+    published_text = 'InvP: 71.3; MoCo v2: 71.1'
+    write(run_data, 'linear.json', dict(LINEAR, published=published))
+    write(run_data, 'results.json', [dict(protocol='svm', metric='mAP (%)', value=80)])
+    (table,) = benchmarks(run_data)
     assert table.rows == [
-        [
-            'linear',
-            '-',
-            'top-1 (%)',
-            '61.23',
-            '61.90',
-            '61.20',
-            '30',
-            '0',
-            'InvP: 71.3; MoCo v2: 71.1',
-        ],
+        ['linear', '-', 'top-1 (%)', '61.23', '61.90', '61.20', '30', '0', published_text],
         ['svm', '-', 'mAP (%)', '80', '-', '-', '-', '-', '-'],
     ]
     assert len(table.header) == 9
 
 
-def test_a_file_that_is_no_result_is_named(source):
-    write(source, 'linear.json', LINEAR)
-    write(source, 'other.json', dict(accuracy=3))
-    (source.run.path / 'benchmarks' / 'torn.json').write_text('{"proto')
-    table, *notes = benchmarks(source)
+def test_files_that_are_no_results_are_named(run_data):
+    write(run_data, 'linear.json', LINEAR)
+    write(run_data, 'other.json', dict(accuracy=3))
+    (run_data.run.path / 'benchmarks' / 'torn.json').write_text('{"proto')
+    table, *notes = benchmarks(run_data)
     assert isinstance(table, Table) and len(table.rows) == 1
     assert all(isinstance(note, Paragraph) for note in notes)
     assert [note.text.split()[0] for note in notes] == ['other.json:', 'torn.json']
 
 
-def test_without_results_the_section_is_absent(source):
-    with pytest.raises(Absent, match='no result in benchmarks'):
-        benchmarks(source)
-    write(source, 'other.json', 3)
-    with pytest.raises(Absent, match='other.json: 1 entries without protocol'):
-        benchmarks(source)
+def test_the_section_is_omitted_without_results(run_data):
+    with pytest.raises(Unavailable, match='no result in benchmarks'):
+        benchmarks(run_data)
+    write(run_data, 'other.json', 3)
+    with pytest.raises(Unavailable, match='other.json: 1 entries without protocol'):
+        benchmarks(run_data)

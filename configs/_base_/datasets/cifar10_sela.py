@@ -1,4 +1,4 @@
-# One view of each CIFAR-10 image, enlarged for AlexNet, by the recipe of the official SeLa code.
+# One view of each CIFAR-10 image, resized for AlexNet, by the recipe of the official SeLa code.
 _base_ = 'cifar10_invp.py'
 
 train_views = [

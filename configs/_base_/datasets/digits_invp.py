@@ -1,5 +1,5 @@
-# The handwritten digits inside scikit-learn, 8 x 8 pixels, shown to the network at 16 x 16. The
-# images are written as folders by
+# The handwritten digits of scikit-learn, 8 x 8 pixels, resized to 16 x 16. The images are written
+# as folders by
 #   python tools/convert_dataset.py digits data/digits
 _base_ = 'image_folders.py'
 

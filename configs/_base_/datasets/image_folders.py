@@ -1,19 +1,19 @@
 # Three loaders over ROOT/{train,test}/CLASS/*.png with the lists ROOT/meta/{train,test}.txt, the
 # layout that tools/convert_dataset.py writes. A data set adds data_root and its pipelines, which
-# go from load_image to pack_inputs.
+# begin with load_image and end with pack_inputs.
 load_image = dict(type='LoadImage')
 # sample_idx is the number of the image in its data set, and of its row in the bank.
 pack_inputs = dict(type='PackSelfSupInputs', algorithm_keys=['sample_idx'], meta_keys=['img_path'])
 
-# default_collate, but with all ids of a batch in one tensor, which the workers hand over quickly,
-# and usable in a config that is inherited as mmselfsup_invp::...
+# default_collate with the ids of a batch in one tensor, which workers send faster. It can also be
+# used in a config that is inherited as mmselfsup_invp::...
 collate_fn = dict(type='mmselfsup_invp.default_collate')
 
 train_dataloader = dict(
     batch_size=128,
     num_workers=4,
     persistent_workers=True,
-    drop_last=False,  # Every image has a row in the bank and is to be visited in every epoch.
+    drop_last=False,  # Every image has a row in the bank and is visited in every epoch.
     sampler=dict(type='DefaultSampler', shuffle=True),
     collate_fn=collate_fn,
     dataset=dict(
@@ -23,7 +23,7 @@ train_dataloader = dict(
     ),
 )
 
-# The two sides of kNN: the training images without augmentation, and the test images.
+# For kNN: the training images without augmentation, and the test images.
 gallery_dataloader = dict(
     batch_size=256,
     num_workers=4,

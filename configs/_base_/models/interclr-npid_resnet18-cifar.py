@@ -1,6 +1,5 @@
 # InterCLR on a memory bank with the CIFAR network of InvP: ResNet-18 with a 3x3 stem, MLP neck. The
-# paper has no CIFAR run: as on ImageNet, a cluster holds 128 of 50,000 images on average, and an
-# image is told from 1.3 % of the others for each 10 % in the pool.
+# paper has no CIFAR run. As on ImageNet, a cluster has about 128 images.
 model = dict(
     type='InterCLR',
     data_preprocessor=dict(

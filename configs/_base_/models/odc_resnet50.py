@@ -11,7 +11,7 @@ model = dict(
         hid_channels=512,
         out_channels=256,
         with_avg_pool=True,
-        norm_cfg=dict(type='BN1d'),  # the host's SyncBN needs CUDA
+        norm_cfg=dict(type='BN1d'),  # MMSelfSup's SyncBN needs CUDA
     ),
     head=dict(
         type='ClsHead',

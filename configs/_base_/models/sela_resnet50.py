@@ -1,5 +1,5 @@
-# SeLa with ResNet-50, the network that detection takes over: resnetv1 of the official code, which
-# has a pre-activation ResNet-50, resnetv2, as its default. Classes and heads are those of the
+# SeLa with ResNet-50, the network that detection uses: resnetv1 of the official code, whose default
+# is a pre-activation ResNet-50, resnetv2. Classes and heads are those of the
 # official script.
 model = dict(
     type='SeLa',

@@ -1,5 +1,5 @@
 # InvP, section 4 and official code: SGD, momentum 0.9, cosine to zero by epoch, no warm-up.
-# Weight decay 1e-4 is what the official README has for ImageNet.
+# The weight decay 1e-4 is that of the official README for ImageNet.
 optim_wrapper = dict(
     type='OptimWrapper', optimizer=dict(type='SGD', lr=0.03, momentum=0.9, weight_decay=1e-4)
 )

@@ -1,5 +1,5 @@
 import random
-from collections.abc import Sequence
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -8,8 +8,10 @@ from PIL import Image, ImageFilter
 from torchvision import transforms as tv
 
 from ...compat.host import TRANSFORMS
+from ...options import NonNegativeFloat, Range, checked
 
 
+@checked
 class PILGaussianBlur:
     """Gaussian blur of a PIL image with a random radius (SimCLR, appendix A).
 
@@ -17,7 +19,7 @@ class PILGaussianBlur:
         sigma (Sequence[float]): Range of the radius in pixels. Defaults to (0.1, 2.0).
     """
 
-    def __init__(self, sigma: Sequence[float] = (0.1, 2.0)) -> None:
+    def __init__(self, sigma: tuple[NonNegativeFloat, NonNegativeFloat] = (0.1, 2.0)) -> None:
         self.sigma = tuple(sigma)
 
     def __call__(self, image: Image.Image) -> Image.Image:
@@ -59,6 +61,7 @@ def build_torchvision(config: dict | list) -> object:
 
 
 @TRANSFORMS.register_module()
+@checked
 class AugmentedViews(BaseTransform):
     """Create one or more views of an image with torchvision's transforms.
 
@@ -74,6 +77,8 @@ class AugmentedViews(BaseTransform):
         transforms (list[dict]): Configs of torchvision transforms, applied in order to a PIL image
             (RGB). The last one must return such an image. See :func:`build_torchvision`.
         num_views (int): Number of views of each image. Defaults to 1.
+        key_transforms (list[dict], optional): Transforms of all views but the first, for example
+            the weak ones of a teacher. Defaults to None: ``transforms``.
 
     Raises:
         ValueError: If ``num_views`` is below 1, a transform is unknown, or a view is no RGB image.
@@ -85,11 +90,16 @@ class AugmentedViews(BaseTransform):
         [(4, 4, 3), (4, 4, 3)]
     """
 
-    def __init__(self, transforms: list[dict], num_views: int = 1) -> None:
-        if num_views < 1:
-            raise ValueError(f'num_views = {num_views} must be at least 1.')
+    def __init__(
+        self,
+        transforms: list[dict],
+        num_views: Annotated[int, Range(1, 100)] = 1,
+        key_transforms: list[dict] | None = None,
+    ) -> None:
         self.num_views = num_views
-        self.compose = build_torchvision(transforms)
+        query = build_torchvision(transforms)
+        key = build_torchvision(key_transforms) if key_transforms else query
+        self.composed = [query] + [key] * (num_views - 1)
         # (seed of the run, epoch) in shared memory, so that persistent workers see the changes.
         self.epoch_seed = torch.full((2,), -1).share_memory_()
 
@@ -102,10 +112,10 @@ class AugmentedViews(BaseTransform):
         image = Image.fromarray(np.ascontiguousarray(results['img'][..., ::-1]))
         seed, epoch = self.epoch_seed.tolist()
         views = []
-        for number in range(self.num_views):
+        for number, compose in enumerate(self.composed):
             if epoch >= 0:
                 seed_everything(seed, epoch, results['sample_idx'], number)
-            views.append(_bgr(self.compose(image)))
+            views.append(_bgr(compose(image)))
         results['img'] = views
         return results
 

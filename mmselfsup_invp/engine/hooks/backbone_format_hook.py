@@ -8,10 +8,12 @@ from torch import nn
 
 from ...compat.host import HOOKS
 from ...models.algorithms.momentum_encoder import MomentumEncoder
+from ...options import checked
 from .common import unwrap
 
 
 @HOOKS.register_module()
+@checked
 class BackboneFormatHook(Hook):
     """Converts the backbone, and that of a momentum encoder, to a faster format in place.
 

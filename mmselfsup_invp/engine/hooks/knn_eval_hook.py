@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from typing import Annotated
 
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel
@@ -10,7 +11,7 @@ from ...compat.host import HOOKS
 from ...datasets import image_labels, num_images
 from ...evaluation import extract_features, knn_accuracy
 from ...models.memories import ClusterMemory, PropagationMemory, memories_of
-from ...ops.checks import require_choice, require_positive, require_range
+from ...options import Choice, PositiveInt, Temperature, checked
 from .common import build_loader, log_metrics, unit_embedding, unwrap
 
 
@@ -22,6 +23,7 @@ def backbone_features(model: BaseModel, inputs: list[Tensor]) -> Tensor:
 
 # Features of the queries for each gallery.
 GALLERIES = {'bank': unit_embedding, 'backbone': backbone_features}
+Gallery = Annotated[str, Choice(GALLERIES)]
 # What to do if a gallery and the training labels do not belong together.
 REMEDIES = {
     'bank': 'Use the config and the data that the checkpoint was trained with.',
@@ -30,6 +32,7 @@ REMEDIES = {
 
 
 @HOOKS.register_module()
+@checked
 class KNNEvalHook(Hook):
     """Evaluates the weighted kNN accuracy during training, if labels exist.
 
@@ -70,23 +73,18 @@ class KNNEvalHook(Hook):
     def __init__(
         self,
         query_dataloader: dict,
-        gallery: str | Sequence[str] = 'bank',
+        gallery: Gallery | Sequence[Gallery] = 'bank',
         gallery_dataloader: dict | None = None,
-        k: int = 200,
-        temperature: float = 0.07,
-        interval: int = 1,
+        k: PositiveInt = 200,
+        temperature: Temperature = 0.07,
+        interval: PositiveInt = 1,
     ) -> None:
         self.galleries = [gallery] if isinstance(gallery, str) else list(gallery)
-        for name in self.galleries:
-            require_choice('gallery', name, GALLERIES)
         if 'backbone' in self.galleries and gallery_dataloader is None:
             raise ValueError(
                 "gallery='backbone' needs gallery_dataloader: the training images with the "
                 'pipeline of query_dataloader.'
             )
-        require_range('k', k, 1, 2**31, 'k must be at least 1')
-        require_positive('temperature', temperature, '0.07')
-        require_range('interval', interval, 1, 2**31, 'default_hooks.knn=None disables the hook')
         self.query_dataloader = query_dataloader
         self.gallery_dataloader = gallery_dataloader
         self.k = k

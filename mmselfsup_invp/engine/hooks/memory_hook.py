@@ -6,7 +6,7 @@ from torch import Tensor
 from ...datasets import image_labels, num_images
 from ...evaluation.checkpoints import check_fit
 from ...models.memories import Memory, memories_of
-from ...ops.checks import require_range
+from ...options import NonNegativeInt, PositiveInt, checked
 from .common import check_ids, log_metrics, require_epochs, unwrap
 from .feature_similarity import FeatureSimilarity
 from .image_order import IMAGE_ORDER, image_order, require_same_order
@@ -19,6 +19,7 @@ MAX_SIMILARITY = 0.95
 MIN_ENTROPY = 0.5
 
 
+@checked
 class MemoryHook(Hook):
     """Base of the hooks that maintain the memories of a model.
 
@@ -57,9 +58,9 @@ class MemoryHook(Hook):
     num_images: int
     true_labels: Tensor | None = None
 
-    def __init__(self, check_interval: int = 50, health_interval: int = 1) -> None:
-        require_range('check_interval', check_interval, 1, 2**31, 'it counts iterations')
-        require_range('health_interval', health_interval, 0, 2**31, '0 disables this log')
+    def __init__(
+        self, check_interval: PositiveInt = 50, health_interval: NonNegativeInt = 1
+    ) -> None:
         self.check_interval = check_interval
         self.health_interval = health_interval
         self._order: str | None = None

@@ -1,3 +1,5 @@
+from typing import Annotated
+
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import Tensor
@@ -5,11 +7,12 @@ from torch import Tensor
 from ...compat.host import HOOKS
 from ...models.memories import ODCClusterMemory, memories_of
 from ...ops import cluster_sizes
-from ...ops.checks import require_range
+from ...options import PositiveInt, Range, checked
 from .common import unwrap
 
 
 @HOOKS.register_module()
+@checked
 class ODCReweightHook(Hook):
     """Sets the class weights of MMSelfSup's ``ODC`` from the sizes of the clusters.
 
@@ -25,8 +28,9 @@ class ODCReweightHook(Hook):
 
     priority = 'LOW'  # After OnlineClusterHook.
 
-    def __init__(self, power: float = 0.5, interval: int = 10) -> None:
-        require_range('interval', interval, 1, 2**31, 'it counts iterations')
+    def __init__(
+        self, power: Annotated[float, Range(0, 10)] = 0.5, interval: PositiveInt = 10
+    ) -> None:
         self.power = power
         self.interval = interval
 

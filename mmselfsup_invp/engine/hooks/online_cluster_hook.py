@@ -9,8 +9,8 @@ from ...models.branches import OnlineClusterBranch
 from ...models.heads import BankMarginHead
 from ...models.memories import ClusterMemory, KeyQueue, ODCClusterMemory
 from ...ops import cluster_sizes
-from ...ops.checks import require_range
 from ...ops.clustering import cluster_health
+from ...options import NonNegativeInt, PositiveInt, Seed, checked
 from .common import build_loader, log_metrics, unit_embedding, unwrap
 from .memory_hook import MemoryHook
 
@@ -19,6 +19,7 @@ MAX_ADJUSTED = 1000
 
 
 @HOOKS.register_module()
+@checked
 class OnlineClusterHook(MemoryHook):
     """Clusters the images of InterCLR and ODC and keeps the clusters up to date.
 
@@ -70,19 +71,15 @@ class OnlineClusterHook(MemoryHook):
     def __init__(
         self,
         extract_dataloader: dict,
-        centroid_interval: int = 10,
-        repair_interval: int = 10,
-        offline_interval: int = 0,
-        warmup_epochs: int = 0,
-        seed: int = 0,
-        health_interval: int = 1,
-        check_interval: int = 50,
+        centroid_interval: PositiveInt = 10,
+        repair_interval: PositiveInt = 10,
+        offline_interval: NonNegativeInt = 0,
+        warmup_epochs: NonNegativeInt = 0,
+        seed: Seed = 0,
+        health_interval: NonNegativeInt = 1,
+        check_interval: PositiveInt = 50,
     ) -> None:
         super().__init__(check_interval, health_interval)
-        require_range('centroid_interval', centroid_interval, 1, 2**31, 'it counts iterations')
-        require_range('repair_interval', repair_interval, 1, 2**31, 'it counts iterations')
-        require_range('offline_interval', offline_interval, 0, 2**31, '0 assigns labels online')
-        require_range('warmup_epochs', warmup_epochs, 0, 2**31, '0 starts with both branches')
         self.extract_dataloader = extract_dataloader
         self.centroid_interval = centroid_interval
         self.repair_interval = repair_interval

@@ -1,18 +1,22 @@
+from typing import Literal
+
 import torch
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
 
 from ...compat.host import HOOKS
 from ...evaluation import graph_health, neighbour_purity
+from ...models.heads import InvPHead
 from ...models.memories import PropagationMemory, PropagationQueue
 from ...ops import ramp_weight
-from ...ops.checks import require_choice, require_range
-from ...ops.ramps import RAMPS
+from ...ops.ramps import Ramp
+from ...options import Fraction, NonNegativeFloat, NonNegativeInt, PositiveInt, checked
 from .common import log_metrics, unwrap
 from .memory_hook import MemoryHook
 
 
 @HOOKS.register_module()
+@checked
 class PropagationMemoryHook(MemoryHook):
     """Maintains the memory of InvP and sets the weight of its propagation loss.
 
@@ -20,16 +24,21 @@ class PropagationMemoryHook(MemoryHook):
     omega(t) at the start of every epoch.
 
     Logged every ``health_interval`` epochs, under ``graph/``: the metrics of
-    :class:`~mmselfsup_invp.evaluation.GraphHealth`; ``edge_churn``, the share of the edges that
-    changed since the last log; and, if the data set has labels, ``purity_hop1`` to
-    ``purity_hop{l}`` in percent. Warnings about the graph follow once the propagation loss has a
-    weight.
+    :class:`~mmselfsup_invp.evaluation.GraphHealth`; ``mutual_share``, the share of the edges whose
+    end links back; ``edge_churn``, the share of the edges that changed since the last log; and, if
+    the data set has labels, ``purity_hop1`` to ``purity_hop{l}`` in percent. Warnings about the
+    graph follow once the propagation loss has a weight.
 
     Args:
         ramp (str): omega(t): ``'binary'`` (0 through epoch ``ramp_epochs``, then 1; the paper),
             ``'gaussian'`` or ``'constant'``; see :func:`~mmselfsup_invp.ops.ramp_weight`.
             Defaults to ``'binary'``.
         ramp_epochs (float): T, length of the ramp in epochs. Defaults to 30.
+        mutual_share (float, optional): Share of mutual edges at which the propagation loss starts,
+            in place of the ramp: omega(t) is 1 in epochs that begin with at least this share, and
+            0 otherwise. The share of a graph of queries (``refresh='iteration'``) grows as views
+            of an image agree on its neighbours; 0.05 is a start that does not depend on the number
+            of images or of epochs. Defaults to None, the ramp.
         initial_graph (str): ``'empty'``: a row has no neighbours until its image was visited;
             ``'knn'``: the exact graph of the initial bank. Defaults to ``'empty'``.
         refresh (str): ``'iteration'``: the row of a visited image takes the neighbours of its
@@ -50,25 +59,22 @@ class PropagationMemoryHook(MemoryHook):
     """
 
     memory_types = (PropagationMemory, PropagationQueue)
-    models = 'InvP or MomentumInvP'
+    models = 'InvP, MomentumInvP or SoftInvP'
 
     def __init__(
         self,
-        ramp: str = 'binary',
-        ramp_epochs: float = 30,
-        initial_graph: str = 'empty',
-        refresh: str = 'iteration',
-        health_interval: int = 1,
-        health_anchors: int = 1000,
-        check_interval: int = 50,
+        ramp: Ramp = 'binary',
+        ramp_epochs: NonNegativeFloat = 30,
+        mutual_share: Fraction | None = None,
+        initial_graph: Literal['empty', 'knn'] = 'empty',
+        refresh: Literal['iteration', 'epoch'] = 'iteration',
+        health_interval: NonNegativeInt = 1,
+        health_anchors: PositiveInt = 1000,
+        check_interval: PositiveInt = 50,
     ) -> None:
         super().__init__(check_interval, health_interval)
-        require_choice('ramp', ramp, RAMPS)
-        require_range('ramp_epochs', ramp_epochs, 0, 2**31, '0 sets the full weight at once')
-        require_choice('initial_graph', initial_graph, ('empty', 'knn'))
-        require_choice('refresh', refresh, ('iteration', 'epoch'))
-        require_range('health_anchors', health_anchors, 1, 2**31, 'purity needs an anchor')
         self.ramp = ramp
+        self.mutual_share = mutual_share
         self.ramp_epochs = ramp_epochs
         self.initial_graph = initial_graph
         self.refresh = refresh
@@ -97,7 +103,10 @@ class PropagationMemoryHook(MemoryHook):
     def before_train_epoch(self, runner: Runner) -> None:
         """Set the weight of the propagation loss; rebuild the graph with ``refresh='epoch'``."""
         head = unwrap(runner.model).head
-        head.ramp = ramp_weight(self.ramp, runner.epoch + 1, self.ramp_epochs)
+        if self.mutual_share is None:
+            head.ramp = ramp_weight(self.ramp, runner.epoch + 1, self.ramp_epochs)
+        else:
+            head.ramp = float(self.memory.graph.mutual_share() >= self.mutual_share)
         if self.refresh == 'epoch' and (runner.epoch or self.initial_graph == 'knn'):
             self.memory.rebuild_graph()
 
@@ -105,7 +114,7 @@ class PropagationMemoryHook(MemoryHook):
         """Log the state of the graph."""
         head, memory = unwrap(runner.model).head, self.memory
         health = graph_health(memory.bank, memory.neighbours)
-        metrics = health.metrics()
+        metrics = dict(health.metrics(), mutual_share=memory.graph.mutual_share())
         churn = memory.edge_churn()
         if churn is not None:
             metrics['edge_churn'] = churn
@@ -127,6 +136,8 @@ class PropagationMemoryHook(MemoryHook):
 
 def limited_settings(model: BaseModel, memory: PropagationMemory | PropagationQueue) -> list[str]:
     """Describe the options of InvP that exceed what the data set or the graph can provide."""
+    if not isinstance(model.head, InvPHead):
+        return []
     head, sampling, rows = model.head, model.head.loss.sampling, len(memory.bank)
     reachable = sum(memory.num_neighbours**hop for hop in range(1, head.hops + 1))
     positives = min(reachable if head.positive == 'propagate' else head.knn_k, rows - 1)

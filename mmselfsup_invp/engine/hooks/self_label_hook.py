@@ -1,6 +1,7 @@
 import copy
 import time
 from collections.abc import Sequence
+from typing import Annotated, Literal
 
 import torch
 from mmengine import dist
@@ -12,9 +13,9 @@ from ...compat.host import HOOKS
 from ...evaluation import collect_features
 from ...models.memories import SelfLabelMemory
 from ...ops import sinkhorn_labels
-from ...ops.checks import require_choice, require_range
-from ...ops.self_label import SPACINGS, relabel_iterations, relabel_times
-from ...ops.sinkhorn import CRITERIA, SinkhornInfo
+from ...ops.self_label import SPACINGS, SpacingName, relabel_iterations, relabel_times
+from ...ops.sinkhorn import Criterion, SinkhornInfo
+from ...options import MAX_INT, Choice, PositiveFloat, PositiveFraction, PositiveInt, Range, checked
 from .common import build_loader, log_metrics, preserved_random_state, unwrap
 from .epoch_seed_hook import seed_process, seed_views
 from .memory_hook import MemoryHook
@@ -25,6 +26,7 @@ FIRST_EVENT_EPOCH = 2**31
 
 
 @HOOKS.register_module()
+@checked
 class SelfLabelHook(MemoryHook):
     """Assigns new labels to all images of SeLa at scheduled iterations.
 
@@ -80,27 +82,21 @@ class SelfLabelHook(MemoryHook):
 
     def __init__(
         self,
-        num_events: int = 100,
-        spacing: str = 'power',
-        schedule_epochs: float | None = None,
-        heads: str = 'all',
-        relabel_mode: str = 'train',
+        num_events: Annotated[int, Range(2, MAX_INT)] = 100,
+        spacing: SpacingName = 'power',
+        schedule_epochs: PositiveFloat | None = None,
+        heads: Annotated[str, Choice(HEADS)] = 'all',
+        relabel_mode: Literal['train', 'eval'] = 'train',
         relabel_dataloader: dict | None = None,
-        lambd: float = 25.0,
-        tol: float = 1e-2,
-        max_iter: int = 1000,
-        criterion: str = 'relative',
+        lambd: PositiveFloat = 25.0,
+        tol: PositiveFraction = 1e-2,
+        max_iter: PositiveInt = 1000,
+        criterion: Criterion = 'relative',
         balanced: bool = False,
-        storage: str = 'log_prob',
-        check_interval: int = 50,
+        storage: Annotated[str, Choice(STORAGE)] = 'log_prob',
+        check_interval: PositiveInt = 50,
     ) -> None:
         super().__init__(check_interval)
-        require_range('num_events', num_events, 2, 2**31, 'the first and the last are at the ends')
-        require_choice('spacing', spacing, SPACINGS)
-        require_choice('heads', heads, HEADS)
-        require_choice('relabel_mode', relabel_mode, ('train', 'eval'))
-        require_choice('criterion', criterion, CRITERIA)
-        require_choice('storage', storage, STORAGE)
         if relabel_mode == 'eval' and relabel_dataloader is None:
             raise ValueError(
                 "relabel_mode='eval' needs relabel_dataloader: the training images with a "

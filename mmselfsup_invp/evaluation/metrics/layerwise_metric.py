@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import torch
@@ -8,7 +9,7 @@ from torch import Tensor
 
 from ...compat.host import METRICS
 from ...datasets.info import label_vector
-from ...ops.checks import require_choice
+from ...options import checked
 from ...structures import label_tensor
 from ..average_precision import mean_average_precision
 
@@ -16,6 +17,7 @@ ADVICE = 'Lower optim_wrapper.optimizer.lr, or try another model.norm'
 
 
 @METRICS.register_module()
+@checked
 class LayerwiseMetric(BaseMetric):
     """Score of each layer of a ``LayerwiseProbe``, and of the best layer, in percent.
 
@@ -38,12 +40,11 @@ class LayerwiseMetric(BaseMetric):
     def __init__(
         self,
         layers: Sequence[str] | None = None,
-        score: str = 'top1',
-        collect_device: str = 'cpu',
+        score: Literal['top1', 'map'] = 'top1',
+        collect_device: Literal['cpu', 'gpu'] = 'cpu',
         prefix: str | None = None,
     ) -> None:
         super().__init__(collect_device, prefix)
-        require_choice('score', score, SCORES)
         self.layers = layers
         self.collect, self.reduce = SCORES[score]
 

@@ -4,9 +4,12 @@ from mmengine.evaluator import Evaluator
 from mmengine.registry import EVALUATOR
 from mmengine.structures import BaseDataElement
 
+from ...options import checked
+
 
 # In MMEngine's own registry: the config that names it runs in the scope of MMClassification.
 @EVALUATOR.register_module()
+@checked
 class MultiHeadEvaluator(Evaluator):
     """Metrics for each head of MMSelfSup's ``MultiClsHead``.
 
@@ -15,8 +18,8 @@ class MultiHeadEvaluator(Evaluator):
 
     Args:
         metrics (Mapping[str, dict]): Config of the metric of each head, named as in the
-            predictions: ``head1`` is told by ``head1_pred_label``. The name stands before those of
-            its figures: ``head1/accuracy/top1``.
+            predictions: ``head1`` evaluates ``head1_pred_label``. The names of its metrics begin
+            with it: ``head1/accuracy/top1``.
     """
 
     def __init__(self, metrics: Mapping[str, dict]) -> None:

@@ -1,12 +1,15 @@
+from typing import Annotated
+
 import numpy as np
 import torch
 
 from ...compat.host import METRICS, VOCAveragePrecision
-from ...ops.checks import require_choice
+from ...options import Choice, checked
 from ..average_precision import RULES, mean_average_precision
 
 
 @METRICS.register_module()
+@checked
 class VOCMeanAveragePrecision(VOCAveragePrecision):
     """Mean average precision of VOC's classes by a rule that MMClassification lacks.
 
@@ -17,9 +20,8 @@ class VOCMeanAveragePrecision(VOCAveragePrecision):
             image shows difficult objects alone do not count there.
     """
 
-    def __init__(self, rule: str = '11points', **kwargs) -> None:
+    def __init__(self, rule: Annotated[str, Choice(RULES)] = '11points', **kwargs) -> None:
         super().__init__(**kwargs)
-        require_choice('rule', rule, RULES)
         self.rule = rule
 
     def compute_metrics(self, results: list[dict]) -> dict[str, float]:

@@ -6,6 +6,7 @@ from .layerwise_probe import LayerwiseProbe
 from .momentum_interclr import MomentumInterCLR
 from .momentum_invp import MomentumInvP
 from .sela import SeLa
+from .soft_invp import SoftInvP
 
 __all__ = [
     'EmbeddingModel',
@@ -15,5 +16,6 @@ __all__ = [
     'MomentumInterCLR',
     'MomentumInvP',
     'SeLa',
+    'SoftInvP',
     'sample_ids',
 ]

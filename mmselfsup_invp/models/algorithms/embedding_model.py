@@ -2,9 +2,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...compat.host import BaseModel, DataSample
+from ...options import InitCfg, checked
 from ...structures import SampleBatch, as_views
 
 
+@checked
 class EmbeddingModel(BaseModel):
     """Base of the algorithms: a backbone and a neck that embed an image, and a head.
 
@@ -25,7 +27,7 @@ class EmbeddingModel(BaseModel):
         head: dict,
         pretrained: str | None = None,
         data_preprocessor: dict | None = None,
-        init_cfg: dict | list[dict] | None = None,
+        init_cfg: InitCfg = None,
     ) -> None:
         super().__init__(
             backbone=backbone,

@@ -1,12 +1,14 @@
 from torch import Tensor
 
 from ...compat.host import MODELS, DataSample
+from ...options import Fraction, checked
 from ...structures import SampleBatch, sample_ids
 from ..memories import ClusterMemory
 from .embedding_model import EmbeddingModel
 
 
 @MODELS.register_module()
+@checked
 class InterCLR(EmbeddingModel):
     """InterCLR on a memory bank: an intra-image branch and an inter-image branch.
 
@@ -27,10 +29,8 @@ class InterCLR(EmbeddingModel):
         ValueError: If ``intra_weight`` is outside its range.
     """
 
-    def __init__(self, *, branch: dict, intra_weight: float = 0.75, **kwargs) -> None:
+    def __init__(self, *, branch: dict, intra_weight: Fraction = 0.75, **kwargs) -> None:
         super().__init__(**kwargs)
-        if not 0 <= intra_weight <= 1:
-            raise ValueError(f'intra_weight = {intra_weight} must be within 0 to 1.')
         self.branch = MODELS.build(branch)
         self.intra_weight = intra_weight
 

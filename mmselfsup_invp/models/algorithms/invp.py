@@ -1,11 +1,13 @@
 from torch import Tensor
 
 from ...compat.host import MODELS, DataSample
+from ...options import NonNegativeFloat, checked
 from ...structures import SampleBatch, sample_ids
 from .embedding_model import EmbeddingModel
 
 
 @MODELS.register_module()
+@checked
 class InvP(EmbeddingModel):
     """Invariance Propagation.
 
@@ -26,11 +28,14 @@ class InvP(EmbeddingModel):
     """
 
     def __init__(
-        self, *, memory: dict, branch: dict | None = None, branch_weight: float = 0.25, **kwargs
+        self,
+        *,
+        memory: dict,
+        branch: dict | None = None,
+        branch_weight: NonNegativeFloat = 0.25,
+        **kwargs,
     ) -> None:
         super().__init__(**kwargs)
-        if branch_weight < 0:
-            raise ValueError(f'branch_weight = {branch_weight} must not be negative.')
         self.memory = MODELS.build(memory)
         self.branch = None if branch is None else MODELS.build(branch)
         self.branch_weight = branch_weight

@@ -1,4 +1,5 @@
 from collections.abc import Iterator, Sequence
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
@@ -7,7 +8,7 @@ from torch import Tensor, nn
 
 from ...compat.host import MODELS
 from ...datasets.info import label_vector
-from ...ops.checks import require_choice
+from ...options import Choice, PositiveInt, Range, checked
 from ...structures import label_tensor
 from ..backbones import AlexNetBN
 
@@ -75,6 +76,7 @@ class ProbeHead(nn.Sequential):
 
 
 @MODELS.register_module()
+@checked
 class LayerwiseProbe(BaseModel):
     """Linear classifiers on the layers of a frozen network.
 
@@ -109,20 +111,17 @@ class LayerwiseProbe(BaseModel):
     def __init__(
         self,
         backbone: dict,
-        num_classes: int,
-        pool_sizes: Sequence[int] = (12, 6, 4, 3, 1),
-        pool: str = 'mean',
-        norm: str = 'affine',
-        labels: str = 'single',
+        num_classes: PositiveInt,
+        pool_sizes: Sequence[Annotated[int, Range(1, 64)]] = (12, 6, 4, 3, 1),
+        pool: Annotated[str, Choice(POOLS)] = 'mean',
+        norm: Annotated[str, Choice(NORMS)] = 'affine',
+        labels: Annotated[str, Choice(LOSSES)] = 'single',
         data_preprocessor: dict | None = None,
         init_cfg: dict | None = None,
     ) -> None:
         if isinstance(data_preprocessor, dict):
             data_preprocessor = dict(dict(type='mmcls.ClsDataPreprocessor'), **data_preprocessor)
         super().__init__(data_preprocessor, init_cfg)
-        require_choice('pool', pool, POOLS)
-        require_choice('norm', norm, NORMS)
-        require_choice('labels', labels, LOSSES)
         self.num_classes = num_classes
         self.norm = norm
         self.labels = labels

@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...compat.host import batch_shuffle_ddp, batch_unshuffle_ddp
+from ...ops.checks import require_range
 
 
 class MomentumEncoder(nn.Module):
@@ -19,13 +20,18 @@ class MomentumEncoder(nn.Module):
     Args:
         encoder (nn.Module): Backbone and neck, copied. Its first output is the embedding.
         momentum (float): m, between 0 and 1.
+        splits (int): Parts of a batch that are embedded one after the other, each with batch
+            statistics of its own. On one device this takes the place of the shuffle over the
+            processes. Defaults to 1.
 
     Raises:
-        ValueError: If ``momentum`` is outside its range.
+        ValueError: If ``momentum`` or ``splits`` is outside its range.
     """
 
-    def __init__(self, encoder: nn.Module, momentum: float) -> None:
+    def __init__(self, encoder: nn.Module, momentum: float, splits: int = 1) -> None:
         super().__init__()
+        require_range('key_splits', splits, 1, 2**31, 'a batch has at least one part')
+        self.splits = splits
         if not 0 < momentum < 1:
             raise ValueError(f'encoder_momentum = {momentum} must be between 0 and 1.')
         self.momentum = momentum
@@ -76,5 +82,6 @@ class MomentumEncoder(nn.Module):
             )
         self.update_parameters(encoder)
         image, order = batch_shuffle_ddp(views[1])
-        key = F.normalize(self(image)[0].float(), dim=1)
+        parts = [self(part)[0].float() for part in image.chunk(self.splits)]
+        key = F.normalize(torch.cat(parts), dim=1)
         return batch_unshuffle_ddp(key, order)

@@ -1,12 +1,14 @@
 from torch import Tensor
 
 from ...compat.host import MODELS, DataSample
+from ...options import PositiveFraction, checked
 from ...structures import SampleBatch, sample_ids
 from .interclr import InterCLR
 from .momentum_encoder import MomentumEncoder
 
 
 @MODELS.register_module()
+@checked
 class MomentumInterCLR(InterCLR):
     """InterCLR on a momentum encoder and a queue.
 
@@ -21,7 +23,9 @@ class MomentumInterCLR(InterCLR):
         **kwargs: See :class:`InterCLR`; the head is :class:`QueueMarginHead`.
     """
 
-    def __init__(self, *, queue: dict, encoder_momentum: float = 0.999, **kwargs) -> None:
+    def __init__(
+        self, *, queue: dict, encoder_momentum: PositiveFraction = 0.999, **kwargs
+    ) -> None:
         super().__init__(**kwargs)
         self.queue = MODELS.build(queue)
         self.key_encoder = MomentumEncoder(self.encoder(), encoder_momentum)

@@ -1,12 +1,14 @@
 from torch import Tensor
 
 from ...compat.host import MODELS, DataSample
+from ...options import PositiveFraction, PositiveInt, checked
 from ...structures import SampleBatch, sample_ids
 from .invp import InvP
 from .momentum_encoder import MomentumEncoder
 
 
 @MODELS.register_module()
+@checked
 class MomentumInvP(InvP):
     """Invariance Propagation on the keys of a momentum encoder.
 
@@ -21,13 +23,17 @@ class MomentumInvP(InvP):
 
     Args:
         encoder_momentum (float): m of :class:`MomentumEncoder`. Defaults to 0.999.
+        key_splits (int): Parts of a batch of keys with batch statistics of their own, see
+            :class:`MomentumEncoder`. Defaults to 1.
         **kwargs: See :class:`InvP`.
     """
 
-    def __init__(self, *, encoder_momentum: float = 0.999, **kwargs) -> None:
+    def __init__(
+        self, *, encoder_momentum: PositiveFraction = 0.999, key_splits: PositiveInt = 1, **kwargs
+    ) -> None:
         super().__init__(**kwargs)
         self.memory.rows_from_keys = True
-        self.key_encoder = MomentumEncoder(self.encoder(), encoder_momentum)
+        self.key_encoder = MomentumEncoder(self.encoder(), encoder_momentum, key_splits)
 
     def loss(
         self, inputs: list[Tensor], data_samples: SampleBatch | list[DataSample], **kwargs

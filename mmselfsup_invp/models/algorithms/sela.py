@@ -1,11 +1,13 @@
 from torch import Tensor
 
 from ...compat.host import MODELS, DataSample
+from ...options import checked
 from ...structures import SampleBatch, sample_ids
 from .embedding_model import EmbeddingModel
 
 
 @MODELS.register_module()
+@checked
 class SeLa(EmbeddingModel):
     """Self-labelling: classify images by labels that the network gave itself.
 

@@ -1,10 +1,11 @@
 from collections.abc import Sequence
+from typing import Annotated
 
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from ...compat.host import MODELS
-from ...ops.checks import require_range
+from ...options import InitCfg, Range, checked
 
 # Output channels, kernel, stride, padding, and whether max-pooling follows.
 LAYERS = (
@@ -16,13 +17,14 @@ LAYERS = (
 )
 POOLED = len(LAYERS)
 
-INIT = (
+INIT = [
     dict(type='Kaiming', layer='Conv2d', mode='fan_out', distribution='normal'),
     dict(type='Constant', layer='BatchNorm2d', val=1),
-)
+]
 
 
 @MODELS.register_module()
+@checked
 class AlexNetBN(BaseModule):
     """The convolutions of AlexNet with batch normalisation, as self-supervised methods use it.
 
@@ -44,12 +46,10 @@ class AlexNetBN(BaseModule):
 
     def __init__(
         self,
-        out_indices: Sequence[int] = (POOLED,),
-        init_cfg: dict | list[dict] | None = INIT,
+        out_indices: Sequence[Annotated[int, Range(0, POOLED)]] = (POOLED,),
+        init_cfg: InitCfg = INIT,
     ) -> None:
-        super().__init__(list(init_cfg) if isinstance(init_cfg, tuple) else init_cfg)
-        for index in out_indices:
-            require_range('out_indices', index, 0, POOLED, '5 is what the last pooling gives')
+        super().__init__(init_cfg)
         self.out_indices = tuple(out_indices)
         self.layers = nn.ModuleList()
         channels = 3

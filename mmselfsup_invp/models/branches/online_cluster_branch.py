@@ -1,14 +1,17 @@
+from typing import Annotated
+
 from mmengine.model import BaseModule
 from torch import Tensor
 
 from ... import ops
 from ...compat.host import MODELS
-from ...ops.checks import require_choice, require_range
 from ...ops.negatives import ORDERS
+from ...options import Choice, InitCfg, PositiveFraction, PositiveInt, checked
 from ..memories import ClusterMemory
 
 
 @MODELS.register_module()
+@checked
 class OnlineClusterBranch(BaseModule):
     """Contrast each image with one of its cluster and with images of others: ``L_inter``.
 
@@ -41,18 +44,14 @@ class OnlineClusterBranch(BaseModule):
     def __init__(
         self,
         memory: dict,
-        num_negatives: int = 16384,
-        negatives: str = 'semi_hard',
-        pool_ratio: float = 0.1,
+        num_negatives: PositiveInt = 16384,
+        negatives: Annotated[str, Choice(ORDERS)] = 'semi_hard',
+        pool_ratio: PositiveFraction = 0.1,
         loss: dict | None = None,
         exclude_self: bool = False,
-        init_cfg: dict | None = None,
+        init_cfg: InitCfg = None,
     ) -> None:
         super().__init__(init_cfg)
-        require_range('num_negatives', num_negatives, 1, 2**31, 'the loss needs a negative')
-        require_choice('negatives', negatives, ORDERS)
-        if not 0 < pool_ratio <= 1:
-            raise ValueError(f'pool_ratio = {pool_ratio} must be above 0 and at most 1.')
         self.memory: ClusterMemory = MODELS.build(memory)
         self.num_negatives = num_negatives
         self.negatives = negatives

@@ -4,10 +4,11 @@ from torch import Tensor
 
 from ... import ops
 from ...compat.host import MODELS
-from ...ops.checks import require_range
+from ...options import InitCfg, PositiveInt, checked
 
 
 @MODELS.register_module()
+@checked
 class BankMarginHead(BaseModule):
     """Intra-image loss of InterCLR on a memory bank (version 1 of the paper).
 
@@ -25,11 +26,10 @@ class BankMarginHead(BaseModule):
     def __init__(
         self,
         loss: dict | None = None,
-        num_negatives: int = 16384,
-        init_cfg: dict | None = None,
+        num_negatives: PositiveInt = 16384,
+        init_cfg: InitCfg = None,
     ) -> None:
         super().__init__(init_cfg)
-        require_range('num_negatives', num_negatives, 1, 2**31, 'the loss needs a negative')
         self.loss = MODELS.build(loss or dict(type='mmselfsup.MarginNCELoss'))
         self.num_negatives = num_negatives
 

@@ -1,15 +1,18 @@
+from typing import Annotated, Literal
+
 import torch
 from mmengine.model import BaseModule
 from torch import Tensor
 
 from ...compat.host import MODELS
 from ...ops import Neighbours, Positives
-from ...ops.checks import require_choice, require_range
-from ...ops.graph import nearest_others
+from ...ops.graph import Edges, nearest_others
+from ...options import InitCfg, NonNegativeFloat, PositiveInt, Range, checked
 from ..memories import GraphMemory
 
 
 @MODELS.register_module()
+@checked
 class InvPHead(BaseModule):
     """Find the positives of each image and compute the weighted sum of the two losses of InvP.
 
@@ -26,6 +29,9 @@ class InvPHead(BaseModule):
         hops (int): l, maximum length of a walk on the graph. Defaults to 3.
         propagation (str): ``'set'``, the definition, or ``'concat'``, the list of the official
             code with repeats. Defaults to ``'set'``.
+        edges (str): ``'all'`` (the paper), or ``'mutual'`` to propagate only along edges whose
+            end links back: fewer positives, more of them of the anchor's class. Defaults to
+            ``'all'``.
         knn_k (int): Number of positives for ``positive='knn'``. The paper does not state it; 50
             (= P) is our choice. Defaults to 50.
         lambda_inv (float): Weight of the propagation loss; 0 is instance discrimination alone
@@ -39,25 +45,21 @@ class InvPHead(BaseModule):
     def __init__(
         self,
         loss: dict | None = None,
-        positive: str = 'propagate',
-        hops: int = 3,
-        propagation: str = 'set',
-        knn_k: int = 50,
-        lambda_inv: float = 0.6,
-        init_cfg: dict | list[dict] | None = None,
+        positive: Literal['propagate', 'knn'] = 'propagate',
+        hops: Annotated[int, Range(1, 16)] = 3,
+        propagation: Literal['set', 'concat'] = 'set',
+        edges: Edges = 'all',
+        knn_k: PositiveInt = 50,
+        lambda_inv: NonNegativeFloat = 0.6,
+        init_cfg: InitCfg = None,
     ) -> None:
         super().__init__(init_cfg)
-        require_choice('positive', positive, ('propagate', 'knn'))
-        require_choice('propagation', propagation, ('set', 'concat'))
-        require_range('hops', hops, 1, 16, 'propagation visits k ** hops rows')
-        require_range('knn_k', knn_k, 1, 2**31, 'the loss needs a positive')
-        if lambda_inv < 0:
-            raise ValueError(f'lambda_inv = {lambda_inv} must not be negative; 0 turns it off.')
         # With its scope, because the default scope of a run may be another project's.
         self.loss = MODELS.build(loss or dict(type='mmselfsup.HardSamplingLoss'))
         self.positive = positive
         self.hops = hops
         self.propagation = propagation
+        self.edges = edges
         self.knn_k = knn_k
         self.lambda_inv = lambda_inv
         self.ramp = 1.0
@@ -106,6 +108,6 @@ class InvPHead(BaseModule):
     def find_positives(self, memory: GraphMemory, anchor: Tensor, nearest: Neighbours) -> Positives:
         """Find the positives of each anchor, ``(B, L)``."""
         if self.positive == 'propagate':
-            return memory.propagate(anchor, self.hops, self.propagation)
+            return memory.propagate(anchor, self.hops, self.propagation, self.edges)
         index = nearest_others(nearest, anchor, self.knn_k)
         return Positives(index, torch.ones_like(index, dtype=torch.bool))

@@ -2,9 +2,11 @@ from mmengine.model import BaseModule
 from torch import Tensor
 
 from ...compat.host import MODELS
+from ...options import InitCfg, checked
 
 
 @MODELS.register_module()
+@checked
 class QueueMarginHead(BaseModule):
     """Intra-image loss of InterCLR on the queue of MoCo.
 
@@ -17,7 +19,7 @@ class QueueMarginHead(BaseModule):
         init_cfg (dict, optional): Not used. Defaults to None.
     """
 
-    def __init__(self, loss: dict | None = None, init_cfg: dict | None = None) -> None:
+    def __init__(self, loss: dict | None = None, init_cfg: InitCfg = None) -> None:
         super().__init__(init_cfg)
         self.loss = MODELS.build(loss or dict(type='mmselfsup.MarginNCELoss', temperature=0.2))
 

@@ -5,10 +5,11 @@ from torch import Tensor, nn
 
 from ...compat.host import MODELS
 from ...ops import self_label_loss
-from ...ops.checks import require_range
+from ...options import Channels, InitCfg, PositiveInt, checked
 
 
 @MODELS.register_module()
+@checked
 class SelfLabelHead(BaseModule):
     """The multi-head classifier of SeLa: several classifiers, each with its own labels.
 
@@ -26,14 +27,12 @@ class SelfLabelHead(BaseModule):
 
     def __init__(
         self,
-        in_channels: int,
-        num_classes: int = 3000,
-        num_heads: int = 10,
-        init_cfg: dict | list[dict] | None = None,
+        in_channels: Channels,
+        num_classes: PositiveInt = 3000,
+        num_heads: PositiveInt = 10,
+        init_cfg: InitCfg = None,
     ) -> None:
         super().__init__(init_cfg)
-        require_range('num_classes', num_classes, 1, 2**31, 'each head needs a class')
-        require_range('num_heads', num_heads, 1, 2**31, 'the loss needs a head')
         self.num_classes = num_classes
         self.num_heads = num_heads
         self.classifiers = nn.Linear(in_channels, num_heads * num_classes)

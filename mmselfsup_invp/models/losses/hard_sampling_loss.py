@@ -4,9 +4,12 @@ from torch import Tensor
 from ...compat.host import MODELS
 from ...ops import HardSampling, Positives, invp_step
 from ...ops.invp import FindPositives, InvPStep
+from ...ops.losses import Background, HardPositives, InstanceBackground
+from ...options import Fraction, InitCfg, PositiveInt, Temperature, checked
 
 
 @MODELS.register_module()
+@checked
 class HardSamplingLoss(BaseModule):
     """The instance and the propagation loss of InvP on hard positives and hard negatives.
 
@@ -50,16 +53,16 @@ class HardSamplingLoss(BaseModule):
 
     def __init__(
         self,
-        temperature: float = 0.07,
-        num_background: int = 4096,
-        num_hard: int = 50,
-        hard_pos: str = 'hard',
+        temperature: Temperature = 0.07,
+        num_background: PositiveInt = 4096,
+        num_hard: PositiveInt = 50,
+        hard_pos: HardPositives = 'hard',
         hard_neg: bool = True,
-        background: str = 'exact',
+        background: Background = 'exact',
         exclusive: bool = True,
-        instance_background: str = 'exact',
-        eps: float = 0.0,
-        init_cfg: dict | None = None,
+        instance_background: InstanceBackground = 'exact',
+        eps: Fraction = 0.0,
+        init_cfg: InitCfg = None,
     ) -> None:
         super().__init__(init_cfg)
         self.sampling = HardSampling(

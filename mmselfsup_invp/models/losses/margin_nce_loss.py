@@ -1,3 +1,5 @@
+from typing import Annotated
+
 import torch
 import torch.nn.functional as F
 from mmengine.model import BaseModule
@@ -5,11 +7,12 @@ from torch import Tensor
 
 from ...compat.host import MODELS
 from ...ops import full_logsumexp, margin_nce
-from ...ops.checks import require_positive
-from ...ops.margins import margin_logit
+from ...ops.margins import MARGINS, margin_logit
+from ...options import Choice, InitCfg, Range, Temperature, checked
 
 
 @MODELS.register_module()
+@checked
 class MarginNCELoss(BaseModule):
     """InfoNCE with a margin on the positive: MarginNCE of InterCLR.
 
@@ -29,14 +32,13 @@ class MarginNCELoss(BaseModule):
 
     def __init__(
         self,
-        temperature: float = 0.1,
-        margin: float = 0.0,
-        kind: str = 'cosine',
-        init_cfg: dict | None = None,
+        temperature: Temperature = 0.1,
+        margin: Annotated[float, Range(-4, 4)] = 0.0,
+        kind: Annotated[str, Choice(MARGINS)] = 'cosine',
+        init_cfg: InitCfg = None,
     ) -> None:
         super().__init__(init_cfg)
-        require_positive('temperature', temperature, '0.1 or 0.2')
-        margin_logit(torch.zeros(1), margin, kind)  # Checks margin and kind.
+        margin_logit(torch.zeros(1), margin, kind)  # An arc margin has bounds of its own.
         self.temperature = temperature
         self.margin = margin
         self.kind = kind

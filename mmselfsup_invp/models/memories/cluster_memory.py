@@ -5,10 +5,23 @@ from torch import Tensor
 
 from ...compat.host import MODELS
 from ...memory import Clusters, FeatureBank
+from ...memory.clusters import Assigner, NumClusters
+from ...memory.initial import InitialRows, RowType
+from ...ops.clustering import Metric
+from ...options import (
+    Channels,
+    Fraction,
+    InitCfg,
+    NonNegativeInt,
+    PositiveFloat,
+    Seed,
+    checked,
+)
 from .base import Memory
 
 
 @MODELS.register_module()
+@checked
 class ClusterMemory(Memory):
     """One feature and one pseudo-label for every image, and the centroids of the clusters.
 
@@ -48,18 +61,18 @@ class ClusterMemory(Memory):
 
     def __init__(
         self,
-        num_clusters: int = 10000,
-        momentum: float = 0.5,
-        metric: str = 'euclidean',
-        assigner: str = 'nearest',
-        lambd: float = 100.0,
-        min_size: int | None = None,
-        length: int | None = None,
-        feat_dim: int = 128,
-        init: str = 'unit',
-        seed: int = 0,
-        dtype: str = 'float32',
-        init_cfg: dict | None = None,
+        num_clusters: NumClusters = 10000,
+        momentum: Fraction = 0.5,
+        metric: Metric = 'euclidean',
+        assigner: Assigner = 'nearest',
+        lambd: PositiveFloat = 100.0,
+        min_size: NonNegativeInt | None = None,
+        length: NonNegativeInt | None = None,
+        feat_dim: Channels = 128,
+        init: InitialRows = 'unit',
+        seed: Seed = 0,
+        dtype: RowType = 'float32',
+        init_cfg: InitCfg = None,
     ) -> None:
         super().__init__(init_cfg)
         length = length or 0

@@ -1,15 +1,10 @@
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 
 from ...memory import FeatureBank, FeatureQueue, KNNGraph
-from ...ops.graph import exclude_anchor
-from ...ops.search import require_backend, top_m
+from ...ops import Neighbours, Positives
+from ...ops.search import top_m
 from .base import Memory
-
-if TYPE_CHECKING:
-    from ...ops.search import Neighbours
 
 
 class GraphMemory(Memory):
@@ -37,7 +32,6 @@ class GraphMemory(Memory):
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
-        require_backend(backend)
         self.backend = backend
         self.features = features
         self.graph = KNNGraph(num_neighbours, len(features))
@@ -66,7 +60,7 @@ class GraphMemory(Memory):
         self.graph.resize(length)
         self.features.resize(length)
 
-    def search(self, query: Tensor, m: int) -> 'Neighbours':
+    def search(self, query: Tensor, m: int) -> Neighbours:
         """Find the ``m`` nearest rows (at most all); see :func:`~mmselfsup_invp.ops.top_m`.
 
         Args:
@@ -83,28 +77,11 @@ class GraphMemory(Memory):
         self.require_rows()
         return top_m(query, self.bank, min(m, len(self)), sort=False, backend=self.backend)
 
-    def propagate(self, anchor: Tensor, hops: int, mode: str = 'set') -> tuple[Tensor, Tensor]:
+    def propagate(
+        self, anchor: Tensor, hops: int, mode: str = 'set', edges: str = 'all'
+    ) -> Positives:
         """Positives of the anchors on the graph; see :func:`~mmselfsup_invp.ops.propagate`."""
-        return self.graph.propagate(anchor, hops, mode)
-
-    def nearest_others(
-        self, nearest: 'Neighbours', anchor: Tensor, num: int | None = None
-    ) -> Tensor:
-        """Pick the nearest rows other than the anchors' own from a search.
-
-        Args:
-            nearest (Neighbours): What :meth:`search` returned.
-            anchor (Tensor): int64, shape ``(B,)``.
-            num (int, optional): Rows to pick, fewer than the search has columns. Defaults to
-                None, k of the graph.
-
-        Returns:
-            Tensor: int64, shape ``(B, num)``.
-        """
-        similarity, index = nearest
-        width = min((num or self.num_neighbours) + 1, index.size(1))
-        best = similarity.topk(width, dim=1).indices
-        return exclude_anchor(index.gather(1, best), anchor)[0]
+        return self.graph.propagate(anchor, hops, mode, edges)
 
     @torch.no_grad()
     def rebuild_graph(self) -> None:

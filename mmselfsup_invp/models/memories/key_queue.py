@@ -2,10 +2,13 @@ from torch import Tensor
 
 from ...compat.host import MODELS
 from ...memory import FeatureQueue
+from ...memory.initial import InitialRows, RowType
+from ...options import Channels, InitCfg, PositiveInt, Seed, checked
 from .base import Memory
 
 
 @MODELS.register_module()
+@checked
 class KeyQueue(Memory):
     """Queue of the latest keys of a momentum encoder: the negatives of MoCo.
 
@@ -34,12 +37,12 @@ class KeyQueue(Memory):
 
     def __init__(
         self,
-        length: int = 65536,
-        feat_dim: int = 128,
-        init: str = 'unit',
-        seed: int = 0,
-        dtype: str = 'float32',
-        init_cfg: dict | None = None,
+        length: PositiveInt = 65536,
+        feat_dim: Channels = 128,
+        init: InitialRows = 'unit',
+        seed: Seed = 0,
+        dtype: RowType = 'float32',
+        init_cfg: InitCfg = None,
     ) -> None:
         super().__init__(init_cfg)
         self.features = FeatureQueue(feat_dim, length, init=init, seed=seed, dtype=dtype)

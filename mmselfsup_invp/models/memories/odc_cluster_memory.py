@@ -2,10 +2,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...compat.host import MODELS
+from ...memory.clusters import NumClusters
+from ...ops.clustering import Metric
+from ...options import checked
 from .cluster_memory import ClusterMemory
 
 
 @MODELS.register_module()
+@checked
 class ODCClusterMemory(ClusterMemory):
     """:class:`ClusterMemory` for MMSelfSup's ``ODC``, in place of its ``ODCMemory``.
 
@@ -19,7 +23,12 @@ class ODCClusterMemory(ClusterMemory):
         **kwargs: See :class:`ClusterMemory`.
     """
 
-    def __init__(self, num_classes: int = 10000, metric: str = 'dot', **kwargs) -> None:
+    def __init__(
+        self,
+        num_classes: NumClusters = 10000,
+        metric: Metric = 'dot',
+        **kwargs,
+    ) -> None:
         super().__init__(num_clusters=num_classes, metric=metric, **kwargs)
 
     @property

@@ -1,14 +1,19 @@
+from typing import Literal
+
 import torch
 from torch import Tensor
 
 from ...compat.host import MODELS
 from ...memory import FeatureBank
-from ...ops.checks import require_choice
+from ...memory.initial import InitialRows, RowType
+from ...ops.search import BackendName
+from ...options import Channels, Fraction, InitCfg, NonNegativeInt, PositiveInt, Seed, checked
 from .base import gather_ranks
 from .graph_memory import GraphMemory
 
 
 @MODELS.register_module()
+@checked
 class PropagationMemory(GraphMemory):
     """Memory bank of InvP: one feature for every image of the data set.
 
@@ -50,18 +55,17 @@ class PropagationMemory(GraphMemory):
 
     def __init__(
         self,
-        momentum: float = 0.5,
-        update: str = 'iteration',
-        num_neighbours: int = 4,
-        length: int | None = None,
-        backend: str = 'auto',
-        feat_dim: int = 128,
-        init: str = 'unit',
-        seed: int = 0,
-        dtype: str = 'float32',
-        init_cfg: dict | None = None,
+        momentum: Fraction = 0.5,
+        update: Literal['iteration', 'epoch'] = 'iteration',
+        num_neighbours: PositiveInt = 4,
+        length: NonNegativeInt | None = None,
+        backend: BackendName = 'auto',
+        feat_dim: Channels = 128,
+        init: InitialRows = 'unit',
+        seed: Seed = 0,
+        dtype: RowType = 'float32',
+        init_cfg: InitCfg = None,
     ) -> None:
-        require_choice('update', update, ('iteration', 'epoch'))
         bank = FeatureBank(
             feat_dim,
             length or 0,

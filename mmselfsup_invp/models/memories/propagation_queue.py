@@ -4,11 +4,15 @@ from torch import Tensor
 
 from ...compat.host import MODELS
 from ...memory import FeatureQueue
+from ...memory.initial import InitialRows, RowType
+from ...ops.search import BackendName
+from ...options import Channels, InitCfg, PositiveInt, Seed, checked
 from .base import gather_ranks
 from .graph_memory import GraphMemory
 
 
 @MODELS.register_module()
+@checked
 class PropagationQueue(GraphMemory):
     """Queue of the latest keys of a momentum encoder and the kNN graph over them.
 
@@ -41,14 +45,14 @@ class PropagationQueue(GraphMemory):
 
     def __init__(
         self,
-        length: int = 65536,
-        num_neighbours: int = 4,
-        backend: str = 'auto',
-        feat_dim: int = 128,
-        init: str = 'unit',
-        seed: int = 0,
-        dtype: str = 'float32',
-        init_cfg: dict | None = None,
+        length: PositiveInt = 65536,
+        num_neighbours: PositiveInt = 4,
+        backend: BackendName = 'auto',
+        feat_dim: Channels = 128,
+        init: InitialRows = 'unit',
+        seed: Seed = 0,
+        dtype: RowType = 'float32',
+        init_cfg: InitCfg = None,
     ) -> None:
         queue = FeatureQueue(feat_dim, length, init=init, seed=seed, dtype=dtype)
         super().__init__(queue, num_neighbours, backend, init_cfg)

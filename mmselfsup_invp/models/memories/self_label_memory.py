@@ -2,10 +2,12 @@ from torch import Tensor
 
 from ...compat.host import MODELS
 from ...memory import SelfLabels
+from ...options import InitCfg, NonNegativeInt, PositiveInt, Seed, checked
 from .base import Memory
 
 
 @MODELS.register_module()
+@checked
 class SelfLabelMemory(Memory):
     """Labels of all images of the data set, one for each head.
 
@@ -24,11 +26,11 @@ class SelfLabelMemory(Memory):
 
     def __init__(
         self,
-        num_classes: int = 3000,
-        num_heads: int = 10,
-        length: int | None = None,
-        seed: int = 0,
-        init_cfg: dict | None = None,
+        num_classes: PositiveInt = 3000,
+        num_heads: PositiveInt = 10,
+        length: NonNegativeInt | None = None,
+        seed: Seed = 0,
+        init_cfg: InitCfg = None,
     ) -> None:
         super().__init__(init_cfg)
         self.assignment = SelfLabels(num_classes, num_heads, length or 0, seed)

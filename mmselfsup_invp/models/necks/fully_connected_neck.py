@@ -1,12 +1,15 @@
 from collections.abc import Sequence
+from typing import Annotated
 
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from ...compat.host import MODELS
+from ...options import Channels, Fraction, InitCfg, Range, checked
 
 
 @MODELS.register_module()
+@checked
 class FullyConnectedNeck(BaseModule):
     """Pool the last feature map and pass it through hidden layers, if any.
 
@@ -31,11 +34,11 @@ class FullyConnectedNeck(BaseModule):
 
     def __init__(
         self,
-        in_channels: int,
-        hid_channels: Sequence[int] = (),
-        pool_size: int = 1,
-        dropout: float = 0.5,
-        init_cfg: dict | list[dict] | None = None,
+        in_channels: Channels,
+        hid_channels: Sequence[Channels] = (),
+        pool_size: Annotated[int, Range(1, 64)] = 1,
+        dropout: Fraction = 0.5,
+        init_cfg: InitCfg = None,
     ) -> None:
         super().__init__(init_cfg)
         self.pool = nn.AdaptiveAvgPool2d(pool_size)

@@ -5,11 +5,13 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from ...compat.host import MODELS
+from ...options import Channels, Fraction, InitCfg, checked
 
 XAVIER = dict(type='Xavier', layer='Linear', distribution='uniform', bias=0.0)
 
 
 @MODELS.register_module()
+@checked
 class ProjectionNeck(BaseModule):
     """Pool the last feature map and project it to the embedding.
 
@@ -39,11 +41,11 @@ class ProjectionNeck(BaseModule):
 
     def __init__(
         self,
-        in_channels: int,
-        out_channels: int = 128,
-        hid_channels: int | None = None,
-        dropout: float = 0.0,
-        init_cfg: dict | list[dict] | None = XAVIER,
+        in_channels: Channels,
+        out_channels: Channels = 128,
+        hid_channels: Channels | None = None,
+        dropout: Fraction = 0.0,
+        init_cfg: InitCfg = XAVIER,
     ) -> None:
         super().__init__(init_cfg)
         self.dropout = nn.Dropout(dropout)

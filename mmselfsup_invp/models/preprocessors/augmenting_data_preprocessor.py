@@ -1,12 +1,15 @@
 from collections.abc import Callable
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
 from ...compat.host import MODELS, SelfSupDataPreprocessor
+from ...options import Range, checked
 
 
 @MODELS.register_module()
+@checked
 class AugmentingDataPreprocessor(SelfSupDataPreprocessor):
     """Augment whole batches on the device of the model with kornia.
 
@@ -44,10 +47,10 @@ class AugmentingDataPreprocessor(SelfSupDataPreprocessor):
         tensor([[2., 1., 0.]])
     """
 
-    def __init__(self, transforms: list[dict], num_views: int = 1, **kwargs) -> None:
+    def __init__(
+        self, transforms: list[dict], num_views: Annotated[int, Range(1, 100)] = 1, **kwargs
+    ) -> None:
         super().__init__(**kwargs)
-        if num_views < 1:
-            raise ValueError(f'num_views = {num_views} must be at least 1.')
         self.num_views = num_views
         # A plain list: the augmentations have no state that belongs into a checkpoint.
         self.augmentations = [build_kornia(config) for config in transforms]

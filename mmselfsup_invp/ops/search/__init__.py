@@ -6,11 +6,12 @@
 
 from collections.abc import Callable
 from importlib import import_module
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
 from torch import Tensor
 
+from ...options import Choice
 from ..checks import require_choice, require_features, require_length, require_range
 from . import faiss, native, self_test, torch_blocks
 from .order import least_similar_last, nearest_first, sort_descending
@@ -20,6 +21,7 @@ from .threshold import fallbacks, reset_fallbacks
 
 __all__ = [
     'BACKENDS',
+    'BackendName',
     'Neighbours',
     'default_elements',
     'fallbacks',
@@ -48,6 +50,7 @@ BACKENDS = {
     'triton': Backend('triton', lambda request: self_test.unsupported_reason(request.bank)),
     'faiss': Backend('faiss', faiss.unsupported_reason),
 }
+BackendName = Annotated[str, Choice(('auto', *BACKENDS))]
 # What 'auto' takes if it can be used.
 PREFERRED = {'cpu': 'native', 'cuda': 'triton'}
 

@@ -2,6 +2,7 @@
 
 import functools
 from importlib.util import find_spec
+from typing import Any
 
 import torch
 
@@ -50,10 +51,12 @@ def search(request: Request) -> Neighbours | None:
         device = bank.device.index
         resources = _gpu_resources(device)
         with faiss.contrib.torch_utils.using_stream(resources):
-            found = faiss.knn_gpu(resources, query, bank, width, metric=metric, device=device)
+            similarity, index = faiss.knn_gpu(
+                resources, query, bank, width, metric=metric, device=device
+            )
     else:
-        found = map(torch.from_numpy, faiss.knn(query.numpy(), bank.numpy(), width, metric=metric))
-    similarity, index = found
+        found = faiss.knn(query.numpy(), bank.numpy(), width, metric=metric)
+        similarity, index = map(torch.from_numpy, found)
     if (index < 0).any():
         return None
     if request.exclude is not None:
@@ -64,7 +67,7 @@ def search(request: Request) -> Neighbours | None:
 
 
 @functools.cache
-def _gpu_resources(device: int) -> object:
+def _gpu_resources(device: int) -> Any:
     """Scratch memory of faiss, created once for each device."""
     import faiss
 

@@ -25,7 +25,7 @@ SOURCE = Path(__file__).with_name('_native.c')
 BUILDS = {'AVX512': ('_native_avx512', '_native_avx2'), 'AVX2': ('_native_avx2',)}
 # Arguments of the functions: i is an integer, a an address.
 SIGNATURES = {'filter_rows': 'aaiii', 'select_highest': 'iiiaaaa', 'sort_descending': 'iiiaaaaa'}
-TYPES = {'i': ctypes.c_int64, 'a': ctypes.c_void_p}
+TYPES: dict[str, type[ctypes._SimpleCData]] = {'i': ctypes.c_int64, 'a': ctypes.c_void_p}
 
 
 class Arguments(ctypes.Structure):
@@ -42,8 +42,9 @@ class Candidates(NamedTuple):
     """The rows that pass the thresholds; the first ``count`` entries of each query are filled."""
 
     value: Tensor  # float32, (B, width), similarities.
-    index: Tensor  # int32, (B, width), rows of the bank.
-    count: Tensor  # int64, (B,), above the width where some were dropped.
+    # The two names hide methods of tuple.
+    index: Tensor  # type: ignore[assignment]  # int32, (B, width), rows of the bank.
+    count: Tensor  # type: ignore[assignment]  # int64, (B,), above the width if some were dropped.
 
 
 def cpu_capability() -> str:
@@ -81,9 +82,16 @@ def _constant(built: ctypes.CDLL, name: str) -> int:
 
 def available() -> bool:
     """Return whether there is a build for this processor that uses as many threads as PyTorch."""
-    if library() is None:
+    built = library()
+    if built is None:
         return False
-    return _constant(library(), 'threaded') == 1 or torch.get_num_threads() == 1
+    return _constant(built, 'threaded') == 1 or torch.get_num_threads() == 1
+
+
+def _built() -> ctypes.CDLL:
+    built = library()
+    assert built is not None, 'native.available() says whether there is a build'
+    return built
 
 
 def unsupported_reason(request: Request) -> str | None:
@@ -109,7 +117,7 @@ def search(request: Request) -> Neighbours | None:
     for block in upcast(request.bank):
         block = block if block.stride(1) == 1 else block.contiguous()
         place = block.data_ptr(), len(block), block.stride(0), first
-        library().filter_rows(ctypes.byref(arguments), *place)
+        _built().filter_rows(ctypes.byref(arguments), *place)
         first += len(block)
     if candidates.count.min() < request.m or candidates.count.max() > plan.width:
         fallback_counter(request.bank.device).add_(len(request.query))
@@ -139,7 +147,7 @@ def filter_arguments(
     """
     num, dim = request.query.shape
     vectors = _vectors(num)
-    queries = vectors * _constant(library(), 'lanes')
+    queries = vectors * _constant(_built(), 'lanes')
     groups = -(-num // queries)
     added = groups * queries - num
     query = F.pad(request.query.float(), (0, 0, 0, added)).view(groups, queries, dim)
@@ -161,8 +169,8 @@ def filter_arguments(
 def _vectors(queries: int) -> int:
     """Choose how many vectors of queries form a group: many, if each thread gets a group."""
     most = min(
-        _constant(library(), 'most_vectors'),
-        queries // _constant(library(), 'lanes') // torch.get_num_threads(),
+        _constant(_built(), 'most_vectors'),
+        queries // _constant(_built(), 'lanes') // torch.get_num_threads(),
     )
     return max(vectors for vectors in (1, 2, 4) if vectors <= max(most, 1))
 
@@ -187,7 +195,7 @@ def select_highest(candidates: Candidates, m: Tensor) -> None:
     """
     rows, width = candidates.value.shape
     m = m.contiguous()
-    library().select_highest(_threads(rows), rows, width, *map(_address, (m, *candidates)))
+    _built().select_highest(_threads(rows), rows, width, *map(_address, (m, *candidates)))
 
 
 def sort_descending(found: Neighbours) -> Neighbours:
@@ -198,5 +206,5 @@ def sort_descending(found: Neighbours) -> Neighbours:
     scratch = torch.empty((threads, 2, width), dtype=torch.int64)
     ordered = Neighbours(torch.empty_like(similarity), torch.empty_like(index))
     tensors = similarity, index, scratch, *ordered
-    library().sort_descending(threads, rows, width, *map(_address, tensors))
+    _built().sort_descending(threads, rows, width, *map(_address, tensors))
     return ordered

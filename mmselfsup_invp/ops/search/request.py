@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import NamedTuple, overload
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ class Neighbours(NamedTuple):
     """Rows of the bank, int64, and their similarities with each query, float32, both ``(B, m)``."""
 
     similarity: Tensor
-    index: Tensor
+    index: Tensor  # type: ignore[assignment]  # Hides tuple.index.
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,11 @@ class Request:
             scores.masked_fill_(bank_label[rows] == query_label[:, None], -torch.inf)
 
 
+@overload
+def concatenate(parts: list[Neighbours]) -> Neighbours: ...
+@overload
+def concatenate(parts: Iterable[Neighbours | None]) -> Neighbours | None: ...
 def concatenate(parts: Iterable[Neighbours | None]) -> Neighbours | None:
     """Join the results of a split search; None if one of them is None."""
-    parts = list(parts)
-    return None if None in parts else Neighbours(*map(torch.cat, zip(*parts, strict=True)))
+    found = list(parts)
+    return None if None in found else Neighbours(*map(torch.cat, zip(*found, strict=True)))

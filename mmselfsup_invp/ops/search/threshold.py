@@ -124,7 +124,7 @@ def fallbacks() -> int:
         >>> fallbacks()
         3
     """
-    return sum(counter.item() for counter in _fallbacks.values())
+    return sum(int(counter) for counter in _fallbacks.values())
 
 
 def reset_fallbacks() -> None:

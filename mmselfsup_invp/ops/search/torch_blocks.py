@@ -1,5 +1,7 @@
 """Exact search in PyTorch, on any device: similarities block by block, ranked by ``topk``."""
 
+import functools
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -70,19 +72,21 @@ def _onednn_similarities(query: Tensor, bank: Tensor) -> Tensor:
 def search_blocks(request: Request) -> Neighbours:
     """Search without a threshold, in any order; memory is bounded by ``max_elements``."""
     rows, columns = _block_shape(request)
-    found = []
-    for part in request.split(rows):
-        best = None
-        for start in range(0, len(part.bank), columns):
-            block = slice(start, start + columns)
-            scores = similarities(part.query, part.bank[block])
-            part.mask(scores, block)
-            nearest = _highest(scores, part.m)
-            nearest.index.add_(start)
-            best = nearest if best is None else _merge(best, nearest, part.m)
-            del scores  # The next block takes its memory.
-        found.append(best)
-    return concatenate(found)
+    return concatenate([_search_in_blocks(part, columns) for part in request.split(rows)])
+
+
+def _search_in_blocks(part: Request, columns: int) -> Neighbours:
+    starts = range(0, len(part.bank), columns)
+    blocks = (_search_block(part, slice(start, start + columns)) for start in starts)
+    return functools.reduce(lambda best, block: _merge(best, block, part.m), blocks)
+
+
+def _search_block(part: Request, block: slice) -> Neighbours:
+    scores = similarities(part.query, part.bank[block])
+    part.mask(scores, block)
+    nearest = _highest(scores, part.m)
+    nearest.index.add_(block.start)
+    return nearest
 
 
 def _highest(scores: Tensor, m: int) -> Neighbours:

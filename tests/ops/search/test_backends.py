@@ -7,12 +7,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmselfsup_invp import ops
 from mmselfsup_invp.ops import knn_graph, search, top_m
-from mmselfsup_invp.ops.search import self_test, threshold, torch_blocks
+from mmselfsup_invp.ops.search import threshold, torch_blocks
 from mmselfsup_invp.ops.search.request import Request
 
-from ..tools import Allocations, NeverWaits, unit_rows
+from ..tools import Allocations, unit_rows
 
 DTYPES = [torch.float32, torch.float16, torch.bfloat16]
 
@@ -31,15 +30,6 @@ def backend(request, device) -> str:
     if reason := search.BACKENDS[request.param].unsupported_reason(plain):
         pytest.skip(reason)
     return request.param
-
-
-@pytest.fixture
-def small_samples(monkeypatch):
-    """Let a few hundred rows be enough for a sample, and let it mislead now and then."""
-    monkeypatch.setattr(threshold, 'SAMPLE_STRIDE', 3)
-    monkeypatch.setattr(threshold, 'SAMPLE_RANK', 3)
-    monkeypatch.setattr(threshold, 'GPU_DEVIATIONS', 1)
-    monkeypatch.setattr(threshold, 'CPU_DEVIATIONS', 1)
 
 
 def options(case: Request) -> dict:
@@ -254,76 +244,3 @@ class TestFallbacks:
             top_m(bank[:2], bank, 1000)
         top_m(bank[:2], bank, 1000)
         assert search.fallbacks() == 4
-
-
-class TestNeverWaits:
-    """On the meta device there is nothing to wait for: an operation that needs a value fails."""
-
-    def step(self, device: str, backend: str) -> None:
-        rows, k, m = 400, 4, 12
-        bank = unit_rows(rows, 8, seed=13).to(device)
-        neighbours = torch.arange(rows, device=device)[:, None].repeat(1, k)
-        anchor = torch.arange(3, device=device)
-        query = bank[:3].clone().requires_grad_()
-        with NeverWaits():
-            known, background = top_m(query, bank, m + 1, sort=False, backend=backend)
-            background, known = ops.exclude_anchor(background, anchor, known)
-            similarity = ops.bank_similarity(query, bank, background, known)
-            positive, mask = ops.propagate(neighbours, anchor, 2)
-            arguments = query, bank, anchor
-            loss = ops.instance_loss(*arguments, background, 0.1, eps=1e-7, similarity=similarity)
-            loss = loss + ops.propagation_loss(
-                *arguments, positive, mask, background, 0.1, 5, similarity=similarity
-            )
-            (grad,) = torch.autograd.grad(loss.sum(), query)
-        assert grad.shape == query.shape
-
-    @pytest.mark.parametrize('backend', ['auto', 'torch'])
-    def test_objective_on_a_device(self, backend):
-        self.step('meta', backend)
-
-    @pytest.mark.parametrize('strategy', ['hard', 'semi_hard', 'random', 'semi_easy'])
-    def test_draws_on_a_device(self, strategy):
-        query, bank = unit_rows(4, 8, seed=0).to('meta'), unit_rows(300, 8, seed=1).to('meta')
-        label = torch.zeros(300, dtype=torch.int64, device='meta')
-        with NeverWaits():
-            index, _ = ops.sample_negatives(strategy, query, bank, label, label[:4], 20)
-            ops.sample_positive(label, label[:4], label[:4])
-        assert index.shape == (4, 20)
-
-    def test_search_by_the_kernels(self, small_samples, monkeypatch):
-        if reason := self_test.unsupported_reason(torch.ones(1, 1)):
-            pytest.skip(reason)
-        calls, kernels = [], self_test.kernels()
-        original = kernels.search_misled
-        monkeypatch.setattr(
-            kernels, 'search_misled', lambda *args: calls.append(1) or original(*args)
-        )
-        self.step('cpu', 'triton')
-        assert calls == [1]
-
-    @pytest.mark.skipif(not torch.cuda.is_available(), reason='no GPU')
-    @pytest.mark.parametrize('backend', ['torch', 'triton'])
-    def test_objective_on_a_gpu(self, backend, small_samples):
-        if reason := self_test.unsupported_reason(torch.ones(1, 1, device='cuda')):
-            pytest.skip(reason)
-        self_test.passed(torch.device('cuda', 0), torch.float32)  # Which synchronises.
-        torch.cuda.set_sync_debug_mode('error')
-        try:
-            self.step('cuda', backend)
-        finally:
-            torch.cuda.set_sync_debug_mode('default')
-
-    @pytest.mark.parametrize(
-        'wait',
-        [
-            lambda values: values.sum().item(),
-            lambda values: values[values > 0],
-            lambda values: values.nonzero(),
-            lambda values: bool((values > 0).any()),
-            lambda values: values.to('meta'),
-        ],
-    )
-    def test_waiting_is_noticed(self, wait):
-        with pytest.raises(AssertionError, match='wait'), NeverWaits():
-            wait(torch.ones(3))

@@ -273,6 +273,7 @@ class TestGathered:
             torch.testing.assert_close(ours, plain, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_kernels_compile_for_gpus(tmp_path, monkeypatch):
     """To machine code that keeps all numbers in registers, whatever the dimensions."""
     pytest.importorskip('triton', minversion='3.6')

@@ -1,4 +1,4 @@
-# CIFAR-10 as it is, 32 x 32, for networks with a stem for small images.
+# CIFAR-10 at its original size, 32 x 32, for networks with a stem for small images.
 #   python tools/prepare_data.py cifar10
 _base_ = 'loaders.py'
 

@@ -1,4 +1,4 @@
-# CIFAR-10 at 32 pixels as it is, for frozen features.
+# CIFAR-10 at its original size, for frozen features.
 _base_ = 'cifar10.py'
 
 num_classes = 10

@@ -1,4 +1,4 @@
-# The handwritten digits inside scikit-learn, 8 x 8, shown to the network at 16 x 16.
+# The handwritten digits of scikit-learn, 8 x 8 pixels, resized to 16 x 16.
 #   python tools/convert_dataset.py digits data/digits
 _base_ = 'loaders.py'
 

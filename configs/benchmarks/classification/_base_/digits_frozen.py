@@ -1,4 +1,4 @@
-# handwritten digits as it is, for frozen features.
+# The handwritten digits for frozen features.
 _base_ = 'digits.py'
 
 num_classes = 10

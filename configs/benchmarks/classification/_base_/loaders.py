@@ -1,4 +1,4 @@
-# Loaders of a data set with one label an image. A data set adds data_root, lists and pipelines.
+# Loaders of a data set with one label per image. A data set adds data_root, lists and pipelines.
 load_image = dict(type='LoadImage')
 pack_inputs = dict(
     type='mmcls.PackClsInputs', meta_keys=['sample_idx', 'img_path', 'gt_label_difficult']

@@ -1,5 +1,5 @@
 # A few labels by the official code of InvP: 30 epochs, batch 128; the new layer at fifty times the
-# rate. There the rate of that layer never falls; here it falls with the rest.
+# rate. In the code the rate of that layer is constant; here it decays with the rest.
 _base_ = 'classifier.py'
 
 optim_wrapper = dict(

@@ -1,4 +1,4 @@
-# Images of the transfer sets at ImageNet's size, by the official code of InvP.
+# Images of the transfer data sets at the size of ImageNet, by the official code of InvP.
 _base_ = 'loaders.py'
 
 resize = dict(type='mmcls.ResizeEdge', scale=256, backend='pillow')

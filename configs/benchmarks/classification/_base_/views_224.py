@@ -1,4 +1,4 @@
-# Images of ImageNet's size, by the recipe of most linear evaluations.
+# Images at the size of ImageNet, by the recipe of most linear evaluations.
 _base_ = 'loaders.py'
 
 train_pipeline = [

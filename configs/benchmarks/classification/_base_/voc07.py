@@ -1,4 +1,4 @@
-# VOC 2007 in its official layout, many labels an image.
+# VOC 2007 in its official layout, multi-label.
 #   python tools/prepare_data.py voc2007
 _base_ = 'views_224.py'
 

@@ -1,4 +1,4 @@
-# VOC 2007 for SVMs: images are squeezed to 224 x 224 and not cropped.
+# VOC 2007 for SVMs: images are resized to 224 x 224 and not cropped.
 _base_ = 'voc07.py'
 
 pipeline = [

@@ -1,5 +1,5 @@
-# Each class selects its cost by cross-validation, without the labels of the test set, where the
-# published protocol takes the best on the test set.
+# The cost of each class is selected by cross-validation, without the labels of the test set; the
+# published protocol selects the best on the test set.
 _base_ = 'svm-lowshot_cifar10.py'
 
 benchmark = dict(

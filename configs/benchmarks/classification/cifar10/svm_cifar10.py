@@ -1,4 +1,4 @@
-# Costs among four: with all nineteen of VOC it takes hours on sets of this kind.
+# Four costs, because all nineteen of VOC take hours on data sets of this kind.
 _base_ = ['../_base_/cifar10_frozen.py', '../_base_/frozen.py']
 
 benchmark = dict(

@@ -1,4 +1,4 @@
-# Labels of 10 % of the images, in the list that this writes:
+# Labels of 10 % of the images. The list is written by
 #   python tools/prepare_data.py imagenet-10percent
 _base_ = ['../_base_/semi.py', '../_base_/imagenet.py', '../_base_/runtime.py']
 

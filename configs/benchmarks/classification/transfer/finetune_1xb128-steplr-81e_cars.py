@@ -1,4 +1,4 @@
-# Cars are cropped harder than the other sets.
+# Cars use smaller crops than the other data sets.
 _base_ = ['../_base_/finetune.py', '../_base_/transfer.py', '../_base_/runtime.py']
 
 data_root = 'data/cars/'

@@ -1,4 +1,4 @@
-# VOC 2007, many labels an image, 11-point mAP. The official code takes 80,000 steps of 16 images
+# VOC 2007, multi-label, 11-point mAP. The official code takes 80,000 steps of 16 images
 # and halves the rate every 5,000: 255 and 16 epochs. Batch statistics stay those of pre-training.
 _base_ = ['../_base_/finetune.py', '../_base_/voc07.py', '../_base_/runtime.py']
 

@@ -1,4 +1,4 @@
-# Linear classifiers with binary cross entropies in place of SVMs, by the official code of InvP,
+# Linear classifiers with binary cross entropy instead of SVMs, by the official code of InvP,
 # which reports the sixteenth layer and does not normalise features. Its 1900
 # iterations, halved every 760, are 100 and 40 epochs of batches of 256.
 _base_ = ['../_base_/layers.py', '../_base_/voc07.py', '../_base_/runtime.py']

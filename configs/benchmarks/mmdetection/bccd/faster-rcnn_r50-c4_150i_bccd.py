@@ -1,6 +1,6 @@
 # Faster R-CNN R50-C4 on BCCD, 364 photographs of blood cells in VOC layout, in minutes on a CPU:
 # half the size, few proposals, and a shared head that sees 8 x 8 cells of each instead of 14 x 14.
-# It shows that a checkpoint works from one end to the other; its figures compare to nothing.
+# It shows that the tools work; its results are not comparable with published ones.
 _base_ = '../custom/faster-rcnn_r50-c4_ms-24k_custom-voc.py'
 
 data_root = 'data/bccd/'

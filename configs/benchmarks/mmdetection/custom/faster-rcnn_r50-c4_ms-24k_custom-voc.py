@@ -1,7 +1,7 @@
 # Faster R-CNN R50-C4 on your own images in VOC layout, one GPU:
 #   data/custom_voc/JPEGImages/NAME.jpg
 #   data/custom_voc/Annotations/NAME.xml
-#   data/custom_voc/ImageSets/Main/{trainval,test}.txt, one NAME a line
+#   data/custom_voc/ImageSets/Main/{trainval,test}.txt, one NAME per line
 # Copy the file and set the folder and the classes. Batch and learning rate are those of InvP's
 # official code; the length, 24000 iterations, is our choice.
 _base_ = '../voc0712/faster-rcnn_r50-c4_ms-96k_voc0712.py'
@@ -18,7 +18,7 @@ train_dataloader = dict(
         type='VOCDataset',
         _scope_='mmdet',  # Also where this file is inherited as mmselfsup_invp::...
         ann_file='ImageSets/Main/trainval.txt',
-        # Boxes without width or height, which hand-made sets have, would make the loss NaN.
+        # Boxes without width or height, as in hand-made data sets, would make the loss NaN.
         filter_cfg=dict(filter_empty_gt=True, min_size=32, bbox_min_size=1),
         pipeline=_base_.train_pipeline,
         **dataset,

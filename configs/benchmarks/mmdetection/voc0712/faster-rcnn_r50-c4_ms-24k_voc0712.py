@@ -1,13 +1,13 @@
 # Faster R-CNN R50-C4 trained on VOC07+12 trainval and tested on VOC07 test: the recipe of MoCo that
 # InvP (Table 4) and InterCLR (Table 3) follow, for 8 GPUs with 2 images each. The pre-trained
-# weights arrive in two places: layers 1 to 3 are the backbone, layer 4 is the shared head. Give
+# weights are used in two places: layers 1 to 3 are the backbone, layer 4 is the shared head. Set
 # the checkpoint for both, or let `run_detection` do so:
 #   --cfg-options model.backbone.init_cfg.checkpoint=CHECKPOINT
 #   model.roi_head.shared_head.init_cfg.checkpoint=CHECKPOINT
 #
-# As in MMSelfSup 1.0.0's config of the same name, from whose parent this one is made. That one sets
-# the pixels' mean and std outside `model`, where they have no effect: its detectors see the BGR
-# pixels of Caffe's networks. And its shared head loads a network of Caffe unless told otherwise.
+# It has the parent of MMSelfSup 1.0.0's config of the same name. That one sets mean and std of the
+# pixels outside `model`, where they have no effect, so that its detectors see BGR pixels, and its
+# shared head loads a Caffe network by default.
 _base_ = 'mmdet::pascal_voc/faster-rcnn_r50-caffe-c4_ms-18k_voc0712.py'
 
 custom_imports = dict(
@@ -36,7 +36,7 @@ model = dict(
     ),
 )
 
-# mmdet gives VOC2007 and VOC2012 different types, which are no obstacle to join them.
+# mmdet names the types of VOC2007 and VOC2012 differently; ignoring the type lets it join them.
 train_dataloader = dict(dataset=dict(ignore_keys=['dataset_type']))
 
 # As Detectron2's evaluator of VOC07: 11 points; AP is the mean over ten thresholds.
@@ -45,7 +45,7 @@ test_evaluator = val_evaluator
 
 # Detectron2 does not decay the parameters of normalisation layers (WEIGHT_DECAY_NORM = 0).
 optim_wrapper = dict(paramwise_cfg=dict(norm_decay_mult=0.0))
-# The rate, 0.02, is for 16 images a step; `run_detection` refuses another batch.
+# The learning rate, 0.02, is for 16 images per step; `run_detection` refuses another batch.
 auto_scale_lr = dict(enable=False, base_batch_size=16)
 train_cfg = dict(max_iters=24000, val_interval=2000)
 param_scheduler = [
@@ -55,7 +55,7 @@ param_scheduler = [
 
 default_hooks = dict(
     checkpoint=dict(interval=2000, max_keep_ckpts=1),
-    # Stops a run whose backbone is not what the checkpoint holds.
+    # Stops a run whose backbone does not have the weights of the checkpoint.
     backbone=dict(type='mmselfsup.CheckBackboneHook'),
 )
 # InterCLR reports the mean over 5 runs: seeds 0 to 4.

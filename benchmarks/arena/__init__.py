@@ -1,0 +1,1 @@
+"""The small arena: methods compared on a slice of CIFAR-10 at an equal budget."""

@@ -1,0 +1,100 @@
+"""What a trained network is worth: kNN, linear probe and purity of its graph."""
+
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from mmengine.config import Config
+from mmengine.runner import Runner
+from torch import Tensor, nn
+
+from mmselfsup_invp.datasets import image_labels
+from mmselfsup_invp.engine.hooks.knn_eval_hook import GALLERIES
+from mmselfsup_invp.evaluation import extract_features, knn_accuracy, neighbour_purity
+from mmselfsup_invp.ops import knn_graph
+
+NEIGHBOURS = 50
+TEMPERATURE = 0.07
+# Of the graph whose purity is measured: those of InvP.
+DEGREE, HOPS = 4, 3
+
+
+@torch.no_grad()
+def measure(model: nn.Module, config: Config, data: Path, split: str) -> dict[str, float]:
+    """Measure a network; the gallery is the training set.
+
+    Args:
+        model (nn.Module): The model.
+        config (Config): Config of its run, for the loader.
+        data (Path): Folder of the splits.
+        split (str): Split that the queries are from.
+
+    Returns:
+        dict[str, float]: Percent. ``backbone`` and ``bank``: weighted kNN accuracy; ``probe``:
+        accuracy of a linear classifier on the backbone's features; ``purity_hop*``: share of the
+        training images within so many hops on the exact 4-NN graph of the backbone's features
+        that have the class of the image in question.
+    """
+    loaders = {name: _loader(config, data / f'{name}.npz') for name in ('train', split)}
+    labels = {name: image_labels(loader.dataset) for name, loader in loaders.items()}
+    feature = {
+        name: extract_features(model, loader, GALLERIES['backbone'])
+        for name, loader in loaders.items()
+    }
+    vote = dict(k=NEIGHBOURS, temperature=TEMPERATURE)
+    figures = dict(
+        backbone=knn_accuracy(
+            feature[split], labels[split], feature['train'], labels['train'], **vote
+        ),
+        probe=linear_probe(feature['train'], labels['train'], feature[split], labels[split]),
+    )
+    memory = getattr(model, 'memory', None)
+    if memory is not None and memory.holds_images:
+        query = extract_features(model, loaders[split], GALLERIES['bank'])
+        figures['bank'] = knn_accuracy(query, labels[split], memory.bank, labels['train'], **vote)
+    graph = knn_graph(feature['train'], DEGREE)
+    anchor = torch.arange(0, len(graph), 10)
+    figures |= neighbour_purity(graph, labels['train'], HOPS, anchor)
+    return {name: round(value, 3) for name, value in figures.items()}
+
+
+def _loader(config: Config, path: Path) -> torch.utils.data.DataLoader:
+    options = config.default_hooks.knn.gallery_dataloader.to_dict()
+    options['dataset'] = dict(type='ImageArray', path=str(path))
+    return Runner.build_dataloader(options, seed=0)
+
+
+@torch.enable_grad()
+def linear_probe(
+    feature: Tensor, label: Tensor, query: Tensor, query_label: Tensor, decay: float = 1e-3
+) -> float:
+    """Accuracy, in percent, of a softmax classifier on standardised features, fitted by L-BFGS.
+
+    Args:
+        feature (Tensor): float32, shape ``(N, D)``, to fit to.
+        label (Tensor): int64, shape ``(N,)``, classes from 0.
+        query (Tensor): float32, shape ``(Q, D)``, to classify.
+        query_label (Tensor): int64, shape ``(Q,)``.
+        decay (float): Weight of half the squared norm of the weights. Defaults to 1e-3.
+    """
+    std, mean = torch.std_mean(feature, dim=0)
+    scale = std.clamp(min=1e-6)
+    feature, query = (feature - mean) / scale, (query - mean) / scale
+    classifier = nn.Linear(feature.size(1), int(label.max()) + 1)
+    nn.init.zeros_(classifier.weight)
+    nn.init.zeros_(classifier.bias)
+    optimiser = torch.optim.LBFGS(
+        classifier.parameters(), max_iter=200, line_search_fn='strong_wolfe'
+    )
+
+    def closure() -> Tensor:
+        optimiser.zero_grad()
+        loss = F.cross_entropy(classifier(feature), label)
+        loss = loss + decay / 2 * classifier.weight.square().sum()
+        loss.backward()
+        return loss
+
+    optimiser.step(closure)
+    with torch.no_grad():
+        predicted = classifier(query).argmax(dim=1)
+    return (predicted == query_label).float().mean().item() * 100

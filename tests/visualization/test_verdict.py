@@ -1,0 +1,106 @@
+import math
+from types import SimpleNamespace
+
+import pytest
+import torch
+from mmengine.config import ConfigDict
+from torch import nn
+
+from mmselfsup_invp.evaluation import Curve, read_run
+from mmselfsup_invp.visualization.blocks import Unavailable
+from mmselfsup_invp.visualization.verdict import assess, chance_level
+
+from .. import toy
+
+
+def run(method='InvP', losses=(5.0, 4.0), rows=1000, logged=None, **head):
+    """A run of two epochs of two iterations each."""
+    losses = losses and [losses[0] + 0.1, losses[0] - 0.1, losses[1] + 0.1, losses[1] - 0.1]
+    curves = {name: Curve([2.0], [value]) for name, value in (logged or {}).items()}
+    if losses:
+        name = 'loss_ins' if 'InvP' in method else 'loss'
+        curves[name] = Curve([0.5, 1.0, 1.5, 2.0], losses)
+    hook = dict(type='PropagationMemoryHook')
+    return SimpleNamespace(
+        config=ConfigDict(
+            model=dict(type=method, head=head),
+            default_scope='mmselfsup',
+            default_hooks=dict(timer=dict(type='IterTimerHook'), knn=None, memory=hook),
+        ),
+        state={'memory.bank': torch.zeros(rows, 4)},
+        curves=curves,
+    )
+
+
+@pytest.mark.parametrize(
+    ('loss', 'terms'),
+    [
+        (dict(num_background=200), 201),
+        (dict(num_background=200, instance_background='topm'), 200),
+        (dict(), 1000),  # At most all rows.
+        (dict(num_background=200, hard_neg=False), 1000),
+    ],
+)
+def test_chance_level_of_the_instance_loss(loss, terms):
+    assert chance_level(run(loss=loss)) == ('loss_ins', pytest.approx(math.log(terms)))
+
+
+def test_a_network_with_constant_features_has_the_chance_level(images, tmp_path):
+    runner = toy.build_runner(
+        images,
+        tmp_path,
+        2,
+        model=dict(memory=dict(momentum=0.0)),
+        optim_wrapper=dict(optimizer=dict(lr=0.0)),
+        log_processor=dict(window_size=1),  # No smoothing.
+        default_hooks=dict(checkpoint=dict(type='CheckpointHook', interval=1)),
+    )
+    *_, last = (part for part in runner.model.neck.modules() if isinstance(part, nn.Linear))
+    nn.init.zeros_(last.weight)
+    nn.init.ones_(last.bias)
+    runner.model.init_weights = lambda: None
+    runner.train()
+    found = read_run(tmp_path)
+    name, level = chance_level(found)
+    assert level == pytest.approx(math.log(11))  # num_background = 10.
+    assert found.curves[name].value[-1] == pytest.approx(level, abs=1e-4)
+    assert assess(found).startswith('Collapsed: ')
+
+
+def test_other_chance_levels():
+    assert chance_level(run('SeLa', num_classes=30)) == ('loss', pytest.approx(math.log(30)))
+    assert chance_level(run('mmselfsup.MomentumInvP', loss=None))[0] == 'loss_ins'
+    assert chance_level(run('InterCLR')) is None
+
+
+@pytest.mark.parametrize(
+    ('changes', 'words'),
+    [
+        (dict(losses=(5.3, 4.12)), ['Learning: ', 'loss_ins is 4.12', '78% of', 'level 5.30']),
+        (dict(losses=(5.32, 5.24)), ['Plateau: ', '99% of', 'Try, in this order: a linear neck']),
+        (dict(losses=(5.24, 5.24)), ['Plateau: ']),
+        (dict(losses=(14.84, 8.3)), ['Too early to tell: ', '157% of', 'more epochs.']),
+        (dict(losses=(5.36, 5.24)), ['Too early to tell: ']),
+        (dict(logged={'features/similarity': 0.97}), ['Collapsed: ', '0.97', 'a linear neck']),
+        (dict(logged={'graph/mean_norm': 0.98}), ['Collapsed: ', 'similarity 0.96']),
+        (dict(logged={'graph/mean_norm': 0.97}), ['Learning: ']),
+        (dict(method='InterCLR'), ['Not collapsed: ', 'went from 5.00', 'to 4.00', 'InterCLR has']),
+    ],
+)
+def test_the_verdict_states_the_reason_and_the_options(changes, words):
+    text = assess(run(**changes, loss=dict(num_background=200)))
+    assert text.startswith(words[0]) and all(word in text for word in words)
+
+
+def test_a_plateau_is_a_loss_that_stays_over_the_last_quarter():
+    long = run(loss=dict(num_background=200))
+    for values, word in (([9.0, 7.0, 5.3, 5.2], 'Plateau'), ([9.0, 7.0, 5.6, 5.2], 'Too early')):
+        long.curves['loss_ins'] = Curve([2.0, 4.0, 6.0, 8.0], values)
+        assert assess(long).startswith(word)
+    long.curves['loss_ins'] = Curve([0.5], [5.3])
+    assert assess(long).startswith('Too early')
+
+
+def test_there_is_no_verdict_without_a_loss():
+    with pytest.raises(Unavailable, match='no loss'):
+        assess(run(losses=None))
