@@ -3,9 +3,9 @@ from typing import Literal
 import torch
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
-from mmselfsup.registry import HOOKS
 from torch import Tensor
 
+from ...compat.host import HOOKS
 from ...evaluation import graph_health, neighbour_purity
 from ...models.heads import InvPHead
 from ...models.memories import PropagationMemory, PropagationQueue
