@@ -20,8 +20,10 @@ def _uniform(length: int, dim: int, generator: torch.Generator) -> Tensor:
 
 
 INITIAL_ROWS = {'unit': _unit, 'uniform': _uniform}
-# Rows that one generator draws.
+# Rows that one generator draws, and the distance between the seeds of two such blocks. Generators
+# on the CPU use the lower 32 bits of a seed.
 BLOCK_ROWS = 2**16
+SEED_STEP = 0x9E3779B1
 DTYPES = {name: getattr(torch, name) for name in ('float32', 'float16', 'bfloat16')}
 InitialRows = Annotated[str, Choice(INITIAL_ROWS)]
 RowType = Annotated[str, Choice(DTYPES)]
@@ -58,7 +60,7 @@ def initial_rows(
     rows = torch.empty(part.stop - part.start, dim)
     for block in range(part.start // BLOCK_ROWS, -(-part.stop // BLOCK_ROWS)):
         first = block * BLOCK_ROWS
-        generator = torch.Generator().manual_seed(seed + (block << 32))
+        generator = torch.Generator().manual_seed((seed + block * SEED_STEP) % 2**32)
         drawn = INITIAL_ROWS[init](min(BLOCK_ROWS, length - first), dim, generator)
         begin, end = max(part.start, first), min(part.stop, first + len(drawn))
         rows[begin - part.start : end - part.start] = drawn[begin - first : end - first]
