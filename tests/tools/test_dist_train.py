@@ -17,7 +17,7 @@ pytestmark = [
     pytest.mark.skipif(torch.cuda.is_available(), reason='is for machines without a GPU'),
 ]
 
-# A hook by which the second process fails in its third step.
+# A hook by which the second process fails in its third step, if the environment asks for it.
 FAILING = """
 import os, signal
 from mmengine.dist import get_rank
@@ -26,14 +26,12 @@ from mmengine.registry import HOOKS
 
 @HOOKS.register_module()
 class Failing(Hook):
-    def __init__(self, how):
-        self.how = how
-
     def after_train_iter(self, runner, **_):
         if get_rank() == 1 and runner.iter == 2:
-            if self.how == 'error':
+            if os.environ.get('FAIL') == 'error':
                 raise ValueError('image 7 cannot be read')
-            os.kill(os.getpid(), signal.SIGKILL)
+            if os.environ.get('FAIL') == 'kill':
+                os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
@@ -46,6 +44,7 @@ def config(tmp_path_factory) -> Path:
     changes = dict(
         custom_imports=dict(imports=['failing'], allow_failed_imports=False),
         default_hooks=dict(checkpoint=dict(interval=1)),
+        custom_hooks=[dict(type='Failing'), dict(type='PropagationMemoryHook', ramp='constant')],
         model=dict(memory=dict(shard=True)),
     )
     whole = toy.runner_config(images, folder, 2, **changes)
@@ -54,20 +53,23 @@ def config(tmp_path_factory) -> Path:
     return folder / 'split.py'
 
 
-def run(*words: object, config: Path) -> subprocess.CompletedProcess:
+def run(*words: object, config: Path, **variables: str) -> subprocess.CompletedProcess:
     with socket.socket() as probe:
         probe.bind(('127.0.0.1', 0))
         port = probe.getsockname()[1]
     path = os.pathsep.join([str(config.parent), ENVIRONMENT['PYTHONPATH']])
-    environment = {**ENVIRONMENT, 'PYTHONPATH': path, 'PORT': str(port), 'PYTHON': sys.executable}
+    environment = {**ENVIRONMENT, 'PYTHONPATH': path, 'PORT': str(port), **variables}
+    environment['PYTHON'] = sys.executable
     command = list(map(str, words))
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200)
 
 
-def launch(config: Path, work_dir: Path, *options: str) -> subprocess.CompletedProcess:
+def launch(
+    config: Path, work_dir: Path, *options: str, fail: str = ''
+) -> subprocess.CompletedProcess:
     """Train by tools/dist_train.sh in two processes."""
-    script = ROOT / 'tools' / 'dist_train.sh'
-    return run('bash', script, config, 2, '--work-dir', work_dir, *options, config=config)
+    words = ('bash', ROOT / 'tools' / 'dist_train.sh', config, 2, '--work-dir', work_dir, *options)
+    return run(*words, config=config, FAIL=fail)
 
 
 def test_training_resuming_and_another_number_of_processes(config, tmp_path):
@@ -90,9 +92,7 @@ def test_training_resuming_and_another_number_of_processes(config, tmp_path):
     ('how', 'cause'), [('error', 'error: image 7 cannot be read'), ('kill', 'SIGKILL')]
 )
 def test_a_process_that_fails_ends_the_job_with_its_cause(config, tmp_path, how, cause):
-    hook = 'custom_hooks=[dict(type="Failing",how="%s"),dict(type="PropagationMemoryHook")]' % how
-    options = ['train_dataloader.batch_size=2', hook]
-    done = launch(config, tmp_path, '--cfg-options', *options)
+    done = launch(config, tmp_path, '--cfg-options', 'train_dataloader.batch_size=2', fail=how)
     assert done.returncode == 1
     assert cause in done.stderr
     # torchrun names the process.
