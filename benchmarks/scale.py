@@ -126,7 +126,7 @@ class Layout:
     def seconds(self, s: Sizes, machine: Machine) -> dict[str, float]:
         """Time of the parts of a step."""
         several = s.devices > 1
-        collectives = (22 if self.split else 5) if several else 0
+        collectives = (22 + 2 * s.hops if self.split else 5) if several else 0
         return dict(
             network=machine.network,
             # W * B queries in N / W rows, or B queries in N rows.

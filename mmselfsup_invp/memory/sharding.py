@@ -202,9 +202,9 @@ def _sum(parts: Tensor) -> Tensor:
 def whole_state(model: nn.Module) -> Iterator[None]:
     """Let ``state_dict()`` of the first process hold all rows that are split over processes.
 
-    Elsewhere, and on the other processes, it holds those of the process. Loading takes all rows,
-    and splits them over any number of processes. Every process enters the context; the first one
-    then holds all rows in host memory, ``N * D * bytes``.
+    Elsewhere, and on the other processes, it holds none of them. Loading takes all rows, and splits
+    them over any number of processes. Every process enters the context; the first one then holds
+    all rows in host memory, ``N * D * bytes``.
 
     Args:
         model (nn.Module): With state modules (:class:`~mmselfsup_invp.memory.RowState`) inside.

@@ -1,7 +1,6 @@
 import torch
 from torch import Tensor, nn
 
-from ..ops.collectives import rank
 from ..ops.search import BankRows
 from .sharding import ShardedRows, Split
 
@@ -14,8 +13,8 @@ class RowState(nn.Module):
 
     Args:
         shard (bool): Whether the rows are split over the processes. Then the buffers hold those of
-            this process, :meth:`view` gives access to all, and checkpoints are written within
-            :func:`~mmselfsup_invp.memory.whole_state`. Defaults to False.
+            this process, :meth:`view` gives access to all, and ``state_dict()`` holds them only
+            within :func:`~mmselfsup_invp.memory.whole_state`. Defaults to False.
 
     Attributes:
         offload (bool): Whether the rows stay in host memory when the module moves to a device.
@@ -66,9 +65,10 @@ class RowState(nn.Module):
 
     def collect(self) -> None:
         """Collect all rows on the first process, for ``state_dict()``."""
-        first = rank() == 0
-        rows = {name: self.split.collect(getattr(self, name), keep=first) for name in self._saved()}
-        self.collected = rows if first else {}
+        if self.split:
+            first = self.split.rank == 0
+            found = {n: self.split.collect(getattr(self, n), keep=first) for n in self._saved()}
+            self.collected = {name: rows for name, rows in found.items() if rows is not None}
 
     def place(self, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Which rows of this process a batch writes.
@@ -86,17 +86,22 @@ class RowState(nn.Module):
         if self.split is None:
             return index, first_occurrence(index), torch.ones_like(index, dtype=torch.bool)
         own = self.split.local(index)[1]
-        index = torch.where(own, index, index[own.to(torch.uint8).argmax()])
+        every = torch.arange(len(index), device=index.device)
+        position = torch.where(own, every, own.to(torch.uint8).argmax())
+        index = index[position]
         row, own = self.split.local(index)
-        return row, first_occurrence(index), own
+        return row, position[first_occurrence(index)], own
 
     def _saved(self) -> list[str]:
         return [name for name in self._row_names if name not in self._non_persistent_buffers_set]
 
     def _save_to_state_dict(self, destination: dict, prefix: str, keep_vars: bool) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)
-        for name, rows in (self.collected or {}).items():
-            destination[prefix + name] = rows
+        if self.split:
+            # Never the rows of this process alone: MMEngine's runner overwrites, at the start, what
+            # is here by that of the first process.
+            rows = self.collected or {name: getattr(self, name)[:0] for name in self._saved()}
+            destination.update({prefix + name: value for name, value in rows.items()})
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args, **kwargs) -> None:
         saved = {
