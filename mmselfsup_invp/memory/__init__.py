@@ -12,8 +12,7 @@ from .feature_queue import FeatureQueue
 from .knn_graph import KNNGraph
 from .nonfinite import NonFiniteFeatures, NonFiniteMonitor
 from .self_labels import SelfLabels
-from .sharding import whole_state
-from .state import RowState, first_occurrence
+from .state import RowState, first_occurrence, whole_state
 
 __all__ = [
     'Clusters',

@@ -1,12 +1,10 @@
 """Rows that are split over the processes of the default group of ``torch.distributed``."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..ops.clustering import class_sums
 from ..ops.collectives import exchange, gather, rank, total, world_size
@@ -196,33 +194,3 @@ class ShardedRows(BankRows):
 def _sum(parts: Tensor) -> Tensor:
     """Add what the processes ``(W, ...)`` gave, of which one alone is not 0 for a single row."""
     return parts.sum(dim=0, dtype=parts.dtype)
-
-
-@contextmanager
-def whole_state(model: nn.Module) -> Iterator[None]:
-    """Let ``state_dict()`` of the first process hold all rows that are split over processes.
-
-    Elsewhere, and on the other processes, it holds none of them. Loading takes all rows, and splits
-    them over any number of processes. Every process enters the context; the first one then holds
-    all rows in host memory, ``N * D * bytes``.
-
-    Args:
-        model (nn.Module): With state modules (:class:`~mmselfsup_invp.memory.RowState`) inside.
-
-    Example:
-        >>> from mmselfsup_invp.memory import FeatureBank
-        >>> bank = FeatureBank(feat_dim=2, length=3, shard=True)
-        >>> with whole_state(bank):
-        ...     bank.state_dict()['bank'].shape
-        torch.Size([3, 2])
-    """
-    from .state import RowState
-
-    states = [one for one in model.modules() if isinstance(one, RowState) and one.split]
-    try:
-        for state in states:
-            state.collect()
-        yield
-    finally:
-        for state in states:
-            state.collected = None

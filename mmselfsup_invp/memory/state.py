@@ -1,3 +1,6 @@
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor, nn
 
@@ -131,6 +134,34 @@ class RowState(nn.Module):
                 'network alone, load only that: under MMEngine with init_cfg=dict('
                 "type='Pretrained', checkpoint=..., prefix='backbone.') in the backbone."
             )
+
+
+@contextmanager
+def whole_state(model: nn.Module) -> Iterator[None]:
+    """Let ``state_dict()`` of the first process hold all rows that are split over processes.
+
+    Elsewhere, and on the other processes, it holds none of them. Loading takes all rows, and splits
+    them over any number of processes. Every process enters the context; the first one then holds
+    all rows in host memory, ``N * D * bytes``.
+
+    Args:
+        model (nn.Module): With state modules (:class:`~mmselfsup_invp.memory.RowState`) inside.
+
+    Example:
+        >>> from mmselfsup_invp.memory import FeatureBank
+        >>> bank = FeatureBank(feat_dim=2, length=3, shard=True)
+        >>> with whole_state(bank):
+        ...     bank.state_dict()['bank'].shape
+        torch.Size([3, 2])
+    """
+    states = [one for one in model.modules() if isinstance(one, RowState) and one.split]
+    try:
+        for state in states:
+            state.collect()
+        yield
+    finally:
+        for state in states:
+            state.collected = None
 
 
 def own_buffers(model: nn.Module) -> list[str]:

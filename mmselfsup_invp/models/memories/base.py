@@ -14,9 +14,10 @@ class Memory(BaseModule):
     """Base of the registered memories: what a training run keeps about the images.
 
     A memory holds state modules of :mod:`mmselfsup_invp.memory`, which it sizes together, and
-    writes the batches of all processes into them, so that their state is the same on every rank. An
-    algorithm calls :meth:`stage` in its forward pass, a hook :meth:`commit` after the optimiser
-    step: backward still reads the rows. A subclass implements :meth:`write`.
+    writes the batches of all processes into them, so that their state is the same on every rank, or
+    split over the ranks. An algorithm calls :meth:`stage` in its forward pass, a hook
+    :meth:`commit` after the optimiser step: backward still reads the rows. A subclass implements
+    :meth:`write`.
 
     In a checkpoint the buffers of the modules carry the name of the memory, ``memory.bank`` and not
     ``memory.features.bank``, so that the format does not depend on how the state is divided.
