@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, distributed
 
 from mmselfsup_invp import ops
+from mmselfsup_invp.engine import KNNEvalHook
 from mmselfsup_invp.engine.hooks.common import unwrap
 from mmselfsup_invp.memory import whole_state
 
@@ -86,13 +87,18 @@ def train(images: Path, work_dir: Path, name: str, model: dict, count: int, **op
     # The neck of ODC has dropout and normalises by the batch.
     runner.register_hook(Watch('before_train_iter', lambda run, **_: unwrap(run.model).neck.eval()))
     runner.register_hook(
-        Watch('after_train_iter', lambda run, outputs, **_: losses.append(float(outputs['loss'])))
+        Watch('after_train_iter', lambda run, outputs, **_: losses.append(outputs['loss'].item()))
     )
     with fixed_draws():
         runner.train()
+    knn = {}
+    if name in SHARDED and name != 'ODC':
+        hook = KNNEvalHook(toy.loader(images, 'test', batch_size=5), k=5)
+        hook.before_run(runner)
+        knn = hook.evaluate(runner)
     with whole_state(runner.model):
         state = {key: value.clone() for key, value in unwrap(runner.model).state_dict().items()}
-    return dict(losses=torch.tensor(losses), state=state)
+    return dict(losses=torch.tensor(losses), state=state, knn=knn)
 
 
 def scenarios(folder: Path, images: Path, runs: list, single: Path) -> dict:
@@ -134,6 +140,7 @@ def assert_alike(name: str, ranks: list[dict], expected: dict) -> None:
     losses = torch.stack([rank['losses'] for rank in ranks]).mean(dim=0)
     steps = len(losses)  # A resumed run has the last ones.
     torch.testing.assert_close(losses, expected['losses'][-steps:], **TOLERANCE)
+    assert all(rank['knn'] == expected['knn'] for rank in ranks)
     state, other = ranks[0]['state'], expected['state']
     assert state.keys() == other.keys()
     for key, value in state.items():
