@@ -219,7 +219,7 @@ def best_time(step: Callable[[], object], device: str, repeats: int) -> float:
     return min(wall for wall, _ in seconds)
 
 
-def measure(sizes: Sizes, device: str, repeats: int, num: int = 2**17) -> tuple[float, float]:
+def measure(sizes: Sizes, device: str, repeats: int, num: int = 2**19) -> tuple[float, float]:
     """Multiply-adds of a search, and candidates of a merge, in a second on this machine."""
     dtype = {2: torch.float16, 4: torch.float32}[sizes.bytes]
     bank = unit_rows(num, sizes.dim, device).to(dtype)
@@ -295,13 +295,10 @@ def run_process(rank: int, s: Sizes, folder: str, repeats: int) -> None:
     link = best_time(lambda: distributed.all_to_all_single(received, payload), 'cpu', repeats)
     small = torch.zeros(s.devices, 1)
     latency = best_time(lambda: distributed.all_to_all_single(small.clone(), small), 'cpu', repeats)
-    found = dict(
-        seconds=best_time(step, 'cpu', repeats),
-        sent=sum(sent),
-        held=held,
-        link=payload.nbytes * (s.devices - 1) / s.devices / max(link - latency, 1e-9),
-        latency=latency if s.devices > 1 else 0.0,
-    )
+    found = dict(seconds=best_time(step, 'cpu', repeats), sent=sum(sent), held=held)
+    if s.devices > 1:
+        sent_now = payload.nbytes * (s.devices - 1) / s.devices
+        found.update(link=sent_now / max(link - latency, 1e-9), latency=latency)
     if not rank:
         torch.save(found, f'{folder}/found.pth')
     distributed.barrier()
@@ -329,7 +326,7 @@ def check(sizes: Sizes, repeats: int) -> Table:
         share = min(1.0, cores / devices)
         products, merged = measure(s, 'cpu', repeats, num=s.num)
         machine = Machine(
-            *(products * share, merged * share, found['link'], found['latency']),
+            *(products * share, merged * share, found.get('link', 1.0), found.get('latency', 0.0)),
             *(1.0, 0.0, 0.0, rest / share),
         )
         if devices == 1:

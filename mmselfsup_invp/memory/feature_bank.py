@@ -57,6 +57,7 @@ class FeatureBank(RowState):
 
     bank: Tensor
     next_bank: Tensor
+    _moved: Tensor
 
     def __init__(
         self,
@@ -80,11 +81,11 @@ class FeatureBank(RowState):
         self.seed = seed
         self.offload = offload
         self.chunk_rows = chunk_rows
-        # Moves with the module, so that its device is that of the queries.
-        self.register_buffer('_moved', torch.empty(0), persistent=False)
         self.register_rows('bank', torch.empty(0, feat_dim, dtype=storage_dtype(dtype)))
         if delayed:
             self.register_rows('next_bank', self.bank.clone())
+        # Moves with the module, so that its device is that of the queries.
+        self.register_buffer('_moved', torch.empty(0), persistent=False)
         if length:
             self.resize(length)
 
@@ -104,7 +105,7 @@ class FeatureBank(RowState):
     def common_rows(self, sample_idx: Tensor) -> Tensor:
         """Rows of images that are the same on all processes, shape ``(B, D)``."""
         rows = self.view('bank')
-        return rows.common(sample_idx) if self.split else rows[sample_idx]
+        return rows.common(sample_idx) if isinstance(rows, BankRows) else rows[sample_idx]
 
     @torch.no_grad()
     def replace(self, feature: Tensor) -> None:

@@ -71,7 +71,7 @@ class Split:
         own = (index >= self.start) & (index < self.stop)
         return (index - self.start).clamp(0, self.stop - self.start - 1), own
 
-    def collect(self, rows: Tensor, *, keep: bool = True) -> Tensor | None:
+    def collect(self, rows: Tensor, *, keep: bool = True) -> Tensor:
         """Collect the rows of all processes on the CPU; every process must call it.
 
         Args:
@@ -79,16 +79,15 @@ class Split:
             keep (bool): Whether this process wants them. Defaults to True.
 
         Returns:
-            Tensor | None: Shape ``(N, ...)``; None without ``keep``.
+            Tensor: Shape ``(N, ...)``; without rows if this process does not want them.
         """
-        shape = (self.length, *rows.shape[1:])
-        whole = torch.empty(shape, dtype=rows.dtype) if keep else None
+        whole = torch.empty((self.length * keep, *rows.shape[1:]), dtype=rows.dtype)
         for begin in range(0, self.width, COLLECTED_ROWS):
             count = min(COLLECTED_ROWS, self.width - begin)
             part = rows[begin : begin + count]
             padding = (0, 0) * (rows.dim() - 1) + (0, count - len(part))
             parts = gather(F.pad(part, padding)).cpu().split(count)
-            if whole is None:
+            if not keep:
                 continue
             starts = self.starts()
             for part, first, end in zip(parts, starts, starts[1:], strict=False):

@@ -70,8 +70,9 @@ class RowState(nn.Module):
         """Collect all rows on the first process, for ``state_dict()``."""
         if self.split:
             first = self.split.rank == 0
-            found = {n: self.split.collect(getattr(self, n), keep=first) for n in self._saved()}
-            self.collected = {name: rows for name, rows in found.items() if rows is not None}
+            self.collected = {
+                name: self.split.collect(getattr(self, name), keep=first) for name in self._saved()
+            }
 
     def place(self, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Which rows of this process a batch writes.
@@ -122,11 +123,10 @@ class RowState(nn.Module):
 
     def _require_shape(self, prefix: str, name: str, saved: Tensor) -> None:
         own = getattr(self, name)
+        shape = (len(self), *own.shape[1:]) if name in self._row_names else own.shape
         # Without rows, the module accepts any number of them.
-        shape = own.shape
-        if name in self._row_names:
-            shape = (len(self) or len(saved), *own.shape[1:])
-        if saved.shape != shape:
+        start = 1 if name in self._row_names and not len(self) else 0
+        if saved.shape[start:] != shape[start:]:
             raise ValueError(
                 f'The checkpoint holds {prefix}{name} of shape {tuple(saved.shape)}, this run has '
                 f'{tuple(shape)}: it was trained on another data set or with other sizes in '

@@ -108,11 +108,11 @@ def nearest_others(nearest: Neighbours, anchor: Tensor, num: int) -> Tensor:
 
 
 @torch.no_grad()
-def mutual_edges(neighbours: Tensor, source: Tensor, index: Tensor) -> Tensor:
+def mutual_edges(neighbours: Tensor | BankRows, source: Tensor, index: Tensor) -> Tensor:
     """Test which edges are mutual: the end has the source among its own neighbours.
 
     Args:
-        neighbours (Tensor): int64, shape ``(N, k)``; -1 marks a missing edge.
+        neighbours (Tensor | BankRows): int64, shape ``(N, k)``; -1 marks a missing edge.
         source (Tensor): int64, shape ``(B,)``, rows where the edges start.
         index (Tensor): int64, shape ``(B, F)``, where they end; -1 for a missing edge.
 
@@ -130,7 +130,7 @@ def mutual_edges(neighbours: Tensor, source: Tensor, index: Tensor) -> Tensor:
 
 @torch.no_grad()
 def propagate(
-    neighbours: Tensor, anchor: Tensor, hops: int, mode: str = 'set', edges: str = 'all'
+    neighbours: Tensor | BankRows, anchor: Tensor, hops: int, mode: str = 'set', edges: str = 'all'
 ) -> Positives:
     """Collect the positives N(i) of the InvP paper by propagation on the graph (section 3.1).
 
@@ -140,7 +140,7 @@ def propagate(
     of the graph (-1) end a walk in either mode.
 
     Args:
-        neighbours (Tensor): int64, shape ``(N, k)``; -1 marks a missing edge.
+        neighbours (Tensor | BankRows): int64, shape ``(N, k)``; -1 marks a missing edge.
         anchor (Tensor): int64, shape ``(B,)``, rows to start from.
         hops (int): l in the paper, the longest walk, at least 1.
         mode (str): ``'set'`` or ``'concat'``. Defaults to ``'set'``.
@@ -176,7 +176,7 @@ def propagate(
     return Positives(reached.clamp(min=0), mask)
 
 
-def _walk(neighbours: Tensor, anchor: Tensor, hops: int, edges: str) -> Tensor:
+def _walk(neighbours: Tensor | BankRows, anchor: Tensor, hops: int, edges: str) -> Tensor:
     """End points of all walks of 1 to ``hops`` steps, shorter walks first; -1 where one ends."""
     frontier = _step(neighbours, anchor, edges)
     reached = [frontier]
@@ -187,7 +187,7 @@ def _walk(neighbours: Tensor, anchor: Tensor, hops: int, edges: str) -> Tensor:
     return torch.cat(reached, dim=1)
 
 
-def _step(neighbours: Tensor, source: Tensor, edges: str) -> Tensor:
+def _step(neighbours: Tensor | BankRows, source: Tensor, edges: str) -> Tensor:
     """Ends of the edges of each row, int64, ``(B, k)``; -1 for those that are skipped."""
     source = source.clamp(min=0)
     index = neighbours[source]

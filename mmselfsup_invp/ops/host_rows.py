@@ -33,7 +33,7 @@ class HostRows(BankRows):
     """
 
     def __init__(self, rows: Tensor, chunk_rows: int, device: torch.device) -> None:
-        super().__init__(*rows.shape, rows.dtype, device)
+        super().__init__(len(rows), rows.size(1), rows.dtype, device)
         self.rows = rows
         self.chunk_rows = chunk_rows
 
@@ -41,13 +41,14 @@ class HostRows(BankRows):
         return self.rows[index.to(self.rows.device)].to(index.device)
 
     def search(self, request: Request, backend: str) -> Neighbours:
-        best = None
+        none = (len(request.query), 0)
+        index = torch.empty(none, dtype=torch.int64, device=self.device)
+        best = Neighbours(torch.empty(none, device=self.device), index)
         for start, chunk in self._chunks(self.chunk_rows):
             found = search_rows(part_of(request, chunk, start), backend)
             found = Neighbours(found.similarity, found.index + start)
-            if best is not None:
-                found = Neighbours(*(torch.cat(pair, 1) for pair in zip(best, found, strict=True)))
-            best = merge(request, found)
+            both = (torch.cat(pair, dim=1) for pair in zip(best, found, strict=True))
+            best = merge(request, Neighbours(*both))
         return best
 
     def products(self, query: Tensor, index: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from . import collectives
 from .graph import exclude_anchor, nearest_others
 from .losses import HardSampling, instance_loss, propagation_loss
 from .positives import Positives
-from .search import Neighbours, top_m
+from .search import BankRows, Neighbours, top_m
 from .similarity import bank_similarity
 
 # Finds the positives from the search result and the new neighbours, (B, num_neighbours) int64.
@@ -35,7 +35,7 @@ class InvPStep(NamedTuple):
 
 def invp_step(
     query: Tensor,
-    bank: Tensor,
+    bank: Tensor | BankRows,
     anchor: Tensor,
     positive: Positives | FindPositives | None,
     sampling: HardSampling,
@@ -53,7 +53,7 @@ def invp_step(
 
     Args:
         query (Tensor): Float, unit rows, shape ``(B, D)``; the only input with a gradient.
-        bank (Tensor): Float, unit rows, shape ``(N, D)``.
+        bank (Tensor | BankRows): Float, unit rows, shape ``(N, D)``.
         anchor (Tensor): int64, shape ``(B,)``, the bank row of each query's own image.
         positive (Positives | Callable, optional): ``(B, L)`` positives from :func:`propagate`,
             or a function that returns them, given the result of the search and the new
@@ -102,7 +102,11 @@ def invp_step(
 
 
 def _backgrounds(
-    query: Tensor, bank: Tensor, anchor: Tensor, nearest: Neighbours, sampling: HardSampling
+    query: Tensor,
+    bank: Tensor | BankRows,
+    anchor: Tensor,
+    nearest: Neighbours,
+    sampling: HardSampling,
 ) -> tuple[Neighbours | None, Neighbours | None]:
     """The M nearest other rows, and the M nearest rows of the whole bank; None for all rows.
 

@@ -5,6 +5,7 @@ weighted sum of the rows that were read and never a B x N matrix.
 """
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -40,7 +41,7 @@ def _save(ctx, bank: Tensor | BankRows, *tensors: Tensor) -> None:
     ctx.save_for_backward(bank if ctx.rows is None else None, *tensors)
 
 
-def _saved(ctx) -> tuple[Tensor | BankRows, ...]:
+def _saved(ctx) -> tuple[Any, ...]:
     bank, *tensors = ctx.saved_tensors
     return bank if ctx.rows is None else ctx.rows, *tensors
 

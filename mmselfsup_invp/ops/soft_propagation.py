@@ -8,6 +8,7 @@ from torch import Tensor
 from . import collectives
 from .checks import require_choice, require_positive, require_range
 from .graph import EDGES, MAX_WALKS, mutual_edges
+from .search import BankRows
 from .similarity import bank_similarity, full_logsumexp, masked_logsumexp
 
 
@@ -52,8 +53,8 @@ class WalkOptions:
 
 @torch.no_grad()
 def soft_walk(
-    bank: Tensor,
-    neighbours: Tensor,
+    bank: Tensor | BankRows,
+    neighbours: Tensor | BankRows,
     anchor: Tensor,
     options: WalkOptions,
     first: Tensor | None = None,
@@ -66,8 +67,8 @@ def soft_walk(
     step it stops with probability ``restart``; where it cannot go on it stays.
 
     Args:
-        bank (Tensor): Float, unit rows, shape ``(N, D)``.
-        neighbours (Tensor): int64, shape ``(N, k)``; -1 marks a missing edge.
+        bank (Tensor | BankRows): Float, unit rows, shape ``(N, D)``.
+        neighbours (Tensor | BankRows): int64, shape ``(N, k)``; -1 marks a missing edge.
         anchor (Tensor): int64, shape ``(B,)``, rows to start from.
         options (WalkOptions): Length of the walk and edges that it may take.
         first (Tensor, optional): int64, shape ``(B, k)``, ends of the edges of the first step.
@@ -106,7 +107,7 @@ def soft_walk(
     return index, weight.masked_fill(index == anchor[:, None], 0)
 
 
-def _similarity(bank: Tensor, source: Tensor, index: Tensor) -> Tensor:
+def _similarity(bank: Tensor | BankRows, source: Tensor, index: Tensor) -> Tensor:
     """Similarity of the ends of each edge, float32, ``(B, F)``; -inf for a missing edge."""
     rows = bank[index.clamp(min=0)].float()
     similarity = torch.einsum('bd,bkd->bk', bank[source].float(), rows)
@@ -121,8 +122,8 @@ def _bound(similarity: Tensor, trust: float) -> Tensor:
 
 
 def _step(
-    bank: Tensor,
-    neighbours: Tensor,
+    bank: Tensor | BankRows,
+    neighbours: Tensor | BankRows,
     source: Tensor,
     index: Tensor,
     options: WalkOptions,
@@ -141,7 +142,7 @@ def _step(
 
 def soft_cross_entropy(
     query: Tensor,
-    bank: Tensor,
+    bank: Tensor | BankRows,
     index: Tensor,
     target: Tensor,
     background: Tensor | None,
@@ -157,7 +158,7 @@ def soft_cross_entropy(
 
     Args:
         query (Tensor): Float, unit rows, shape ``(B, D)``; the gradient flows here only.
-        bank (Tensor): Float, unit rows, shape ``(N, D)``.
+        bank (Tensor | BankRows): Float, unit rows, shape ``(N, D)``.
         index (Tensor): int64, shape ``(B, T)``, rows of the target; equal ones add up.
         target (Tensor): float32, shape ``(B, T)``, their probabilities q.
         background (Tensor, optional): int64, shape ``(B, M)``, each row once, those of the target

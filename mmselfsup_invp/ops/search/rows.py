@@ -50,6 +50,10 @@ class BankRows(ABC):
     def __getitem__(self, index: Tensor) -> Tensor:
         """Rows by number: int64 of any shape gives ``(*shape, D)``."""
 
+    def common(self, index: Tensor) -> Tensor:
+        """Rows by number, where all processes ask for the same ones."""
+        return self[index]
+
     @abstractmethod
     def search(self, request: Request, backend: str) -> Neighbours:
         """The result of :func:`top_m` in any order."""
