@@ -10,7 +10,7 @@ from ..ops.clustering import class_sums
 from ..ops.collectives import exchange, gather, rank, total, world_size
 from ..ops.search import BankRows, Neighbours, merge, part_of, search_rows
 from ..ops.search.request import Request
-from ..ops.similarity import gathered_products, logsumexp_blocks, softmax_sum_blocks, weighted_rows
+from ..ops.similarity import bank_logsumexp, gathered_products, softmax_sum, weighted_rows
 
 # Rows of each process that travel at a time when all rows are collected.
 COLLECTED_ROWS = 2**16
@@ -46,7 +46,7 @@ class Split:
 
     def starts(self) -> list[int]:
         """First row of each process, and N."""
-        return [self.length * rank // self.world_size for rank in range(self.world_size + 1)]
+        return [self.length * part // self.world_size for part in range(self.world_size + 1)]
 
     @property
     def start(self) -> int:
@@ -165,20 +165,12 @@ class ShardedRows(BankRows):
         return _sum(exchange(weighted_rows(weight, self.rows, place)))
 
     def logsumexp(self, query: Tensor, temperature: float, columns: int) -> Tensor:
-        query = gather(query)
-        if isinstance(self.rows, BankRows):
-            found = self.rows.logsumexp(query, temperature, columns)
-        else:
-            found = logsumexp_blocks(query, self.rows.split(columns), temperature)
+        found = bank_logsumexp(gather(query), self.rows, temperature, columns)
         return exchange(found).logsumexp(dim=0)
 
     def softmax_sum(self, query: Tensor, total: Tensor, temperature: float, columns: int) -> Tensor:
         query, total = gather(query), gather(total)
-        if isinstance(self.rows, BankRows):
-            found = self.rows.softmax_sum(query, total, temperature, columns)
-        else:
-            found = softmax_sum_blocks(query, self.rows.split(columns), total, temperature)
-        return _sum(exchange(found))
+        return _sum(exchange(softmax_sum(query, self.rows, total, temperature, columns)))
 
     def class_sums(self, label: Tensor, num_classes: int) -> Tensor:
         own = label[self.split.start : self.split.stop]

@@ -161,10 +161,7 @@ class _FullLogSumExp(Function):
     def forward(
         ctx, query: Tensor, bank: Tensor | BankRows, temperature: float, columns: int
     ) -> Tensor:
-        if isinstance(bank, BankRows):
-            total = bank.logsumexp(query, temperature, columns)
-        else:
-            total = logsumexp_blocks(query, bank.split(columns), temperature)
+        total = bank_logsumexp(query, bank, temperature, columns)
         _save(ctx, bank, query, total)
         ctx.temperature, ctx.columns = temperature, columns
         return total
@@ -173,13 +170,27 @@ class _FullLogSumExp(Function):
     @once_differentiable
     def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
         bank, query, total = _saved(ctx)
-        if isinstance(bank, BankRows):
-            weighted = bank.softmax_sum(query, total, ctx.temperature, ctx.columns)
-        else:
-            blocks = bank.split(ctx.columns)
-            weighted = softmax_sum_blocks(query, blocks, total, ctx.temperature)
+        weighted = softmax_sum(query, bank, total, ctx.temperature, ctx.columns)
         weighted *= grad[:, None] / ctx.temperature
         return weighted.to(query.dtype), None, None, None
+
+
+def bank_logsumexp(
+    query: Tensor, bank: Tensor | BankRows, temperature: float, columns: int
+) -> Tensor:
+    """:func:`full_logsumexp` without a gradient, ``columns`` rows of the bank at a time."""
+    if isinstance(bank, BankRows):
+        return bank.logsumexp(query, temperature, columns)
+    return logsumexp_blocks(query, bank.split(columns), temperature)
+
+
+def softmax_sum(
+    query: Tensor, bank: Tensor | BankRows, total: Tensor, temperature: float, columns: int
+) -> Tensor:
+    """Sum of the rows by their share in ``total``, from :func:`bank_logsumexp`, ``(B, D)``."""
+    if isinstance(bank, BankRows):
+        return bank.softmax_sum(query, total, temperature, columns)
+    return softmax_sum_blocks(query, bank.split(columns), total, temperature)
 
 
 def logsumexp_blocks(query: Tensor, blocks: Iterable[Tensor], temperature: float) -> Tensor:
