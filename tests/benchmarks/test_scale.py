@@ -17,6 +17,11 @@ def scale():
     sys.path.remove(str(BENCHMARKS))
 
 
+@pytest.fixture(scope='module')
+def runs(scale):
+    return importlib.import_module('scale_runs')
+
+
 @pytest.fixture
 def machine(scale):
     """A device of 10 GiB, with as much host memory."""
@@ -55,9 +60,9 @@ def test_the_table_has_a_row_for_all_images_and_devices(scale, machine):
 
 @pytest.mark.slow  # Two processes are started.
 @pytest.mark.parametrize(('bytes', 'hops'), [(4, 2), (2, 1)])
-def test_bytes_sent_and_held_are_those_of_the_model(scale, bytes, hops):
+def test_bytes_sent_and_held_are_those_of_the_model(scale, runs, bytes, hops):
     s = scale.Sizes(60, devices=2, batch=4, dim=8, m=16, k=3, hops=hops, bytes=bytes)
-    found = scale.run_processes(s, repeats=1)
+    found = runs.run_processes(s, repeats=1)
     shard = scale.LAYOUTS[1]
     assert found['sent'] == shard.traffic(s)
     assert found['held'] == shard.bank_bytes(s) + s.rows * s.k * 8
