@@ -1,6 +1,7 @@
 """Change the package in one place at a time and count the changes that the tests notice.
 
     python tests/campaigns/mutation.py                      # 300 mutants of the core, at random
+    python tests/campaigns/mutation.py --minutes 9          # as many of them as fit; then --skip
     python tests/campaigns/mutation.py --all ops/losses.py  # every mutant of one module
 
 A mutant differs from the package by one comparison, operator, constant, boolean or keyword. It is
@@ -12,23 +13,28 @@ itself never changes. Survivors are printed: each is either a missing test or an
 import argparse
 import ast
 import copy
+import functools
+import math
 import os
 import random
 import re
+import select
 import shutil
 import signal
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = 'mmselfsup_invp'
 TARGETS = ('ops', 'memory', 'models', 'engine')
-# Exit codes of pytest: some tests failed; no test was found.
-FAILED, NO_TESTS = 1, 5
+# Exit codes of pytest: all tests passed; no test was found.
+PASSED = (0, 5)
+CRASHED = 'crashed'
 
 COMPARISONS = {
     ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq,
@@ -123,27 +129,58 @@ def tests_of(path: Path, root: Path) -> list[list[str]]:
     return [args for args in (doctest, own, others) if args] or [[str(folder)]]
 
 
-def run_pytest(args: list[str], seconds: float) -> int:
-    """Exit code of pytest in a forked child, so that the imports of the libraries are shared."""
+class Outcomes:
+    """Plugin of pytest that writes a line to a pipe for every test: its name if it failed."""
+
+    def __init__(self, pipe: int) -> None:
+        self.pipe = pipe
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        os.write(self.pipe, f'{report.nodeid if report.failed else ""}\n'.encode())
+
+    pytest_collectreport = pytest_runtest_logreport
+
+
+def failed_test(args: list[str], seconds: float) -> str | None:
+    """Name of the first test that fails; ``CRASHED`` if the process ends or hangs; else None.
+
+    Pytest runs in a forked child, so that the imports of the libraries are shared.
+    """
+    reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
-        os.setsid()
-        quiet = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(quiet, 1)
-        os.dup2(quiet, 2)
-        import pytest
+        run_pytest(args, writer)
+    os.close(writer)
+    output = b''
+    with os.fdopen(reader, 'rb', buffering=0) as pipe:
+        while select.select([pipe], [], [], seconds)[0]:
+            part = pipe.read(2**16)
+            if not part:
+                break
+            output += part
+        else:
+            os.killpg(child, signal.SIGKILL)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    names = output.decode().split('\n')
+    return next(filter(None, names), None if code in PASSED else CRASHED)
 
-        options = ['-q', '-x', '-p', 'no:cacheprovider', '-W', 'ignore', '-m', 'not slow']
-        os._exit(int(pytest.main([*options, *args])))
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        done, status = os.waitpid(child, os.WNOHANG)
-        if done:
-            return os.waitstatus_to_exitcode(status)
-        time.sleep(0.02)
-    os.killpg(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    return FAILED  # An endless loop is noticed too.
+
+def run_pytest(args: list[str], pipe: int) -> NoReturn:
+    os.setsid()
+    quiet = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(quiet, 1)
+    os.dup2(quiet, 2)
+    import pytest
+
+    options = ['-q', '-x', '-p', 'no:cacheprovider', '-W', 'ignore', '-m', 'not slow']
+    os._exit(int(pytest.main([*options, *args], plugins=[Outcomes(pipe)])))
+
+
+@functools.cache
+def require_passing(test: str, seconds: float) -> None:
+    """Raise if a test fails without a mutant too; every mutant would look killed."""
+    if test != CRASHED and failed_test(['--doctest-modules', test], seconds):
+        raise SystemExit(f'This test fails without a mutant: {test}')
 
 
 def is_killed(mutant: Mutant, root: Path, seconds: float) -> bool:
@@ -151,18 +188,13 @@ def is_killed(mutant: Mutant, root: Path, seconds: float) -> bool:
     original = mutant.path.read_text()
     mutant.path.write_text(mutant.source)
     try:
-        codes = (run_pytest(args, seconds) for args in tests_of(mutant.path, root))
-        return any(code not in (0, NO_TESTS) for code in codes)
+        calls = (failed_test(args, seconds) for args in tests_of(mutant.path, root))
+        failed = next(filter(None, calls), None)
     finally:
         mutant.path.write_text(original)
-
-
-def check_baseline(paths: set[Path], root: Path, seconds: float) -> None:
-    """Raise unless the tests pass without a mutant; otherwise every mutant would look killed."""
-    calls = {tuple(args) for path in paths for args in tests_of(path, root)}
-    for args in sorted(calls):
-        if run_pytest(list(args), seconds) not in (0, NO_TESTS):
-            raise SystemExit(f'The tests fail without a mutant: pytest {" ".join(args)}')
+    if failed:
+        require_passing(failed, seconds)
+    return failed is not None
 
 
 def copy_tree(folder: Path) -> Path:
@@ -180,43 +212,55 @@ def modules_of(root: Path, targets: list[str]) -> list[Path]:
     return [path for found in files for path in found]
 
 
-def main() -> int:
+def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition('\n')[0])
     parser.add_argument('targets', nargs='*', default=list(TARGETS), help='below mmselfsup_invp/')
     parser.add_argument('--num', type=int, default=300, help='mutants drawn (default: 300)')
     parser.add_argument('--all', action='store_true', help='try every mutant')
-    parser.add_argument('--seed', type=int, default=0)
-    parser.add_argument(
-        '--timeout', type=float, default=600, help='seconds for each call of pytest'
-    )
-    args = parser.parse_args()
+    parser.add_argument('--seed', type=int, default=0, help='seed of the draw (default: 0)')
+    parser.add_argument('--skip', type=int, default=0, help='leave out the first mutants drawn')
+    parser.add_argument('--minutes', type=float, default=math.inf, help='stop after this time')
+    parser.add_argument('--timeout', type=float, default=120, help='seconds for each test')
+    return parser.parse_args()
+
+
+def main() -> int:
+    args = parse_args()
     with tempfile.TemporaryDirectory() as folder:
         root = copy_tree(Path(folder))
         found = [one for path in modules_of(root, args.targets) for one in mutants(path)]
-        if not args.all:
-            found = random.Random(args.seed).sample(found, min(args.num, len(found)))
-        return campaign(found, root, args.timeout)
+        random.Random(args.seed).shuffle(found)
+        num = len(found) if args.all else min(args.num, len(found))
+        return campaign(found[args.skip : num], root, args)
 
 
-def campaign(found: list[Mutant], root: Path, seconds: float) -> int:
-    """Try the mutants, print survivors as they are found, then the score."""
+def campaign(found: list[Mutant], root: Path, args: argparse.Namespace) -> int:
+    """Try the mutants, print survivors as they are found, then the score of each package."""
     os.chdir(root)
     sys.path.insert(0, str(root))
-    import mmengine.runner  # noqa: F401  (imported once for all children)
+    import mmselfsup.models  # noqa: F401  (imported once for all children)
     import torch
 
     torch.set_num_threads(1)
-    check_baseline({mutant.path for mutant in found}, root, seconds)
-    survivors = 0
-    for number, mutant in enumerate(found, start=1):
-        if not is_killed(mutant, root, seconds):
-            survivors += 1
-            place = f'{mutant.path.relative_to(root)}:{mutant.line}'
-            print(f'survived {place}\n  - {mutant.before}\n  + ... {mutant.after} ...', flush=True)
-        if number % 20 == 0:
-            print(f'{number} of {len(found)}, {survivors} survived', flush=True)
-    killed = len(found) - survivors
-    print(f'{killed} of {len(found)} mutants killed ({killed / max(len(found), 1):.1%})')
+    end = time.monotonic() + 60 * args.minutes
+    tried: Counter[str] = Counter()
+    killed: Counter[str] = Counter()
+    for mutant in found:
+        if time.monotonic() > end:
+            print(f'Time is up; continue with --skip {args.skip + tried.total()}')
+            break
+        place = mutant.path.relative_to(root / PACKAGE)
+        tried[place.parts[0]] += 1
+        if is_killed(mutant, root, args.timeout):
+            killed[place.parts[0]] += 1
+        else:
+            change = f'  - {mutant.before}\n  + ... {mutant.after} ...'
+            print(f'survived {place}:{mutant.line}\n{change}', flush=True)
+    for package, number in sorted(tried.items()):
+        print(f'{package}: {killed[package]} of {number} mutants killed')
+    print(
+        f'all: {killed.total()} of {tried.total()} ({killed.total() / max(tried.total(), 1):.1%})'
+    )
     return 0
 
 
