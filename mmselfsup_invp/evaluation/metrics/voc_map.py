@@ -1,12 +1,10 @@
-from typing import Annotated
-
 import numpy as np
 import torch
 from mmcls.evaluation import VOCAveragePrecision
 from mmselfsup.registry import METRICS
 
-from ...options import Choice, checked
-from ..average_precision import RULES, mean_average_precision
+from ...options import checked
+from ..average_precision import Rule, mean_average_precision
 
 
 @METRICS.register_module()
@@ -21,7 +19,7 @@ class VOCMeanAveragePrecision(VOCAveragePrecision):
             image shows difficult objects alone do not count there.
     """
 
-    def __init__(self, rule: Annotated[str, Choice(RULES)] = '11points', **kwargs) -> None:
+    def __init__(self, rule: Rule = '11points', **kwargs) -> None:
         super().__init__(**kwargs)
         self.rule = rule
 
