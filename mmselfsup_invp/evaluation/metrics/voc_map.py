@@ -1,8 +1,7 @@
 import numpy as np
 import torch
-from mmcls.evaluation import VOCAveragePrecision
-from mmselfsup.registry import METRICS
 
+from ...compat.host import METRICS, VOCAveragePrecision
 from ...options import checked
 from ..average_precision import Rule, mean_average_precision
 

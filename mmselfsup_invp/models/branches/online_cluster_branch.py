@@ -1,8 +1,8 @@
 from mmengine.model import BaseModule
-from mmselfsup.registry import MODELS
 from torch import Tensor
 
 from ... import ops
+from ...compat.host import MODELS
 from ...ops.negatives import Strategy
 from ...options import InitCfg, PositiveFraction, PositiveInt, checked
 from ..memories import ClusterMemory

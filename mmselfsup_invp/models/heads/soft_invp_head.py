@@ -1,8 +1,8 @@
 import torch
 from mmengine.model import BaseModule
-from mmselfsup.registry import MODELS
 from torch import Tensor
 
+from ...compat.host import MODELS
 from ...ops import exclude_anchor
 from ...ops.graph import Edges, Hops
 from ...ops.positives import contains
