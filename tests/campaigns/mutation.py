@@ -6,8 +6,9 @@
 
 A mutant differs from the package by one comparison, operator, constant, boolean or keyword. It is
 killed if one of its tests fails: the examples of the module, and the test files of its package that
-name the module or one of its functions or classes. The work is done in a temporary copy; the tree
-itself never changes. Survivors are printed: each is either a missing test or an equivalent program.
+name the module, one of its functions or classes, or those of a module that imports it. The work is
+done in a temporary copy; the tree itself never changes. Survivors are printed: each is either a
+missing test or an equivalent program.
 """
 
 import argparse
@@ -26,11 +27,14 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = 'mmselfsup_invp'
+HOSTS = ('mmselfsup', 'mmpretrain')
 TARGETS = ('ops', 'memory', 'models', 'engine')
 # Exit codes of pytest: all tests passed; no test was found.
 PASSED = (0, 5)
@@ -114,19 +118,29 @@ def replace(parent: ast.AST, field: str, index: int | None, node: ast.AST) -> No
 
 def tests_of(path: Path, root: Path) -> list[list[str]]:
     """Arguments of pytest, the quickest first: the examples of the module, the test files named
-    after it, and the others that name its parts.
+    after it, those that name its parts, and those that name parts of the modules that import it.
     """
-    folder = root / 'tests' / path.relative_to(root / PACKAGE).parts[0]
-    source = path.read_text()
-    parts = re.findall(r'^(?:def|class) (\w+)', source, re.MULTILINE)
-    mentions = re.compile(rf'\b({"|".join([path.stem, *parts])})\b')
-    files = [
-        file for file in sorted(folder.rglob('test_*.py')) if mentions.search(file.read_text())
-    ]
-    own = [str(file) for file in files if path.stem in file.stem]
-    others = [str(file) for file in files if path.stem not in file.stem]
-    doctest = ['--doctest-modules', str(path)] if '>>>' in source else []
-    return [args for args in (doctest, own, others) if args] or [[str(folder)]]
+    package = path.relative_to(root / PACKAGE).parts[0]
+    importing = re.compile(rf'\b{path.stem} import\b')
+    modules = (root / PACKAGE / package).rglob('*.py')
+    importers = [one for one in modules if importing.search(one.read_text())]
+    left = sorted((root / 'tests' / package).rglob('test_*.py'))
+    own = [file for file in left if path.stem in file.stem]
+    calls = [['--doctest-modules', str(path)]] if '>>>' in path.read_text() else []
+    for files in (own, naming([path], left), naming(importers, left)):
+        files = [file for file in files if file in left]
+        left = [file for file in left if file not in files]
+        calls += [list(map(str, files))] if files else []
+    return calls
+
+
+def naming(modules: list[Path], files: list[Path]) -> list[Path]:
+    """The test files that name one of these modules or one of its functions or classes."""
+    names = {module.stem for module in modules} - {'__init__'}
+    for module in modules:
+        names |= set(re.findall(r'^(?:def|class) (\w+)', module.read_text(), re.MULTILINE))
+    mentions = re.compile(rf'\b({"|".join(names)})\b')
+    return [file for file in files if names and mentions.search(file.read_text())]
 
 
 class Outcomes:
@@ -238,10 +252,11 @@ def campaign(found: list[Mutant], root: Path, args: argparse.Namespace) -> int:
     """Try the mutants, print survivors as they are found, then the score of each package."""
     os.chdir(root)
     sys.path.insert(0, str(root))
-    import mmselfsup.models  # noqa: F401  (imported once for all children)
     import torch
 
     torch.set_num_threads(1)
+    for name in filter(find_spec, HOSTS):
+        import_module(f'{name}.models')  # Once for all children.
     end = time.monotonic() + 60 * args.minutes
     tried: Counter[str] = Counter()
     killed: Counter[str] = Counter()

@@ -149,6 +149,7 @@ class TestTooFew:
         label = torch.full((20,), 3)
         own = torch.tensor([3, 4])  # The second query's cluster is empty.
         found = sample_negatives(strategy, bank[:2], bank, label, own, num, 0.1, generator(2))
+        assert NO_NEGATIVE == -1  # No row of the bank.
         assert (found.index[0] == NO_NEGATIVE).all() and (found.index[1] >= 0).all()
         assert not found.similarity[0].any() and found.similarity[1].any()
 
