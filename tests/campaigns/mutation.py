@@ -39,6 +39,7 @@ TARGETS = ('ops', 'memory', 'models', 'engine')
 # Exit codes of pytest: all tests passed; no test was found.
 PASSED = (0, 5)
 CRASHED = 'crashed'
+OUTCOMES = ('killed', 'survived', 'unknown')
 
 COMPARISONS = {
     ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq,
@@ -191,14 +192,16 @@ def run_pytest(args: list[str], pipe: int) -> NoReturn:
 
 
 @functools.cache
-def require_passing(test: str, seconds: float) -> None:
-    """Raise if a test fails without a mutant too; every mutant would look killed."""
-    if test != CRASHED and failed_test(['--doctest-modules', test], seconds):
-        raise SystemExit(f'This test fails without a mutant: {test}')
+def passes(test: str, seconds: float) -> bool:
+    """Whether a test passes without a mutant; one that does not would kill every mutant."""
+    return test == CRASHED or failed_test(['--doctest-modules', test], seconds) is None
 
 
-def is_killed(mutant: Mutant, root: Path, seconds: float) -> bool:
-    """Whether a test fails with the mutant in the copy of the tree."""
+def outcome(mutant: Mutant, root: Path, seconds: float) -> str:
+    """Try a mutant in the copy of the tree: ``'killed'`` or ``'survived'``.
+
+    ``'unknown'`` if the test that fails also fails without it.
+    """
     original = mutant.path.read_text()
     mutant.path.write_text(mutant.source)
     try:
@@ -206,9 +209,12 @@ def is_killed(mutant: Mutant, root: Path, seconds: float) -> bool:
         failed = next(filter(None, calls), None)
     finally:
         mutant.path.write_text(original)
-    if failed:
-        require_passing(failed, seconds)
-    return failed is not None
+    if failed is None:
+        return 'survived'
+    if passes(failed, seconds):
+        return 'killed'
+    print(f'This test fails without a mutant: {failed}', flush=True)
+    return 'unknown'
 
 
 def copy_tree(folder: Path) -> Path:
@@ -249,7 +255,7 @@ def main() -> int:
 
 
 def campaign(found: list[Mutant], root: Path, args: argparse.Namespace) -> int:
-    """Try the mutants, print survivors as they are found, then the score of each package."""
+    """Try the mutants; print survivors as they are found, then the counts of each package."""
     os.chdir(root)
     sys.path.insert(0, str(root))
     import torch
@@ -258,24 +264,20 @@ def campaign(found: list[Mutant], root: Path, args: argparse.Namespace) -> int:
     for name in filter(find_spec, HOSTS):
         import_module(f'{name}.models')  # Once for all children.
     end = time.monotonic() + 60 * args.minutes
-    tried: Counter[str] = Counter()
-    killed: Counter[str] = Counter()
+    outcomes: Counter[tuple[str, str]] = Counter()
     for mutant in found:
         if time.monotonic() > end:
-            print(f'Time is up; continue with --skip {args.skip + tried.total()}')
+            print(f'Time is up; continue with --skip {args.skip + outcomes.total()}')
             break
         place = mutant.path.relative_to(root / PACKAGE)
-        tried[place.parts[0]] += 1
-        if is_killed(mutant, root, args.timeout):
-            killed[place.parts[0]] += 1
-        else:
+        result = outcome(mutant, root, args.timeout)
+        outcomes[place.parts[0], result] += 1
+        if result == 'survived':
             change = f'  - {mutant.before}\n  + ... {mutant.after} ...'
             print(f'survived {place}:{mutant.line}\n{change}', flush=True)
-    for package, number in sorted(tried.items()):
-        print(f'{package}: {killed[package]} of {number} mutants killed')
-    print(
-        f'all: {killed.total()} of {tried.total()} ({killed.total() / max(tried.total(), 1):.1%})'
-    )
+    for package in sorted({package for package, _ in outcomes}):
+        killed, survived, unknown = (outcomes[package, each] for each in OUTCOMES)
+        print(f'{package}: {killed} killed, {survived} survived, {unknown} unknown')
     return 0
 
 
