@@ -28,7 +28,10 @@ from .verdict import verdict
 
 ASSETS = Path(__file__).parent / 'assets'
 SCRIPTS = ('data.js', 'panel.js', 'map.js', 'page.js')  # In the order of the page.
-PACKAGES = ('torch', 'torchvision', 'mmengine', 'mmcv', 'mmcls', 'mmselfsup', 'scikit-learn')
+PACKAGES = (
+    *('torch', 'torchvision', 'mmengine', 'mmcv', 'mmcls', 'mmselfsup', 'mmpretrain'),
+    'scikit-learn',
+)
 COMMIT = re.compile(r'([0-9a-f]{40}|unknown)$')  # MMEngine appends it to its version.
 TIMESTAMP = '%Y%m%d_%H%M%S'  # In the names of MMEngine's log folders.
 

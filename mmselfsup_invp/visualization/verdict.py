@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from mmengine.config import ConfigDict
 from mmengine.registry import DefaultScope
-from mmselfsup.registry import HOOKS
 
+from ..compat.host import HOOKS
 from ..engine.hooks.memory_hook import MAX_SIMILARITY, MemoryHook
 from ..evaluation import Curve, TrainingRun
 from .blocks import Block, Unavailable, Verdict
