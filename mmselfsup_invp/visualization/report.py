@@ -122,13 +122,8 @@ def write_report(
             progress(f'{title}: omitted, {reason}')
         else:
             progress(f'{title}: {time.perf_counter() - start:.1f} s')
-    page = _render(
-        title=f'{data.run.config.model.type}, {data.run.path.resolve().name}',
-        sections=sections,
-        omitted=omitted,
-        created=f'{datetime.now():%Y-%m-%d %H:%M}',
-        version=__version__,
-    )
+    title = f'{data.run.config.model.type}, {data.run.path.resolve().name}'
+    page = render(title, sections, omitted)
     write_whole(out, page)
     return failed
 
@@ -146,7 +141,17 @@ def _require_writable(out: Path) -> None:
         ) from error
 
 
-def _render(**content: object) -> str:
+def render(title: str, sections: list[Section], omitted: list[tuple[str, str]]) -> str:
+    """Render a page.
+
+    Args:
+        title (str): Title.
+        sections (list[Section]): Contents.
+        omitted (list[tuple[str, str]]): Titles of further sections and why they are missing.
+
+    Returns:
+        str: HTML.
+    """
     script = '\n'.join((ASSETS / name).read_text() for name in SCRIPTS)
     # The browser runs the script with this hash and no other.
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -158,7 +163,11 @@ def _render(**content: object) -> str:
         lstrip_blocks=True,
     )
     return environment.get_template('report.html').render(
-        **content,
+        title=title,
+        sections=sections,
+        omitted=omitted,
+        created=f'{datetime.now():%Y-%m-%d %H:%M}',
+        version=__version__,
         style=Markup((ASSETS / 'report.css').read_text()),
         script=Markup(script),
         script_hash=digest,
