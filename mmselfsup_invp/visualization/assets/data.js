@@ -38,9 +38,13 @@ function groupName(kind, group) {
   return kind === 'label' ? data.classes[group] : `cluster ${group + 1}`;
 }
 
-function describe(image) {
+function details(image) {
   const label = data.label ? `, class ${groupName('label', data.label[image])}` : '';
-  return `${data.names[image]} (image ${data.index[image]}${label})`;
+  return `image ${data.index[image]}${label}, ${groupName('cluster', data.cluster[image])}`;
+}
+
+function describe(image) {
+  return `${data.names[image]} (${details(image)})`;
 }
 
 function sameClass(image, other) {

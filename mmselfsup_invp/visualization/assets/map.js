@@ -15,6 +15,7 @@ class ImageMap {
     canvas.addEventListener('pointerup', (event) => this.release(event));
     canvas.addEventListener('pointercancel', () => { this.drag = null; this.draw(); });
     canvas.addEventListener('pointerleave', () => this.hover(null));
+    canvas.addEventListener('blur', () => this.hover(null));
     canvas.addEventListener('keydown', (event) => this.key(event));
     canvas.addEventListener('wheel', (event) => this.wheel(event), { passive: false });
     new ResizeObserver(() => this.draw()).observe(canvas);

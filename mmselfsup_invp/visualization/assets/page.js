@@ -50,7 +50,8 @@ function startMap() {
       if (state.anchor !== null && state.anchor !== image) trail.push(state.anchor);
       actions.clear();
       setAnchor(image);
-      announce(`${describe(image)}: ${state.hops.map((steps, hop) => `${steps.length} images at hop ${hop + 1}`).join(', ')}.`);
+      const counts = state.hops.map((steps, hop) => `${steps.length} images at hop ${hop + 1}`);
+      announce(`${describe(image)}: ${counts.join(', ')}.`);
     },
     random() {
       actions.walk(Math.floor(Math.random() * data.count));
@@ -68,7 +69,8 @@ function startMap() {
     async copy() {
       const copied = await copyPaths();
       const count = `${state.selection.size} path${state.selection.size > 1 ? 's' : ''}`;
-      announce(copied ? `${count} copied to the clipboard.` : `The browser allows no copying: copy the ${count} from the list.`);
+      announce(copied ? `${count} copied to the clipboard.`
+        : `The browser does not allow copying. Copy the ${count} from the list.`);
     },
     clear() {
       state.selection = new Set();

@@ -5,6 +5,7 @@ const SHOWN = 12; // Pictures of a hop before "Show all".
 const SELECTED = 60; // Pictures of a selection.
 const RETRIEVED = 10;
 const TABLE_ROWS = 200;
+const TABLE_NEIGHBOURS = 5;
 const byId = (id) => document.getElementById(id);
 
 function element(tag, properties = {}, ...children) {
@@ -70,15 +71,12 @@ function summary(steps, anchor) {
 }
 
 function showWalk(anchor, hops, actions) {
-  const head = element('div', { className: 'anchor' }, tile(anchor));
-  const text = element('div', {}, element('p', {}, element('strong', {}, data.names[anchor])));
-  text.append(element('p', { className: 'note' }, `${describe(anchor).slice(data.names[anchor].length + 2, -1)}, `
-    + groupName('cluster', data.cluster[anchor])));
+  const name = element('p', {}, element('strong', {}, data.names[anchor]));
   const row = element('div', { className: 'row' });
   if (actions.back) row.append(button('← Back', actions.back));
   row.append(button('Select this walk', actions.selectWalk), button('Random image', actions.random));
-  text.append(row);
-  head.append(text);
+  const text = element('div', {}, name, element('p', { className: 'note' }, details(anchor)), row);
+  const head = element('div', { className: 'anchor' }, tile(anchor), text);
   const nodes = [head];
   hops.forEach((steps, number) => {
     const kind = Math.min(number, 2);
@@ -97,10 +95,15 @@ function showSelection(images, actions) {
   box.hidden = !images.length;
   if (!images.length) return;
   const paths = element('textarea', {
-    readOnly: true, id: 'paths', value: images.map(pathOf).join('\n'), ariaLabel: 'Paths of the selected images',
+    id: 'paths',
+    readOnly: true,
+    value: images.map(pathOf).join('\n'),
+    ariaLabel: 'Paths of the selected images',
   });
   const list = element('div', { className: 'tiles' });
-  for (const image of images.slice(0, SELECTED)) list.append(tileButton(image, '', false, actions.walk));
+  for (const image of images.slice(0, SELECTED)) {
+    list.append(tileButton(image, '', false, actions.walk));
+  }
   const rest = images.length > SELECTED ? [`The first ${SELECTED} are shown.`] : [];
   box.replaceChildren(
     element('h3', {}, `${images.length} images selected`),
@@ -128,8 +131,10 @@ function showGroups(kind, colourOf, action) {
     const swatch = element('span', { className: 'swatch' });
     swatch.style.background = colourOf(group);
     const name = `${groupName(kind, group)}: ${images.length}`;
-    return element('button', { type: 'button', title: 'Select these images', onclick: () => action(images) },
-      tile(images[0]), swatch, name);
+    const title = 'Select these images and copy their paths';
+    const node = button('', () => action(images), { title });
+    node.append(tile(images[0]), swatch, name);
+    return node;
   }));
 }
 
@@ -139,8 +144,8 @@ function showTable(filter, action) {
     .filter((image) => data.names[image].toLowerCase().includes(wanted));
   byId('rows').replaceChildren(...found.slice(0, TABLE_ROWS).map((image) => {
     const link = (other) => button(data.names[other], () => action(other), { className: 'link' });
-    const near = neighboursOf(image)
-      .flatMap((other) => [link(other), ` ${similarity(image, other).toFixed(2)}, `]).slice(0, 10);
+    const near = neighboursOf(image).slice(0, TABLE_NEIGHBOURS).map((other) =>
+      element('div', {}, link(other), ` ${similarity(image, other).toFixed(2)}`));
     const label = data.label ? [element('td', {}, groupName('label', data.label[image]))] : [];
     return element('tr', {}, element('th', { scope: 'row' }, link(image)),
       element('td', {}, String(data.cluster[image] + 1)), ...label, element('td', {}, ...near));
