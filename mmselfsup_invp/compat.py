@@ -114,6 +114,7 @@ def apply_patches() -> None:
     report_empty_datasets()
     report_unreadable_lists()
     allow_disabled_hooks()
+    import_module('mmselfsup_invp.compat_checkpoints').load_checkpoints_safely()
 
 
 def drop_missing_registry_locations() -> None:
