@@ -106,7 +106,8 @@ def _safety() -> dict[str, bool]:
 
 
 def _load_url(load: Callable, url: str, *args: Any, **options: Any) -> Any:
-    return load(url, *args, **options, **_safety())
+    safe = _safety()['weights_only']  # Older versions of torch do not have the argument.
+    return load(url, *args, **options, **(dict(weights_only=True) if safe else {}))
 
 
 def _load_or_resume(load: Callable, runner: Runner) -> None:
