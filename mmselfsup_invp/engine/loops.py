@@ -2,8 +2,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from mmengine.runner import loops
-from mmselfsup.registry import LOOPS
 from torch.utils.data import DataLoader
+
+from ..compat.host import LOOPS
 
 
 @LOOPS.register_module()

@@ -51,8 +51,8 @@ def load_from_local(filename: str, map_location: Any = None) -> dict[str, Any]:
         FileNotFoundError: If there is no such file.
         ValueError: If it is damaged, or holds anything but tensors and plain data.
     """
-    from .evaluation.checkpoint_files import require_intact
-    from .evaluation.checkpoints import no_checkpoint
+    from ..evaluation.checkpoint_files import require_intact
+    from ..evaluation.checkpoints import no_checkpoint
 
     path = Path(filename).expanduser()
     if not path.is_file():
