@@ -25,12 +25,12 @@ def load_checkpoints_safely() -> None:
     executes the text in ``meta['config']``.
     """
     CheckpointLoader.register_scheme('', load_from_local, force=True)
-    mmengine_checkpoint.load_url = _patched(mmengine_checkpoint.load_url, _load_url)
-    Runner.load_or_resume = _patched(Runner.load_or_resume, _load_or_resume)
-    PretrainedInit.__call__ = _patched(PretrainedInit.__call__, _initialise)
+    mmengine_checkpoint.load_url = patched(mmengine_checkpoint.load_url, _load_url)
+    Runner.load_or_resume = patched(Runner.load_or_resume, _load_or_resume)
+    PretrainedInit.__call__ = patched(PretrainedInit.__call__, _initialise)
 
 
-def _patched(function: Callable, replacement: Callable) -> Callable:
+def patched(function: Callable, replacement: Callable) -> Callable:
     """Wrap a function once; the original is the first argument of the replacement."""
     if hasattr(function, '__wrapped__'):
         return function

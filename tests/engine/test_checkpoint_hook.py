@@ -15,6 +15,7 @@ from mmselfsup_invp.engine import atomic_backend
 from mmselfsup_invp.engine.hooks import CheckpointHook
 from mmselfsup_invp.engine.hooks.checkpoint_hook import NonFiniteWeights, require_finite
 from mmselfsup_invp.evaluation.checkpoint_files import latest_checkpoint
+from mmselfsup_invp.memory import NonFiniteFeatures
 
 from .. import toy
 from .processes import preload
@@ -284,3 +285,19 @@ class TestLearningRate:
         assert self.rates(images, tmp_path / 'resumed', 3, 0.1, resume=True) == straight[3:]
         logs = ''.join(path.read_text() for path in (tmp_path / 'resumed').glob('*/*.log'))
         assert 'in the checkpoint' not in logs
+
+    def test_a_run_that_exploded_continues_with_a_lower_rate(self, images, tmp_path):
+        """What the documentation advises."""
+        self.rates(images, tmp_path, 1, 0.1)
+        with pytest.raises((NonFiniteFeatures, NonFiniteWeights)):
+            self.rates(images, tmp_path, 3, 1e18, resume=True)
+        assert names(tmp_path) == ['epoch_1.pth']
+        assert len(self.rates(images, tmp_path, 3, 0.01, resume=True)) == 6
+        assert names(tmp_path) == ['epoch_3.pth']
+
+
+def test_no_checkpoint_falls_between_the_backward_passes_of_a_step(images, tmp_path):
+    wrapper = dict(accumulative_counts=2)
+    options = dict(by_epoch=False, interval=3)
+    with pytest.raises(ValueError, match=r'interval = 3 .* no multiple of .*counts = 2'):
+        build(images, tmp_path, optim_wrapper=wrapper, checkpoint=options).train()
