@@ -19,6 +19,7 @@ from mmengine.logging import HistoryBuffer
 from mmengine.runner import Runner
 from packaging.version import Version
 
+from .checkpoints import load_checkpoints_safely, patched
 from .host import LIST_DATASETS, registries
 
 # Hooks that MMEngine registers by default.
@@ -33,7 +34,7 @@ def apply_patches() -> None:
     report_empty_datasets()
     report_unreadable_lists()
     allow_disabled_hooks()
-    import_module('mmselfsup_invp.compat_checkpoints').load_checkpoints_safely()
+    load_checkpoints_safely()
 
 
 def drop_missing_registry_locations() -> None:
