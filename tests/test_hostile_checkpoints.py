@@ -142,7 +142,7 @@ FILES = {
     'state_dict is a number': (replaced('state_dict', 3), READS_ALL),
     'weights of another shape': (
         replaced('state_dict', reshape_all),
-        ('resume', 'load_from', 'test', *CONFIG),
+        READS_ALL,
     ),
     'no meta': (saved(lambda checkpoint, canary: checkpoint.pop('meta')), (*RUN, *CONFIG)),
     'epoch is a text': (replaced('meta.epoch', '1'), RUN),

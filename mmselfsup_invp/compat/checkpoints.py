@@ -12,6 +12,7 @@ from mmengine.model.weight_init import PretrainedInit
 from mmengine.runner import CheckpointLoader, Runner
 from mmengine.runner import checkpoint as mmengine_checkpoint
 from packaging.version import Version
+from torch import nn
 
 # Set to 1, torch before 2.6 executes what checkpoints contain.
 TRUST = 'MMSELFSUP_INVP_TRUST_CHECKPOINTS'
@@ -22,10 +23,13 @@ def load_checkpoints_safely() -> None:
     """Let MMEngine execute nothing that a checkpoint contains, and name the file in errors.
 
     MMEngine 0.10.7 unpickles downloaded files without ``weights_only``, and ``Runner.resume``
-    executes the text in ``meta['config']``.
+    executes the text in ``meta['config']``. A checkpoint of which nothing fits is only logged.
     """
     CheckpointLoader.register_scheme('', load_from_local, force=True)
     mmengine_checkpoint.load_url = patched(mmengine_checkpoint.load_url, _load_url)
+    mmengine_checkpoint.load_state_dict = patched(
+        mmengine_checkpoint.load_state_dict, _load_state_dict
+    )
     Runner.load_or_resume = patched(Runner.load_or_resume, _load_or_resume)
     PretrainedInit.__call__ = patched(PretrainedInit.__call__, _initialise)
 
@@ -110,12 +114,25 @@ def _load_url(load: Callable, url: str, *args: Any, **options: Any) -> Any:
     return load(url, *args, **options, **(dict(weights_only=True) if safe else {}))
 
 
+def _load_state_dict(
+    load: Callable, module: nn.Module, state_dict: dict[str, Any], *args: Any, **options: Any
+) -> None:
+    shapes = {name: value.shape for name, value in module.state_dict().items()}
+    fits = (getattr(state_dict.get(name), 'shape', None) == shapes[name] for name in shapes)
+    if shapes and not any(fits):
+        raise ValueError(
+            f'none of the {len(state_dict)} weights has the name and shape of one of the '
+            f'{type(module).__name__}.'
+        )
+    load(module, state_dict, *args, **options)
+
+
 def _load_or_resume(load: Callable, runner: Runner) -> None:
     with _named(runner._load_from):
         load(runner)
 
 
-def _initialise(initialise: Callable, init: PretrainedInit, module: torch.nn.Module) -> None:
+def _initialise(initialise: Callable, init: PretrainedInit, module: nn.Module) -> None:
     with _named(init.checkpoint):
         initialise(init, module)
 
@@ -131,4 +148,4 @@ def _named(checkpoint: str | None) -> Iterator[None]:
         if not checkpoint or str(checkpoint) in str(error):
             raise
         reason = str(error) or type(error).__name__
-        raise ValueError(f'{checkpoint} does not fit this run: {reason}') from error
+        raise ValueError(f'{checkpoint} does not fit: {reason}') from error

@@ -1,10 +1,10 @@
-"""Checks of a checkpoint that MMEngine would load in part or with wrong values."""
+"""Checks of a checkpoint that MMEngine would load with wrong values."""
 
 from typing import Any
 
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
-from torch import Tensor, nn
+from torch import Tensor
 
 
 def require_resumable(runner: Runner, checkpoint: dict[str, Any]) -> None:
@@ -37,12 +37,3 @@ def _require_same_optimizer(wrapper: OptimWrapper, saved: dict[str, Any]) -> Non
                     f'its optimizer has {name} of shape {tuple(value.shape)} for parameter '
                     f'{index}, which the model does not have in this shape.'
                 )
-
-
-def require_overlap(model: nn.Module, checkpoint: dict[str, Any]) -> None:
-    """Raise ``ValueError`` if no weight of a checkpoint fits the model (``load_from``)."""
-    saved = checkpoint.get('state_dict', checkpoint)
-    shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
-    found = {name.removeprefix('module.'): value for name, value in saved.items()}
-    if not any(getattr(found.get(name), 'shape', None) == shape for name, shape in shapes.items()):
-        raise ValueError('none of its weights has the name and shape of one of the model.')

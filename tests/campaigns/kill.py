@@ -41,7 +41,7 @@ LIMIT = 120  # Seconds after which a process counts as hung.
 INTERVALS = (dict(interval=1, max_keep_ckpts=1), dict(by_epoch=False, interval=2, max_keep_ckpts=1))
 SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGKILL, signal.SIGTERM)
 MOMENTS = ('at any time', 'in a write')
-COLUMNS = ('SIGKILL', 'SIGTERM', *MOMENTS, 'lost')
+COLUMNS = ('SIGKILL', 'SIGTERM', *MOMENTS, 'ignored', 'lost')
 
 
 class Lost(Exception):
@@ -70,11 +70,12 @@ class Campaign:
         self.images = toy.image_folder(folder / 'images')
         self.references: dict[str, Reference] = {}
 
-    def run(self, method: str, number: int) -> list[tuple[str, str]]:
+    def run(self, method: str, number: int) -> list[tuple[str, ...]]:
         """Train a method, killing it up to three times.
 
         Returns:
-            list[tuple[str, str]]: Signal and moment of every kill.
+            list[tuple[str, ...]]: Signal and moment of every kill, and ``'ignored'`` if the process
+            finished the run nevertheless.
 
         Raises:
             Lost: If the run cannot be resumed or ends differently.
@@ -89,8 +90,8 @@ class Campaign:
             if not self.wait_for(moment, pid, work, reference.seconds):
                 break  # It ended before.
             os.kill(pid, sent)
-            kills.append((sent.name, moment))
-            check_end(pid, work, sent)
+            finished = check_end(pid, work, sent) == 0
+            kills.append((sent.name, moment, *(['ignored'] if finished else [])))
         check_end(start(), work)
         differences = list(differing(reference.state, final_state(work)))
         if differences:
@@ -148,8 +149,8 @@ def has_ended(pid: int) -> bool:
     return os.waitid(os.P_PID, pid, options) is not None
 
 
-def check_end(pid: int, work: Path, number: int = 0) -> None:
-    """Wait for a process and raise :class:`Lost` unless it ends as its signal demands."""
+def check_end(pid: int, work: Path, number: int = 0) -> int:
+    """Wait for a process; return its exit code, or raise :class:`Lost` if it is a wrong one."""
     end = time.monotonic() + LIMIT
     while not has_ended(pid):
         if time.monotonic() > end:
@@ -160,12 +161,13 @@ def check_end(pid: int, work: Path, number: int = 0) -> None:
     _, status = os.waitpid(pid, 0)
     code = os.waitstatus_to_exitcode(status)
     log = (work / 'log.txt').read_text(errors='replace') if (work / 'log.txt').exists() else ''
-    # A process that gets the signal before its handler is set, or after its end, ends by itself.
+    # The handler is not yet set, or not any more; or the run has ended between check and signal.
     expected = {signal.SIGKILL: (-9,), signal.SIGTERM: (143, -15, 0)}.get(number, (0,))
     if code not in expected:
         raise Lost(f'{work.name} ended with {code} after signal {number}: {log[-600:]}')
     if code == 143 and not ('--resume' in log or 'no checkpoint yet' in log):
         raise Lost(f'{work.name} does not print how to resume: {log[-600:]}')
+    return code
 
 
 def _train_and_exit(cfg: Config, log: Path) -> None:

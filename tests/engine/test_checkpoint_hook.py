@@ -225,6 +225,18 @@ def test_the_best_checkpoint_is_deleted_after_the_next_was_saved(images, tmp_pat
     assert 'best_accuracy_epoch_2.pth' in names(tmp_path)
 
 
+def test_a_checkpoint_cannot_name_another_file_to_be_deleted(images, tmp_path):
+    victim, work = tmp_path / 'victim.txt', tmp_path / 'work'
+    victim.touch()
+    options = dict(max_keep_ckpts=-1, save_best='accuracy', rule='greater')
+    build(images, work, 1, Metrics(), checkpoint=options).train()
+    checkpoint = torch.load(work / 'epoch_1.pth')
+    checkpoint['message_hub']['runtime_info'].update(best_ckpt=str(victim), best_score=0.5)
+    torch.save(checkpoint, work / 'epoch_1.pth')
+    build(images, work, 2, Metrics(), checkpoint=options, resume=True).train()
+    assert victim.exists() and 'best_accuracy_epoch_2.pth' in names(work)
+
+
 @pytest.mark.parametrize('part', ['backbone.conv1.weight', 'backbone.bn1.running_var'])
 def test_a_model_that_is_not_finite_is_not_saved(images, tmp_path, part):
     """The last step of an epoch destroys the weights: no feature has shown it yet."""

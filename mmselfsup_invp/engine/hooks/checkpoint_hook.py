@@ -14,7 +14,7 @@ from ...evaluation.checkpoint_files import choice_of_checkpoint, newest_intact
 from ...evaluation.checkpoints import listed
 from ..atomic_backend import AtomicLocalBackend
 from ..learning_rate import rescale_learning_rate
-from ..resume_checks import require_overlap, require_resumable
+from ..resume_checks import require_resumable
 from .common import unwrap
 
 # Key in a checkpoint's 'meta': images of the current epoch that were seen, of all processes.
@@ -74,16 +74,17 @@ class CheckpointHook(hooks.CheckpointHook):
         if not chosen and isinstance(get_file_backend(out_dir), LocalBackend):
             self.backend_args = dict(backend='atomic')
         super().before_train(runner)
+        self._forget_foreign_best()
         self._check_interval(runner)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        """Check a checkpoint; resume within an epoch, and with the learning rate of the config.
+        """Resume within an epoch, and with the learning rate of the config.
 
         Raises:
-            ValueError: If nothing in it fits the model, or the run cannot resume from it.
+            ValueError: If the run cannot resume from it.
         """
         if not runner._resume:
-            return require_overlap(unwrap(runner.model), checkpoint)
+            return
         require_resumable(runner, checkpoint)
         samples = checkpoint['meta'].get(SAMPLES)
         if samples:
@@ -139,6 +140,18 @@ class CheckpointHook(hooks.CheckpointHook):
                 path = self.file_backend.join_path(self.out_dir, self.filename_tmpl.format(old))
                 if self.file_backend.isfile(path):
                     self.file_backend.remove(path)
+
+    def _forget_foreign_best(self) -> None:
+        """Keep the best checkpoint only if it is here, because it will be deleted.
+
+        Its path comes from the checkpoint that the run resumes from.
+        """
+        here = Path(self.out_dir).resolve()
+        several = getattr(self, 'best_ckpt_path_dict', {})
+        for paths, names in ((vars(self), ['best_ckpt_path']), (several, list(several))):
+            for name in names:
+                if paths.get(name) and Path(paths[name]).resolve().parent != here:
+                    paths[name] = None
 
     def _check_interval(self, runner: Runner) -> None:
         """Gradients that are not yet applied are not in a checkpoint."""
