@@ -14,6 +14,7 @@ from ...evaluation.checkpoint_files import choice_of_checkpoint, newest_intact
 from ...evaluation.checkpoints import listed
 from ..atomic_backend import AtomicLocalBackend
 from ..learning_rate import rescale_learning_rate
+from ..loops import EpochBasedTrainLoop
 from ..resume_checks import require_resumable
 from .common import unwrap
 
@@ -87,7 +88,7 @@ class CheckpointHook(hooks.CheckpointHook):
             return
         require_resumable(runner, checkpoint)
         samples = checkpoint['meta'].get(SAMPLES)
-        if samples:
+        if samples and isinstance(runner.train_loop, EpochBasedTrainLoop):
             runner.train_loop.first_batch = samples // total_batch_size(runner)
         changed = rescale_learning_rate(checkpoint, runner.optim_wrapper)
         if changed is not None:
@@ -116,7 +117,7 @@ class CheckpointHook(hooks.CheckpointHook):
         """
         latest = self.last_ckpt or runner.message_hub.runtime_info.get('last_ckpt')
         require_finite(unwrap(runner.model), runner.iter, latest)
-        if not self.by_epoch:
+        if isinstance(runner.train_loop, EpochBasedTrainLoop) and not self.by_epoch:
             meta[SAMPLES] = self._batches * total_batch_size(runner)
         removed = self._keep(runner, step)
         filename = self.filename_tmpl.format(step)
