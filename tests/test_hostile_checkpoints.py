@@ -58,7 +58,13 @@ def saved(change):
 
 
 def config(text, key='cfg'):
-    return saved(lambda checkpoint, canary: checkpoint['meta'].update({key: text.format(canary)}))
+    """A checkpoint with lines at the end of the text of the config."""
+
+    def change(checkpoint, canary):
+        meta = checkpoint['meta']
+        meta[key] = f'{meta["cfg"]}\n{text.format(canary)}\n'
+
+    return saved(change)
 
 
 def replaced(name, value):
@@ -112,8 +118,9 @@ def reshape_all(state):
     return {name: torch.zeros(7, 7) for name in state}
 
 
-OPEN = "model = dict(type='InvP', backbone=dict(type='builtins.open', file='{}', mode='w'))"
-CONFIG = ('benchmark', 'export', 'report')  # Commands that read the config in a checkpoint.
+OPEN = "dict(type='builtins.open', file='{}', mode='w')"
+REPORT = ('report',)
+CONFIG = ('benchmark', 'export', *REPORT)  # Commands that read the config in a checkpoint.
 READS_ALL = ('resume', 'load_from', 'init_cfg', 'test', *CONFIG)
 RUN = ('resume',)  # Reads the state of the run.
 
@@ -131,7 +138,10 @@ FILES = {
     ),
     'statement in meta.cfg': (config("open('{}', 'w')"), CONFIG),
     'call in meta.cfg': (config("model = dict(backbone=dict(type=open('{}', 'w')))"), CONFIG),
-    'type in meta.cfg': (config(OPEN), CONFIG),
+    'type of the model': (config(f'model = dict(backbone={OPEN})'), CONFIG),
+    'type of the data': (config(f'train_dataloader = dict(batch_size=1, dataset={OPEN})'), REPORT),
+    'type of a hook': (config(f'custom_hooks = [{OPEN}]'), ()),
+    'module of a hook': (config("custom_hooks = [dict(type='strange_module.Hook')]"), ()),
     'statement in meta.config': (config("open('{}', 'w')", key='config'), ()),
     'compression bomb': (write_bomb, READS_ALL),
     'repeated weight': (saved(repeat_weight), READS_ALL),
@@ -199,9 +209,13 @@ def call(monkeypatch, capfd):
 
 @pytest.mark.parametrize('command', READS_ALL)
 @pytest.mark.parametrize('name', FILES)
-def test_nothing_is_executed_and_errors_name_the_file(call, project, tmp_path, name, command):
+def test_nothing_is_executed_and_errors_name_the_file(
+    call, project, tmp_path, monkeypatch, name, command
+):
     write, refusing = FILES[name]
     path, canary = tmp_path / 'strange.pth', tmp_path / 'executed'
+    (tmp_path / 'strange_module.py').write_text(f'open({str(canary)!r}, "w")')
+    monkeypatch.syspath_prepend(tmp_path)
     if write is None:
         path.write_bytes((project / 'SeLa' / 'epoch_1.pth').read_bytes())
     else:

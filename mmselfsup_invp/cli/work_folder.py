@@ -8,8 +8,8 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from ..evaluation.checkpoint_files import newest_intact, require_intact
-from ..evaluation.checkpoints import listed, no_checkpoint
+from ..checkpoint_files import newest_intact, no_checkpoint, require_intact
+from ..evaluation.checkpoints import listed
 
 # Where launchers give the rank of a process.
 RANKS = ('RANK', 'SLURM_PROCID', 'OMPI_COMM_WORLD_RANK')

@@ -14,6 +14,8 @@ from mmengine.runner import checkpoint as mmengine_checkpoint
 from packaging.version import Version
 from torch import nn
 
+from ..checkpoint_files import no_checkpoint, require_intact
+
 # Set to 1, torch before 2.6 executes what checkpoints contain.
 TRUST = 'MMSELFSUP_INVP_TRUST_CHECKPOINTS'
 ZIP_MAGIC = b'PK'
@@ -55,9 +57,6 @@ def load_from_local(filename: str, map_location: Any = None) -> dict[str, Any]:
         FileNotFoundError: If there is no such file.
         ValueError: If it is damaged, or holds anything but tensors and plain data.
     """
-    from ..evaluation.checkpoint_files import require_intact
-    from ..evaluation.checkpoints import no_checkpoint
-
     path = Path(filename).expanduser()
     if not path.is_file():
         raise FileNotFoundError(no_checkpoint(path))

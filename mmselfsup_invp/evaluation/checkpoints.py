@@ -188,12 +188,6 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return {**checkpoint, 'meta': meta if isinstance(meta, dict) else {}}
 
 
-def no_checkpoint(path: Path) -> str:
-    """The message for a missing checkpoint, with those that lie in its folder."""
-    found = ', '.join(sorted(file.name for file in path.parent.glob('*.pth')))
-    return f'There is no checkpoint {path}.{f" In that folder: {found}." if found else ""}'
-
-
 def check_fit(model: nn.Module, state: State, source: str, prefix: str = '') -> None:
     """Raise unless a checkpoint has the weights of this model.
 

@@ -10,7 +10,7 @@ from uuid import uuid4
 from mmengine.config import Config
 from torch import Tensor
 
-from .checkpoint_files import latest_checkpoint
+from ..checkpoint_files import latest_checkpoint
 from .checkpoints import read_checkpoint, run_config
 
 LOGS = '*/vis_data/scalars.json'

@@ -29,9 +29,9 @@ import torch  # noqa: E402
 from mmengine.config import Config  # noqa: E402
 
 import mmselfsup_invp  # noqa: E402, F401  (registers)
+from mmselfsup_invp.checkpoint_files import latest_checkpoint  # noqa: E402
 from mmselfsup_invp.cli.errors import plain_errors  # noqa: E402
 from mmselfsup_invp.cli.training import train  # noqa: E402
-from mmselfsup_invp.evaluation.checkpoint_files import latest_checkpoint  # noqa: E402
 from tests import toy  # noqa: E402
 from tests.engine.methods import MODELS, changes  # noqa: E402
 

@@ -11,10 +11,10 @@ import torch
 from mmengine.hooks import Hook
 from mmengine.runner import find_latest_checkpoint
 
+from mmselfsup_invp.checkpoint_files import latest_checkpoint
 from mmselfsup_invp.engine import atomic_backend
 from mmselfsup_invp.engine.hooks import CheckpointHook
 from mmselfsup_invp.engine.hooks.checkpoint_hook import NonFiniteWeights, require_finite
-from mmselfsup_invp.evaluation.checkpoint_files import latest_checkpoint
 from mmselfsup_invp.memory import NonFiniteFeatures
 
 from .. import toy

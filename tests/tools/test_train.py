@@ -13,8 +13,8 @@ import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
 
+from mmselfsup_invp.checkpoint_files import damage_of
 from mmselfsup_invp.cli.training import load_config
-from mmselfsup_invp.evaluation.checkpoint_files import damage_of
 
 from .. import toy
 

@@ -9,8 +9,8 @@ from mmengine.fileio import LocalBackend, get_file_backend
 from mmengine.runner import Runner
 from torch import nn
 
+from ...checkpoint_files import choice_of_checkpoint, newest_intact
 from ...compat.host import HOOKS
-from ...evaluation.checkpoint_files import choice_of_checkpoint, newest_intact
 from ...evaluation.checkpoints import listed
 from ..atomic_backend import AtomicLocalBackend
 from ..learning_rate import rescale_learning_rate
@@ -39,7 +39,7 @@ class CheckpointHook(hooks.CheckpointHook):
       that is killed while it writes loses all its checkpoints. The disk must have space for one
       more checkpoint than are kept.
     - ``resume=True`` takes the newest checkpoint that is intact, and logs which damaged ones it
-      passed over (:func:`~mmselfsup_invp.evaluation.checkpoint_files.newest_intact`).
+      passed over (:func:`~mmselfsup_invp.checkpoint_files.newest_intact`).
     - With ``by_epoch=False`` a run resumes within the epoch, with the images not yet seen
       (:class:`~mmselfsup_invp.engine.loops.EpochBasedTrainLoop`).
     - A model with NaN or +Inf is not saved: the run stops and the last good checkpoint remains.

@@ -55,6 +55,12 @@ def require_intact(path: str | Path) -> None:
         )
 
 
+def no_checkpoint(path: Path) -> str:
+    """The message for a missing checkpoint, with those that lie in its folder."""
+    found = ', '.join(sorted(file.name for file in path.parent.glob('*.pth')))
+    return f'There is no checkpoint {path}.{f" In that folder: {found}." if found else ""}'
+
+
 def newest_intact(folder: Path) -> tuple[Path | None, list[str]]:
     """Find the newest intact checkpoint of a run.
 

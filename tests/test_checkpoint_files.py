@@ -6,7 +6,7 @@ import zipfile
 import pytest
 import torch
 
-from mmselfsup_invp.evaluation.checkpoint_files import (
+from mmselfsup_invp.checkpoint_files import (
     checkpoints_of,
     damage_of,
     latest_checkpoint,
