@@ -133,12 +133,17 @@ def checkpoints_of(folder: Path) -> list[Path]:
     return sorted(files, key=order, reverse=True)
 
 
+def recorded_name(folder: Path) -> str:
+    """What ``last_checkpoint`` in a work folder names; empty if it is missing or torn."""
+    try:
+        return (folder / RECORD).read_text().strip()
+    except (OSError, UnicodeDecodeError):
+        return ''
+
+
 def _recorded(folder: Path) -> Path | None:
     """The checkpoint that ``last_checkpoint`` names, in this folder or where it was written."""
-    try:
-        named = (folder / RECORD).read_text().strip()
-    except (OSError, UnicodeDecodeError):  # Missing or torn.
-        return None
+    named = recorded_name(folder)
     # The folder may have been moved.
     places = [folder / Path(named).name, Path(named)] if named else []
     return next((place for place in places if place.is_file()), None)

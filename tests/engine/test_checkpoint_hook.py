@@ -199,6 +199,13 @@ def test_a_full_disk_at_the_first_save_does_not_prevent_resuming(images, tmp_pat
     assert names(tmp_path) == ['epoch_3.pth']
 
 
+def test_other_storage_is_left_to_mmengine(images, tmp_path):
+    (tmp_path / 'last_checkpoint').write_text('s3://bucket/epoch_2.pth')
+    runner = build(images, tmp_path, resume=True)
+    hook_of(runner).before_run(runner)
+    assert runner._resume and runner._load_from is None
+
+
 class Metrics(Hook):
     """Calls the validation of a checkpoint hook with an accuracy that rises."""
 

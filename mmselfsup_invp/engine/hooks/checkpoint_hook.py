@@ -9,7 +9,7 @@ from mmengine.fileio import LocalBackend, get_file_backend
 from mmengine.runner import Runner
 from torch import nn
 
-from ...checkpoint_files import choice_of_checkpoint, newest_intact
+from ...checkpoint_files import choice_of_checkpoint, newest_intact, recorded_name
 from ...compat.host import HOOKS
 from ...evaluation.checkpoints import listed
 from ..atomic_backend import AtomicLocalBackend
@@ -60,6 +60,8 @@ class CheckpointHook(hooks.CheckpointHook):
         if not runner._resume or runner._load_from:
             return
         folder = Path(runner.work_dir)
+        if '://' in recorded_name(folder):  # In other storage, from which MMEngine resumes.
+            return
         # The main process decides for all.
         found = [newest_intact(folder) if is_main_process() else None]
         broadcast_object_list(found)
