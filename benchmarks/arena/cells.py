@@ -91,11 +91,14 @@ def build_config(cell: Cell, data: Path, work_dir: Path) -> Config:
     config.randomness = dict(seed=cell.seed)
     config.resume = True
     hooks = config.default_hooks
-    for loader in (
+    loaders = [
         config.train_dataloader,
         hooks.knn.query_dataloader,
         hooks.knn.gallery_dataloader,
-    ):
+    ]
+    if 'clusters' in hooks:
+        loaders.append(hooks.clusters.extract_dataloader)
+    for loader in loaders:
         loader.dataset.path = str(data / Path(loader.dataset.path).name)
     epochs = cell.budget // config.network_passes
     config.train_cfg.max_epochs = epochs
