@@ -13,7 +13,9 @@ import shutil
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
+from statistics import mean, stdev
 
 from command_line import create_parser, require_packages
 
@@ -34,7 +36,9 @@ def main():
         default=ROOT / 'work_dirs/demo',
         help='folder of the runs; those of an earlier demo are deleted (default: %(default)s)',
     )
-    parser.add_argument('--seed', type=int, default=0, help='of both runs (default: %(default)s)')
+    parser.add_argument(
+        '--seeds', type=int, nargs='+', default=[0], help='one pair of runs each (default: 0)'
+    )
     args = parser.parse_args()
 
     require_packages(args)
@@ -42,51 +46,64 @@ def main():
     from mmselfsup_invp.datasets.converters import convert_digits
 
     convert_digits(ROOT / 'data/digits')
-    folders = {name: args.work_dir.resolve() / f'lambda_{value:g}' for name, value in RUNS.items()}
-    train(folders, args.seed)
-    rows = measure_all(folders)
-    picture = args.work_dir.resolve() / 'demo.png'
-    draw(rows, picture)
-    show(rows, folders[INVP], picture)
+    work_dir = args.work_dir.resolve()
+    train(work_dir, args.seeds)
+    measures = measure_all(work_dir, args.seeds)
+    draw(measures, work_dir / 'demo.png')
+    show(measures, work_dir, args.seeds)
 
 
-def train(folders, seed):
-    """Train all runs at once, each in a process of its own, and show how far they are."""
+def run_folder(work_dir, name, seed):
+    """Work folder of a run."""
+    return work_dir / f'lambda_{RUNS[name]:g}_seed_{seed}'
+
+
+def train(work_dir, seeds):
+    """Train every run in a process with one thread, as many at a time as there are cores."""
+    from concurrent.futures import ThreadPoolExecutor
+
     from mmengine.config import Config
-    from rich.progress import Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress
 
     epochs = Config.fromfile(CONFIG).train_cfg.max_epochs
-    processes = {}
-    for name, folder in folders.items():
-        # The folder may contain other files, so only the runs are deleted.
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        command = [sys.executable, str(ROOT / 'tools/train.py'), str(CONFIG), '--work-dir']
-        command += [str(folder), '--cfg-options', f'model.head.lambda_inv={RUNS[name]}']
-        command += [f'randomness.seed={seed}', f'default_hooks.knn.interval={epochs}']
-        print('$', ' '.join(command[1:]), flush=True)
-        with open(folder / 'console.log', 'w') as log:
-            processes[name] = subprocess.Popen(
-                command, cwd=ROOT, env=one_thread(), stdout=log, stderr=subprocess.STDOUT
-            )
-    columns = [*Progress.get_default_columns(), TimeElapsedColumn()]
-    columns.append(TextColumn('{task.fields[loss]}'))
-    try:
-        with Progress(*columns) as progress:
-            tasks = {name: progress.add_task(name, total=epochs, loss='') for name in processes}
-            while any(process.poll() is None for process in processes.values()):
-                time.sleep(1)
-                for name, task in tasks.items():
-                    logged = last_metrics(folders[name])
-                    loss = f'loss {logged["loss"]:.2f}' if 'loss' in logged else ''
-                    progress.update(task, completed=logged.get('epoch', 0), loss=loss)
-    finally:
-        for process in processes.values():
-            process.terminate()
-    for name, process in processes.items():
-        if process.wait():
-            log = folders[name] / 'console.log'
-            sys.exit(f'{name}: training failed. The end of {log}:\n' + log.read_text()[-2000:])
+    with Progress() as progress, ThreadPoolExecutor(os.cpu_count()) as pool:
+        jobs = []
+        for seed in seeds:
+            for name in RUNS:
+                task = progress.add_task(f'{name}, seed {seed}', total=epochs)
+                follow = partial(progress.update, task)
+                jobs.append(pool.submit(train_one, work_dir, name, seed, epochs, follow))
+        for job in jobs:
+            job.result()
+
+
+def train_one(work_dir, name, seed, epochs, follow):
+    """Train one run; `follow` gets the number of epochs done as ``completed``."""
+    folder = run_folder(work_dir, name, seed)
+    # The work folder may contain other files, so only the runs are deleted.
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    options = {
+        'model.head.lambda_inv': RUNS[name],
+        'randomness.seed': seed,
+        'default_hooks.knn.interval': epochs,
+    }
+    command = [sys.executable, 'tools/train.py', str(CONFIG.relative_to(ROOT))]
+    command += ['--work-dir', str(folder), '--cfg-options']
+    command += [f'{key}={value}' for key, value in options.items()]
+    log = folder / 'console.log'
+    with open(log, 'w') as output:
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=one_thread(), stdout=output, stderr=subprocess.STDOUT
+        )
+        while process.poll() is None:
+            time.sleep(1)
+            follow(completed=epochs_done(folder))
+    if process.returncode:
+        raise SystemExit(
+            f'{shlex.join(command)} ended with exit code {process.returncode}. The end of {log}:\n'
+            + log.read_text()[-1500:]
+        )
 
 
 def one_thread():
@@ -94,30 +111,36 @@ def one_thread():
     return os.environ | dict.fromkeys(('OMP_NUM_THREADS', 'MKL_NUM_THREADS'), '1')
 
 
-def last_metrics(folder):
-    """Last logged value of every metric of a run."""
-    metrics = {}
-    for log in sorted(folder.glob('*/vis_data/scalars.json')):
-        for line in log.read_text().splitlines():
-            try:
-                metrics.update(json.loads(line))
-            except ValueError:  # The line is being written.
-                break
-    return metrics
+def epochs_done(folder):
+    """Epochs that the log of a run has reached."""
+    lines = [log.read_text().splitlines() for log in folder.glob('*/vis_data/scalars.json')]
+    entries = [json.loads(line) for line in sum(lines, [])[:-1]]  # The last may be incomplete.
+    return max((entry['epoch'] - 1 for entry in entries if 'epoch' in entry), default=0)
 
 
-def measure_all(folders):
-    """Measures in percent by name of the run; the untrained network comes first."""
+def measure_all(work_dir, seeds):
+    """Measures in percent, a list over the seeds, by name of the row and of the measure."""
+    import torch
+
     from mmselfsup_invp.evaluation import read_run
     from mmselfsup_invp.visualization import ReportOptions
     from mmselfsup_invp.visualization.run_data import RunData
 
-    data = {name: RunData(read_run(folder), ReportOptions()) for name, folder in folders.items()}
-    untrained = RunData(read_run(folders[INVP]), ReportOptions())
-    for module in untrained.model.backbone.modules():
-        if hasattr(module, 'reset_parameters'):
-            module.reset_parameters()
-    return {name: measure(run) for name, run in {UNTRAINED: untrained, **data}.items()}
+    measures = {}
+    for seed in seeds:
+        runs = {
+            name: RunData(read_run(run_folder(work_dir, name, seed)), ReportOptions())
+            for name in RUNS
+        }
+        untrained = RunData(runs[INVP].run, ReportOptions())
+        torch.manual_seed(seed)
+        for module in untrained.model.backbone.modules():
+            if hasattr(module, 'reset_parameters'):
+                module.reset_parameters()
+        for row, data in {UNTRAINED: untrained, **runs}.items():
+            for name, value in measure(data).items():
+                measures.setdefault(row, {}).setdefault(name, []).append(value)
+    return measures
 
 
 def measure(data):
@@ -145,16 +168,19 @@ def measure(data):
     }
 
 
-def draw(rows, path):
-    """Draw the measures as a picture, one line for each."""
+def draw(measures, path):
+    """Draw the mean of every measure as a dot, and the values of the seeds as ticks."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 3.2), layout='constrained')
     axes = figure.subplots()
-    names = list(rows[INVP])[::-1]
-    for (name, values), colour in zip(rows.items(), COLOURS, strict=True):
-        axes.plot([values[n] for n in names], names, 'o', color=colour, label=name, markersize=8)
-    gain = [[rows[run][n] for n in names] for run in (TWIN, INVP)]
+    names = list(measures[INVP])[::-1]
+    for (row, values), colour in zip(measures.items(), COLOURS, strict=True):
+        for place, name in enumerate(names):
+            axes.plot(values[name], [place] * len(values[name]), '|', color=colour)
+        means = [mean(values[name]) for name in names]
+        axes.plot(means, names, 'o', color=colour, label=row, markersize=8)
+    gain = [[mean(measures[row][name]) for name in names] for row in RUNS]
     axes.hlines(names, *gain, color=COLOURS[-1], linewidth=1)
     axes.set_xlabel('percent')
     axes.grid(axis='x', alpha=0.3)
@@ -163,22 +189,31 @@ def draw(rows, path):
     figure.savefig(path, dpi=120)
 
 
-def show(rows, folder, picture):
+def show(measures, work_dir, seeds):
     """Print the table and the paths of the results."""
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title='Handwritten digits, features of the backbone, %')
-    for column in ('', *rows[INVP]):
-        table.add_column(column, justify='right' if column else 'left', no_wrap=True)
-    for name, values in rows.items():
-        table.add_row(name, *(f'{value:.1f}' for value in values.values()))
-    console = Console(width=110)
+    of_seeds = f'; mean and standard error of {len(seeds)} seeds' if len(seeds) > 1 else ''
+    table = Table(title=f'Handwritten digits, features of the backbone, %{of_seeds}')
+    table.add_column()
+    for row in measures:
+        table.add_column(row, justify='right', no_wrap=True)
+    for name in measures[INVP]:
+        table.add_row(name, *(mean_and_error(values[name]) for values in measures.values()))
+    console = Console()
     console.print(table)
-    console.print(f'picture     {picture}', soft_wrap=True)
+    folder = run_folder(work_dir, INVP, seeds[0])
+    console.print(f'picture     {work_dir / "demo.png"}', soft_wrap=True)
     console.print(f'checkpoint  {(folder / "last_checkpoint").read_text()}', soft_wrap=True)
     command = shlex.join([relative(sys.executable), 'tools/report.py', relative(folder)])
     console.print(f'next        {command}', soft_wrap=True)
+
+
+def mean_and_error(values):
+    """Mean and standard error of the mean, which one value does not have."""
+    error = f' ± {stdev(values) / len(values) ** 0.5:.1f}' if len(values) > 1 else ''
+    return f'{mean(values):.1f}{error}'
 
 
 def relative(path):
