@@ -66,12 +66,14 @@ def duration(seconds: float) -> str:
     """A time in ms or s.
 
     Example:
-        >>> duration(0), duration(0.0123), duration(12.3)
-        ('-', '12 ms', '12 s')
+        >>> duration(0), duration(0.0123), duration(12.34), duration(34712)
+        ('-', '12.3 ms', '12.3 s', '34,712 s')
     """
     if not seconds:
         return '-'
-    return f'{seconds:.3g} s' if seconds >= 1 else f'{seconds * 1e3:.2g} ms'
+    if seconds >= 100:
+        return f'{seconds:,.0f} s'
+    return f'{seconds:.3g} s' if seconds >= 1 else f'{seconds * 1e3:.3g} ms'
 
 
 def measure(sizes: Sizes, device: str, repeats: int, num: int = 2**19) -> tuple[float, float]:
