@@ -51,6 +51,8 @@ def invp_step(
 
     `InvP <https://arxiv.org/abs/2010.11694>`_, sections 3.1 and 3.2. Both losses share the
     similarities of the search, so that backward reads the M nearest rows of each query once.
+    With several processes each of them calls it, with a batch of its own; gradients averaged over
+    the processes are then those of the whole batch.
     The step changes neither the bank nor the graph; the caller updates them after the optimiser
     step, because backward reads the bank.
 

@@ -35,7 +35,8 @@ class WalkOptions:
             ``'all'``.
         trust (float): Share of the edges of the first step, over the anchors of all processes,
             that the walk may take: the most similar. The lowest similarity among them is the bound
-            of the further steps. Above 0 to 1. Defaults to 0.1.
+            of the further steps. With less than 1, all processes walk at the same time. Above 0 to
+            1. Defaults to 0.1.
 
     Raises:
         ValueError: If an option is outside its valid values.
