@@ -98,8 +98,8 @@ def invp_step(
         return InvPStep(instance, None, neighbours, None)
 
     without_anchor = sampling.exclusive and sampling.background == 'topm'
-    nearest = background(without_anchor or sampling.background == 'exact')
-    propagation = propagation_loss(query, bank, anchor, nearest, positive, sampling)
+    others = background(without_anchor or sampling.background == 'exact')
+    propagation = propagation_loss(query, bank, anchor, others, positive, sampling)
     # Queries without positives add 0 to the sum. DDP averages the gradients of the processes, so
     # that the mean number of queries with positives gives the mean over all of them.
     count = collectives.mean(positive.mask.any(dim=1).sum())
