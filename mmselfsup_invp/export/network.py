@@ -76,7 +76,7 @@ def build_network(backbone: PretrainedBackbone) -> Network:
     nonfinite = [name for name, value in backbone.state.items() if not value.isfinite().all()]
     if nonfinite:
         raise ValueError(
-            f'{backbone.path} has NaN or infinite values in {listed(nonfinite, 8)}. Export an '
+            f'{backbone.path} has NaN or infinite values in {listed(nonfinite, 8)}. Use an '
             'earlier checkpoint of the run.'
         )
     module.load_state_dict(backbone.state)

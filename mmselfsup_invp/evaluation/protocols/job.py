@@ -136,16 +136,6 @@ class Job:
             config['type'] = f'mmselfsup.{config["type"]}'
         return config
 
-    def preprocessor_config(self) -> dict[str, Any]:
-        """Config of a classifier's preprocessor with the normalisation of pre-training."""
-        own = self.backbone.preprocessor
-        return dict(
-            type='mmcls.ClsDataPreprocessor',
-            mean=own.get('mean'),
-            std=own.get('std'),
-            to_rgb=own.get('bgr_to_rgb', own.get('to_rgb', False)),
-        )
-
     def build_backbone(self) -> nn.Module:
         """The network with its weights, in evaluation mode.
 
