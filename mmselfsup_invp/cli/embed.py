@@ -5,8 +5,9 @@ from argparse import Namespace
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..embedding import Embedding, Encoder, embed
+from ..embedding import Embedding, embed
 from ..embedding.tables import require_package, write_index, write_parquet, write_table
+from ..evaluation import Encoder
 
 Lines = Iterator[str]
 

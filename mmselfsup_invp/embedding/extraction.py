@@ -9,21 +9,17 @@ from typing import Any
 
 import numpy as np
 from numpy.lib.format import open_memmap
-from rich.progress import track
 
 from ..datasets import ImageFiles
 from ..datasets.files import printable, write_whole
 from ..evaluation.checkpoints import digest
+from ..evaluation.encoder import Batch, Encoder
 from ..ops.checks import require_choice
 from ..version import __version__
 from .embedding import ABOUT, FEATURES, IMAGES, UNREADABLE, Embedding
-from .encoder import Batch, Encoder
 from .tables import write_table
 
 COPIED_ROWS = 65536
-# Below, starting worker processes takes longer than reading the images.
-FEW_IMAGES = 256
-MAX_WORKERS = 8
 
 
 def embed(
@@ -82,12 +78,10 @@ def embed(
     folder = None if out is None else Path(out)
     if folder is not None and (found := _finished(folder, key)):
         return found
-    start, total = time.perf_counter(), -(-len(files) // batch_size)
-    workers = _workers(len(files)) if num_workers is None else num_workers
-    batches = encoder.batches(files, batch_size, workers)
-    progress = track(batches, 'features', total, transient=True, disable=total < 2)
+    start = time.perf_counter()
     features = _create(folder, len(files), encoder.dimensions)
-    kept, reasons = _fill(features, progress, broken)
+    batches = encoder.batches(files, batch_size, num_workers)
+    kept, reasons = _fill(features, batches, broken)
     unreadable = {names[row]: reason for row, reason in reasons.items()}
     if unreadable and (broken == 'raise' or not kept):
         raise ValueError(_message(unreadable, len(files)))
@@ -115,10 +109,6 @@ def _status(file: str) -> tuple[int, int] | None:
     except OSError:  # It will be listed as unreadable.
         return None
     return found.st_size, found.st_mtime_ns
-
-
-def _workers(images: int) -> int:
-    return min(os.cpu_count() or 1, MAX_WORKERS) if images >= FEW_IMAGES else 0
 
 
 def _finished(folder: Path, key: str) -> Embedding | None:

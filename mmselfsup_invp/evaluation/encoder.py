@@ -1,5 +1,6 @@
 """Network of a checkpoint that turns images into features."""
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,15 +13,19 @@ from mmcv.transforms import Compose
 from mmengine.device import get_device
 from mmengine.registry import DefaultScope
 from mmselfsup.registry import MODELS
+from rich.progress import track
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from ..datasets.files import printable
 from ..datasets.transforms import UnreadableImage
-from ..evaluation import read_backbone
-from ..evaluation.centre_view import centre_view
-from ..evaluation.checkpoints import digest
-from ..export.network import build_network
 from ..registry import SCOPE
+from .centre_view import centre_view
+from .checkpoints import PretrainedBackbone, digest, read_backbone
+from .network import build_backbone
+
+# Below, starting worker processes takes longer than reading the images.
+FEW_IMAGES = 256
 
 
 class Batch(NamedTuple):
@@ -44,15 +49,27 @@ class Encoder:
     training config (:func:`~mmselfsup_invp.evaluation.centre_view.centre_view`) and the
     normalisation of training.
 
+    Attributes:
+        backbone (PretrainedBackbone): Weights and config of the checkpoint.
+        view (list[dict]): Configs of the transforms of an image.
+        device (torch.device): Where the network is.
+        dimensions (int): D, the length of a feature.
+        key (str): Hash of what determines the feature of an image: network, normalisation and
+            view.
+
     Args:
-        checkpoint (str | Path): ``epoch_*.pth`` of a pre-training run, of any method.
+        checkpoint (str | Path | PretrainedBackbone): ``epoch_*.pth`` of a pre-training run, of any
+            method.
         size (int, optional): Edge of the square view in pixels. Defaults to None, the training
             size.
         device (str, optional): Defaults to None, a GPU if there is one.
+        random_init (bool): Whether the network keeps its initial weights. Defaults to False.
+        seed (int): Seed of the initial weights. Defaults to 0.
 
     Raises:
         FileNotFoundError: If there is no checkpoint.
-        ValueError: If the checkpoint cannot be read, or its config has no size of a view.
+        ValueError: If the checkpoint cannot be read, its config has no size of a view, or the
+            network gives NaN.
 
     Example:
         >>> encoder = Encoder('work_dirs/invp/epoch_200.pth')  # doctest: +SKIP
@@ -61,17 +78,35 @@ class Encoder:
     """
 
     def __init__(
-        self, checkpoint: str | Path, size: int | None = None, device: str | None = None
+        self,
+        checkpoint: str | Path | PretrainedBackbone,
+        size: int | None = None,
+        device: str | None = None,
+        random_init: bool = False,
+        seed: int = 0,
     ) -> None:
-        self.backbone = read_backbone(checkpoint)
+        read = isinstance(checkpoint, PretrainedBackbone)
+        self.backbone = checkpoint if read else read_backbone(checkpoint)
         self.view = centre_view(self.backbone.run, size)
         self.device = torch.device(device or get_device())
-        self.network = build_network(self.backbone).module.to(self.device)
-        preprocessor = self.backbone.preprocessor_config()
+        self.network = build_backbone(self.backbone, random_init, seed).to(self.device)
         with DefaultScope.overwrite_default_scope(SCOPE):
-            self.preprocessor = MODELS.build(preprocessor).to(self.device)
-        edge = max(self.view[-1]['transforms'][-1]['size'])
-        self.dimensions = self(torch.zeros(1, 3, edge, edge, dtype=torch.uint8)).size(1)
+            preprocessor = MODELS.build(self.backbone.preprocessor_config())
+        self.preprocessor = preprocessor.to(self.device)
+        seeds = seed if random_init else None
+        self.key = digest([self.backbone.fingerprint(random_init), seeds, self.view])
+        example = self(torch.zeros(1, 3, *self.size, dtype=torch.uint8))
+        if not example.isfinite().all():
+            raise ValueError(
+                f'The network of {self.backbone.path} gives NaN or infinite features: its training '
+                'has diverged. Use an earlier checkpoint of the run.'
+            )
+        self.dimensions = example.size(1)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the view."""
+        return tuple(self.view[-1]['transforms'][-1]['size'])
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Tensor:
@@ -81,24 +116,49 @@ class Encoder:
             maps = self.network(inputs)[-1].float()
         return F.normalize(F.adaptive_avg_pool2d(maps, 1).flatten(1))
 
-    @property
-    def key(self) -> str:
-        """Hash of what determines the features of an image: network, normalisation and view."""
-        return digest([self.backbone.fingerprint(), self.view])
-
     def batches(
-        self, paths: Sequence[str], batch_size: int = 64, num_workers: int = 0
+        self, paths: Sequence[str], batch_size: int = 64, num_workers: int | None = None
     ) -> Iterator[Batch]:
-        """Features of images in the order of their paths, batch by batch."""
+        """Features of images in the order of their paths, batch by batch, with a progress bar.
+
+        Args:
+            paths (Sequence[str]): Paths of the images.
+            batch_size (int): Images in a batch. Defaults to 64.
+            num_workers (int, optional): Processes that read images. Defaults to None: none for
+                fewer than 256 images, else one for each core, 8 at most.
+
+        Yields:
+            Batch: Features of the readable images of each batch.
+        """
+        if num_workers is None:
+            num_workers = min(os.cpu_count() or 1, 8) if len(paths) >= FEW_IMAGES else 0
         loader = DataLoader(
             _Images(paths, self.view),
             batch_size=batch_size,
             num_workers=num_workers,
             collate_fn=_collate,
         )
-        for rows, images, unreadable in loader:
+        progress = track(loader, 'features', transient=True, disable=len(loader) < 2)
+        for rows, images, unreadable in progress:
             features = self(images).cpu() if rows else torch.empty(0, self.dimensions)
             yield Batch(rows, features, unreadable)
+
+    def features(self, paths: Sequence[str], num_workers: int | None = None) -> np.ndarray:
+        """Features of images in memory, float32, ``(N, D)``; see :meth:`batches`.
+
+        Raises:
+            ValueError: If an image cannot be read.
+        """
+        features = np.empty((len(paths), self.dimensions), np.float32)
+        batches = self.batches(paths, num_workers=num_workers)
+        for batch in batches:
+            for row, reason in batch.unreadable.items():
+                raise ValueError(
+                    f'Cannot read the image {printable(paths[row])} ({reason}). Restore or remove '
+                    'it.'
+                )
+            features[batch.rows] = batch.features.numpy()
+        return features
 
 
 class _Images(Dataset):
