@@ -1,9 +1,7 @@
 import os
 from collections.abc import Iterator, Sequence
 
-from mmcls.datasets import BaseDataset
-from mmselfsup.registry import DATASETS
-
+from ..compat.host import DATASETS, BaseDataset
 from ..options import checked
 from .files import printable
 

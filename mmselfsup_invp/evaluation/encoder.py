@@ -12,11 +12,11 @@ import torch.nn.functional as F
 from mmcv.transforms import Compose
 from mmengine.device import get_device
 from mmengine.registry import DefaultScope
-from mmselfsup.registry import MODELS
 from rich.progress import track
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from ..compat.host import MODELS
 from ..datasets.files import printable
 from ..datasets.transforms import UnreadableImage
 from ..registry import SCOPE

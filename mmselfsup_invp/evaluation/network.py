@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from mmengine.logging import MMLogger
 from mmengine.registry import DefaultScope
-from mmselfsup.registry import MODELS
 from torch import nn
 
+from ..compat.host import MODELS
 from ..registry import SCOPE
 from .checkpoints import PretrainedBackbone
 

@@ -138,7 +138,7 @@ def test_names_that_are_not_utf8_are_shown_escaped(encoder, images, tmp_path):
     folder = tmp_path / 'names'
     folder.mkdir()
     content = (images / 'train/000.png').read_bytes()
-    for name in (b'caf\xe9.png', 'a "b", c\n.png'.encode()):
+    for name in (b'caf\xe9.png', b'a "b", c\n.png'):
         (folder / os.fsdecode(name)).write_bytes(content)
     embed(encoder, folder, tmp_path / 'out')
     assert Embedding.read(tmp_path / 'out').paths == ['a "b", c\n.png', 'caf\\xe9.png']
