@@ -73,7 +73,8 @@ def call(monkeypatch, capsys):
     return call
 
 
-def test_the_list_has_every_protocol_of_the_papers(call):
+def test_the_list_has_every_protocol_of_the_papers(call, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)  # Without data.
     listed = call('--list').out
     for name in (
         *('imagenet-linear', 'places205-linear', 'voc07-svm', 'voc07-lowshot', 'voc07-linear'),
@@ -81,11 +82,24 @@ def test_the_list_has_every_protocol_of_the_papers(call):
         *('transfer-cifar100', 'transfer-voc07', 'transfer-caltech101', 'transfer-cars'),
         *('transfer-pets', 'transfer-flowers'),
     ):
-        assert f' {name} ' in listed
-    assert len(listed.splitlines()) < 40
+        assert f' {name} ' in f' {" ".join(listed.split())} '
+    assert len(listed.splitlines()) <= 24
     described = call('--list', 'voc07').out
     assert 'voc07-svm' in described and 'SVMs' in described
     assert 'imagenet' not in described
+
+
+def test_the_list_says_whose_data_are_ready(call, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    ready = {line.split()[0]: line.split()[1] for line in call('--list').out.splitlines() if line}
+    assert ready['digits'] == ready['custom'] == ready['transfer'] == 'no'
+    image_folder(tmp_path / 'data' / 'digits')
+    image_folder(tmp_path / 'data' / 'pets')
+    ready = {line.split()[0]: line.split()[1:3] for line in call('--list').out.splitlines() if line}
+    assert ready['digits'][0] == 'yes' and ready['custom'][0] == 'no'
+    assert ready['transfer'] == ['for', 'transfer-pets']
+    listed = call('--list', 'custom', '--data', tmp_path / 'data').out
+    assert listed.count(' yes ') == 4 and call('--list', 'custom').out.count(' no ') == 4
 
 
 def test_a_result_is_written_once(call, project):

@@ -60,6 +60,11 @@ def lists_digest(config: Config) -> str:
     return found.hexdigest()[:DIGEST_LENGTH]
 
 
+def is_ready(config: Config) -> bool:
+    """Whether lists and folders of the data exist."""
+    return next(_missing(config), None) is None
+
+
 def check_data(config: Config, names: str | Sequence[str]) -> None:
     """Raise unless lists and folders of the data exist.
 
