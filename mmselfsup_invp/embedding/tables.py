@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 ROWS = 16384  # Written at a time.
-PACKAGES = {'pyarrow': 'pyarrow', 'faiss': 'faiss-cpu'}
+# Later versions of pyarrow need NumPy 2.
+PACKAGES = {'pyarrow': '"pyarrow<22"', 'faiss': 'faiss-cpu'}
 
 
 def require_package(name: str, purpose: str) -> None:

@@ -203,6 +203,37 @@ def test_an_interrupt_ends_in_one_message(project, tmp_path):
     assert errors.strip().splitlines()[-1] == 'Interrupted. The same command continues.'
 
 
+def test_a_failed_run_may_be_started_again_with_a_changed_config(call, project, tmp_path):
+    arguments = (project / 'run' / 'epoch_1.pth', '--protocol', project / 'knn.py')
+    arguments += ('--out', tmp_path / 'out')
+    failed = call(*arguments, '--cfg-options', 'num_classes=2')
+    assert failed.returncode == 1 and 'The config says 2 classes' in failed.err
+    assert not list((tmp_path / 'out').glob('*.json'))
+    for changes in ((), ('--cfg-options', 'num_classes=4')):
+        done = call(*arguments, *changes)
+        assert done.returncode == 0 and 'finished before' not in done.out, done.err
+    assert len(list((tmp_path / 'out').glob('*.json'))) == 2
+
+
+def test_class_folders_need_a_folder_alone(call, project, tmp_path):
+    """Of the command line: the folder, the table with interval and references."""
+    images = project / 'data' / 'train'
+    for number, image in enumerate(sorted(images.glob('*.png'))):
+        folder = tmp_path / 'mine' / 'abc'[number % 3]
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(image, folder)
+    arguments = (project / 'run' / 'epoch_1.pth', '--protocol', 'custom-knn')
+    arguments += ('--out', tmp_path / 'out')
+    missing = call(*arguments, '--data', tmp_path / 'nothing')
+    assert missing.returncode == 1 and 'a folder of its own' in missing.err
+    done = call(*arguments, '--data', tmp_path / 'mine')
+    assert done.returncode == 0, done.err
+    table = (tmp_path / 'out' / 'results.md').read_text()
+    assert re.search(
+        r'\| top1 \| [\d.]+ \([\d.]+ to [\d.]+\) .* majority class: 33.33; untrained: ', table
+    )
+
+
 def test_all_protocols_are_checked_before_the_first_one_runs(call, project, tmp_path):
     second = KNN.format(root=tmp_path / 'nothing').replace('toy-knn', 'toy-second')
     (tmp_path / 'second.py').write_text(second)
