@@ -2,14 +2,13 @@
 
 import time
 from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ..embedding import Embedding, embed
 from ..embedding.tables import require_package, write_index, write_parquet, write_table
 from ..evaluation import Encoder
-
-Lines = Iterator[str]
+from ..ops import Neighbours
 
 
 def run(args: Namespace) -> None:
@@ -30,8 +29,7 @@ def run(args: Namespace) -> None:
         require_package('faiss', '--index')
     start = time.perf_counter()
     encoder = Encoder(args.checkpoint, args.size, args.device)
-    queries = [] if args.query is None else [*args.query]
-    query = embed(encoder, queries, broken='raise') if queries else None
+    query = embed(encoder, args.query, broken='raise') if args.query else None
     embedding = embed(
         encoder,
         args.folder,
@@ -40,24 +38,28 @@ def run(args: Namespace) -> None:
         num_workers=args.workers,
         broken=args.broken,
     )
-    for line in _features(embedding, args):
-        print(line)
-    for name, write in (
-        ('neighbours', _neighbours),
-        ('clusters', _clusters),
-        ('duplicates', _duplicates),
-    ):
-        value = getattr(args, name)
-        if value is not None:
-            path = args.out / f'{name}.csv'
-            print(f'{path}  {write(path, embedding, value)}', flush=True)
-    if query is not None:
-        for line in _matches(args.out / 'matches.csv', embedding, query, args.matches):
-            print(line)
+    for line in _lines(embedding, query, args):
+        print(line, flush=True)
     print(f'{time.perf_counter() - start:.1f} s in all')
 
 
-def _features(embedding: Embedding, args: Namespace) -> Lines:
+def _lines(embedding: Embedding, query: Embedding | None, args: Namespace) -> Iterator[str]:
+    """Write the files one by one; a line about each."""
+    yield from _features(embedding, args)
+    tables = (
+        ('neighbours', args.neighbours, _neighbours),
+        ('clusters', args.clusters, _clusters),
+        ('duplicates', args.duplicates, _duplicates),
+    )
+    for name, option, write in tables:
+        if option is not None:
+            path = args.out / f'{name}.csv'
+            yield f'{path}  {write(path, embedding, option)}'
+    if query is not None:
+        yield from _matches(args.out / 'matches.csv', embedding, query, args.matches)
+
+
+def _features(embedding: Embedding, args: Namespace) -> Iterator[str]:
     about = embedding.about
     size = 'x'.join(map(str, about['view'][-1]['transforms'][-1]['size']))
     yield (
@@ -78,17 +80,17 @@ def _features(embedding: Embedding, args: Namespace) -> Lines:
 
 def _neighbours(path: Path, embedding: Embedding, k: int) -> str:
     k = min(k, len(embedding) - 1)
-    found = embedding.neighbours(k)
-    names = embedding.paths
-    rows = (
-        (names[row], rank, names[index], f'{similarity:.4f}')
-        for row in range(len(embedding))
-        for rank, (index, similarity) in enumerate(
-            zip(found.index[row].tolist(), found.similarity[row].tolist(), strict=True), 1
-        )
-    )
+    rows = _ranked(embedding.paths, embedding, embedding.neighbours(k))
     write_table(path, ['path', 'rank', 'neighbour', 'similarity'], rows)
     return f'the {k} nearest images of each'
+
+
+def _ranked(names: Sequence[str], embedding: Embedding, found: Neighbours) -> Iterator[tuple]:
+    """Rows of a table: for each name the images that were found, with ranks and similarities."""
+    for name, *nearest in zip(names, found.index, found.similarity, strict=True):
+        pairs = zip(*(each.tolist() for each in nearest), strict=True)
+        for rank, (row, similarity) in enumerate(pairs, 1):
+            yield name, rank, embedding.paths[row], f'{similarity:.4f}'
 
 
 def _clusters(path: Path, embedding: Embedding, num_clusters: int) -> str:
@@ -102,28 +104,19 @@ def _clusters(path: Path, embedding: Embedding, num_clusters: int) -> str:
 
 def _duplicates(path: Path, embedding: Embedding, threshold: float) -> str:
     found = embedding.duplicates(threshold)
-    names = embedding.paths
     rows = (
-        (f'{similarity:.4f}', names[one], names[other])
-        for (one, other), similarity in zip(
-            found.rows.tolist(), found.similarity.tolist(), strict=True
-        )
+        (f'{similarity:.4f}', embedding.paths[one], embedding.paths[other])
+        for (one, other), similarity in zip(*(each.tolist() for each in found), strict=True)
     )
     write_table(path, ['similarity', 'first', 'second'], rows)
     return f'{len(found.rows):,} pairs of a similarity of at least {threshold}'
 
 
-def _matches(path: Path, embedding: Embedding, query: Embedding, k: int) -> Lines:
+def _matches(path: Path, embedding: Embedding, query: Embedding, k: int) -> Iterator[str]:
     found = embedding.search(query.features, min(k, len(embedding)))
-    rows = [
-        (name, rank, embedding.paths[index], f'{similarity:.4f}')
-        for name, indices, similarities in zip(
-            query.paths, found.index.tolist(), found.similarity.tolist(), strict=True
-        )
-        for rank, (index, similarity) in enumerate(zip(indices, similarities, strict=True), 1)
-    ]
+    rows = list(_ranked(query.paths, embedding, found))
     write_table(path, ['query', 'rank', 'path', 'similarity'], rows)
-    yield f'{path}  the nearest images of {len(query)} queries'
+    yield f'{path}  the nearest images of each query'
     for name, rank, match, similarity in rows:
         yield from [name] * (rank == 1)
         yield f'  {similarity}  {match}'

@@ -130,28 +130,30 @@ class Embedding:
         count = min(len(self), CLUSTER_SAMPLE * num_clusters)
         sample = np.sort(generator.choice(len(self), count, replace=False))
         _, centroids = kmeans(torch.from_numpy(self.features[sample]), num_clusters, seed=seed)
-        features = self._tensor()
+        features = self._bank()
+        centroids = centroids.to(features)
         label = assign(features, centroids)
         order = label.bincount(minlength=num_clusters).argsort(descending=True, stable=True)
         label = order.argsort()[label]
         unit = F.normalize(centroids[order])
         parts = zip(features.split(QUERIES), label.split(QUERIES), strict=True)
         similarity = torch.cat([(part * unit[own]).sum(dim=1) for part, own in parts])
-        return Clusters(label, similarity)
+        return Clusters(label.cpu(), similarity.cpu())
 
     def duplicates(self, threshold: float = 0.98) -> Pairs:
         """All pairs of images that are at least this similar, the most similar first.
 
         Args:
-            threshold (float): Cosine, above 0 and up to 1. Defaults to 0.98.
+            threshold (float): Cosine similarity, 0 to 1. Defaults to 0.98.
 
         Returns:
             Pairs: ``rows``, of which the first is the lower, and ``similarity``.
 
         Raises:
-            ValueError: If there are over a million pairs.
+            ValueError: If there are over a million pairs, or ``threshold`` is not within 0 to 1.
         """
-        require_range('threshold', threshold, ROUNDING, 1, 'it is a cosine')
+        if not 0 <= threshold <= 1:
+            raise ValueError(f'threshold = {threshold} must be a cosine similarity, 0 to 1.')
         blocks, count = [], 0
         for pairs in self._similar_pairs(threshold - ROUNDING):
             blocks.append(pairs)
@@ -202,10 +204,9 @@ class Embedding:
                 f'{folder} holds no embedding, or one that was interrupted. Write it by '
                 'tools/embed.py, or by embed(checkpoint, images, out).'
             )
-        unreadable = read_table(folder / UNREADABLE) if (folder / UNREADABLE).is_file() else []
         return cls(
             np.load(folder / FEATURES, mmap_mode='c'),  # Changes in memory do not reach the file.
             [path for (path,) in read_table(folder / IMAGES)],
-            dict(unreadable),
+            dict(read_table(folder / UNREADABLE)),
             json.loads((folder / ABOUT).read_text()),
         )

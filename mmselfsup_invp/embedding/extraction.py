@@ -37,8 +37,8 @@ def embed(
 
     With ``out``, the features are written batch by batch to ``features.npy`` and mapped into
     memory, so that neither images nor features need to fit. The folder also gets ``images.csv``,
-    the path of each row; ``unreadable.csv``, if images were skipped; and ``embedding.json``, how
-    the features were made. If the folder holds the features of the same network, view and files
+    the path of each row; ``unreadable.csv``, the images that were skipped; and ``embedding.json``,
+    how the features were made. If the folder holds the features of the same network, view and files
     (by path, size and time of modification), they are read instead.
 
     Args:
@@ -84,7 +84,7 @@ def embed(
     kept, reasons = _fill(features, batches, broken)
     unreadable = {names[row]: reason for row, reason in reasons.items()}
     if unreadable and (broken == 'raise' or not kept):
-        raise ValueError(_message(unreadable, len(files)))
+        raise ValueError(_message(unreadable, len(kept)))
     paths = [names[row] for row in kept]
     seconds = round(time.perf_counter() - start, 1)
     embedding = Embedding(
@@ -116,10 +116,10 @@ def _finished(folder: Path, key: str) -> Embedding | None:
     if not (folder / ABOUT).is_file():
         return None
     found = Embedding.read(folder)
-    if found.about['key'] != key:
+    if found.about.get('key') != key:
         raise FileExistsError(
             f'{folder} holds the features of {len(found):,} images by '
-            f'{found.about["checkpoint"]}: of another network, another view, or other images '
+            f'{found.about.get("checkpoint")}: of another network, another view, or other images '
             'than these. Choose another folder, or delete that one.'
         )
     return found
@@ -143,7 +143,7 @@ def _write(folder: Path, embedding: Embedding, key: str) -> Embedding:
             shorter[rows] = embedding.features[rows]
         shorter.flush()
         part.replace(folder / FEATURES)
-        write_table(folder / UNREADABLE, ['path', 'reason'], embedding.unreadable.items())
+    write_table(folder / UNREADABLE, ['path', 'reason'], embedding.unreadable.items())
     write_table(folder / IMAGES, ['path'], ([path] for path in embedding.paths))
     images, dimensions = embedding.features.shape
     about = dict(embedding.about, images=images, dimensions=dimensions, key=key)
@@ -172,10 +172,10 @@ def _fill(
     return kept, unreadable
 
 
-def _message(unreadable: dict[str, str], images: int) -> str:
+def _message(unreadable: dict[str, str], kept: int) -> str:
     name, reason = next(iter(unreadable.items()))
-    found = 'An image' if len(unreadable) < images else f'None of {images} images'
-    return f'{found} cannot be read: {name} ({reason}). Restore the file or remove it.'
+    others = '' if kept or len(unreadable) == 1 else f', nor {len(unreadable) - 1} others'
+    return f'Cannot read the image {name} ({reason}){others}. Restore or remove it.'
 
 
 def _description(encoder: Encoder) -> dict[str, Any]:
