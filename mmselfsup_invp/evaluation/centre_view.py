@@ -16,7 +16,7 @@ def centre_view(config: Config, size: int | None = None) -> list[dict[str, Any]]
     """Transforms that give every image the size at which a network was trained.
 
     The transforms of the config's pipeline without augmentation come first, see
-    :func:`test_pipeline`. Then the shorter edge is resized to the training size and the centre is
+    :func:`evaluation_pipeline`. Then the shorter edge is resized to the training size and the centre is
     cropped. This changes no view that has the training size already, and lets images of any size
     and shape share a batch.
 
@@ -40,7 +40,7 @@ def centre_view(config: Config, size: int | None = None) -> list[dict[str, Any]]
     target = (size, size) if size else training_size(config)
     crop = [dict(type='Resize', size=max(target)), dict(type='CenterCrop', size=target)]
     # With another size, the resizing of the pipeline would only blur or enlarge the images.
-    steps = [] if size else [dict(step) for step in test_pipeline(config) or ()]
+    steps = [] if size else [dict(step) for step in evaluation_pipeline(config) or ()]
     view = [step for step in steps if not _loads_or_packs(step['type'])]
     if view and _name(view[-1]['type']) == 'AugmentedViews':
         crop = [*view.pop()['transforms'], *crop]
@@ -67,7 +67,7 @@ def training_size(config: Config) -> Size:
     )
 
 
-def test_pipeline(config: Config) -> list[ConfigDict] | None:
+def evaluation_pipeline(config: Config) -> list[ConfigDict] | None:
     """Pipeline without augmentation: of ``KNNEvalHook``, of a cluster hook or ``test_pipeline``.
 
     Returns:

@@ -1,7 +1,7 @@
 import pytest
 from mmengine.config import Config
 
-from mmselfsup_invp.evaluation.centre_view import centre_view, test_pipeline, training_size
+from mmselfsup_invp.evaluation.centre_view import centre_view, evaluation_pipeline, training_size
 
 from ..configs import every_config, load
 
@@ -71,7 +71,7 @@ def test_the_pipeline_of_the_knn_hook_is_taken_before_others(place):
         type='mmselfsup.KNNEvalHook', query_dataloader=dict(dataset=dict(pipeline=pipeline))
     )
     hooks = dict(knn=hook, other=None) if place == 'default_hooks' else [hook]
-    assert test_pipeline(config(test_pipeline=[], **{place: hooks})) == pipeline
+    assert evaluation_pipeline(config(test_pipeline=[], **{place: hooks})) == pipeline
 
 
 def test_transforms_must_be_registered():
