@@ -16,9 +16,9 @@ def centre_view(config: Config, size: int | None = None) -> list[dict[str, Any]]
     """Transforms that give every image the size at which a network was trained.
 
     The transforms of the config's pipeline without augmentation come first, see
-    :func:`evaluation_pipeline`. Then the shorter edge is resized to the training size and the centre is
-    cropped. This changes no view that has the training size already, and lets images of any size
-    and shape share a batch.
+    :func:`evaluation_pipeline`. Then the shorter edge is resized to the training size and the
+    centre is cropped. This changes no view that has the training size already, and lets images of
+    any size and shape share a batch.
 
     Args:
         config (Config): Config of the training run.

@@ -111,7 +111,8 @@ class OwnLabels:
 
     def __post_init__(self) -> None:
         require_choice('classifier', self.classifier, CLASSIFIERS)
-        inspect.signature(self.classify).bind(None, None, 0)  # Raises TypeError.
+        # Raises TypeError for settings that the classifier does not have.
+        inspect.signature(CLASSIFIERS[self.classifier]).bind(None, None, 0, **self.settings)
 
     @property
     def classify(self) -> Callable[[Labelled, np.ndarray, int], np.ndarray]:
