@@ -2,10 +2,8 @@
 
 import shutil
 from argparse import Namespace
-from collections.abc import Sequence
 from importlib.util import find_spec
 from itertools import groupby
-from operator import itemgetter
 from pathlib import Path
 
 from mmengine.config import Config
@@ -17,6 +15,7 @@ from rich.table import Table
 from ..config import read_config
 from ..evaluation import PretrainedBackbone, read_backbone
 from ..evaluation.protocols import (
+    Benchmark,
     Job,
     check_network,
     evaluate,
@@ -84,18 +83,17 @@ def show_list(prefix: str = '', data: str | None = None) -> None:
                 move_data(config, data)
             found.append((path.parent.name, benchmark, is_ready(config)))
     if prefix:
-        table = Table('protocol', 'description', 'data', 'data ready?')
+        table = Table('protocol', 'description', 'data', 'ready?')
         for _, benchmark, ready in found:
             names = [benchmark.data] if isinstance(benchmark.data, str) else benchmark.data
             table.add_row(
                 benchmark.name, benchmark.title, ', '.join(names), 'yes' if ready else 'no'
             )
     else:
-        table = Table('data', 'data ready?', 'protocols', box=None, pad_edge=False)
-        for folder, group in groupby(found, key=itemgetter(0)):
-            _, benchmarks, ready = zip(*group, strict=True)
-            names = [benchmark.name for benchmark in benchmarks]
-            table.add_row(folder, _readiness(names, ready), ' '.join(names))
+        table = Table('data', 'ready?', 'protocols', box=None, pad_edge=False)
+        for (folder, ready), rows in groupby(sorted(found, key=_group), _group):
+            names = ' '.join(benchmark.name for _, benchmark, _ in rows)
+            table.add_row(folder, ready, names)
     Console().print(table)
     if not prefix:
         console.print('--list PREFIX describes the protocols whose names begin so.')
@@ -105,11 +103,10 @@ def show_list(prefix: str = '', data: str | None = None) -> None:
         )
 
 
-def _readiness(names: Sequence[str], ready: Sequence[bool]) -> str:
-    if all(ready):
-        return 'yes'
-    found = [name for name, is_there in zip(names, ready, strict=True) if is_there]
-    return ' '.join(['for', *found]) if found else 'no'
+def _group(row: tuple[str, Benchmark, bool]) -> tuple[str, str]:
+    """Folder of a protocol, and whether its data are ready."""
+    folder, _, ready = row
+    return folder, 'yes' if ready else 'no'
 
 
 def config_of(name: str) -> Path:

@@ -175,9 +175,8 @@ class Embedding:
         for top in range(0, len(bank), edge):
             for left in range(top, len(bank), edge):
                 scores = similarities(bank[top : top + edge], bank[left : left + edge])
-                if left == top:
-                    scores = scores.triu(diagonal=1)  # Each pair once, and no image with itself.
                 rows = (scores >= threshold).nonzero()
+                rows = rows[rows[:, 0] + top < rows[:, 1] + left]  # Each pair once.
                 similarity = scores[rows[:, 0], rows[:, 1]]
                 yield Pairs((rows + rows.new_tensor([top, left])).cpu(), similarity.cpu())
 

@@ -96,6 +96,8 @@ def embed(
 def _files(images: str | Path | Sequence[str | Path]) -> tuple[list[str], list[str]]:
     """Paths of the images, and the names that the results show."""
     if isinstance(images, (str, Path)):
+        if not os.path.isdir(images):
+            raise FileNotFoundError(f'There is no folder {images}.')
         found = ImageFiles(data_root=str(images), lazy_init=True).load_data_list()
         files = [image['img_path'] for image in found]
         return files, [printable(os.path.relpath(file, images)) for file in files]

@@ -55,7 +55,8 @@ def write_parquet(path: Path, features: np.ndarray, paths: Sequence[str]) -> Non
         for rows in _slices(len(paths)):
             values = pyarrow.array(features[rows].ravel())
             feature = pyarrow.FixedSizeListArray.from_arrays(values, features.shape[1])
-            writer.write_table(pyarrow.table([paths[rows], feature], schema=schema))
+            path_column = pyarrow.array(paths[rows], pyarrow.string())
+            writer.write_table(pyarrow.table([path_column, feature], schema=schema))
     os.replace(part, path)
 
 

@@ -72,6 +72,15 @@ class PretrainedBackbone:
             found.update(value.flatten().view(torch.uint8).numpy())
         return found.hexdigest()[:DIGEST_LENGTH]
 
+    def require_finite(self) -> None:
+        """Raise ``ValueError`` if a weight is NaN or infinite."""
+        nonfinite = [name for name, value in self.state.items() if not value.isfinite().all()]
+        if nonfinite:
+            raise ValueError(
+                f'{self.path} has NaN or infinite values in {listed(nonfinite, 8)}. Use an earlier '
+                'checkpoint of the run.'
+            )
+
     def check_loaded(self, state: State) -> None:
         """Raise unless a network has all of these weights and no others.
 

@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from ..compat.host import MODELS
 from ..datasets.files import printable
+from ..datasets.preparation.images import image_error
 from ..datasets.transforms import UnreadableImage
 from ..registry import SCOPE
 from .centre_view import centre_view
@@ -68,8 +69,8 @@ class Encoder:
 
     Raises:
         FileNotFoundError: If there is no checkpoint.
-        ValueError: If the checkpoint cannot be read, its config has no size of a view, or the
-            network gives NaN.
+        ValueError: If the checkpoint cannot be read, its config has no size of a view, or a weight
+            is not finite.
 
     Example:
         >>> encoder = Encoder('work_dirs/invp/epoch_200.pth')  # doctest: +SKIP
@@ -87,6 +88,7 @@ class Encoder:
     ) -> None:
         read = isinstance(checkpoint, PretrainedBackbone)
         self.backbone = checkpoint if read else read_backbone(checkpoint)
+        self.backbone.require_finite()
         self.view = centre_view(self.backbone.run, size)
         self.device = torch.device(device or get_device())
         self.network = build_backbone(self.backbone, random_init, seed).to(self.device)
@@ -95,13 +97,7 @@ class Encoder:
         self.preprocessor = preprocessor.to(self.device)
         seeds = seed if random_init else None
         self.key = digest([self.backbone.fingerprint(random_init), seeds, self.view])
-        example = self(torch.zeros(1, 3, *self.size, dtype=torch.uint8))
-        if not example.isfinite().all():
-            raise ValueError(
-                f'The network of {self.backbone.path} gives NaN or infinite features: its training '
-                'has diverged. Use an earlier checkpoint of the run.'
-            )
-        self.dimensions = example.size(1)
+        self.dimensions = self(torch.zeros(1, 3, *self.size, dtype=torch.uint8)).size(1)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -176,7 +172,8 @@ class _Images(Dataset):
         try:
             (view,) = self.transform(dict(img_path=self.paths[row], sample_idx=row))['img']
         except UnreadableImage as error:
-            return row, str(error.__cause__)
+            # The decoder may not say more than that it returned nothing.
+            return row, image_error(self.paths[row]) or str(error.__cause__)
         return row, torch.from_numpy(np.ascontiguousarray(view.transpose(2, 0, 1)))
 
 

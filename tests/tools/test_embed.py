@@ -102,8 +102,8 @@ def test_unreadable_images_are_counted(call, images, tmp_path):
     ('words', 'message'),
     [
         (dict(path='none.pth'), 'There is no checkpoint none.pth'),
-        (dict(folder='nowhere'), "folder 'nowhere' does not exist"),
-        (dict(more=['--query', 'cat.jpg']), 'cat.jpg'),
+        (dict(folder='nowhere'), 'There is no folder nowhere.'),
+        (dict(more=['--query', 'cat.jpg']), 'Cannot read the image cat.jpg (missing)'),
         (dict(more=['--clusters', 13]), 'num_clusters = 13'),
     ],
 )
