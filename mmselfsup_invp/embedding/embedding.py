@@ -16,6 +16,7 @@ from ..ops import Neighbours, top_m
 from ..ops.checks import require_range
 from ..ops.clustering import assign
 from ..ops.search import default_elements, similarities
+from ..options import Fraction, check_option
 from .tables import read_table
 
 FEATURES, IMAGES = 'features.npy', 'images.csv'
@@ -155,8 +156,7 @@ class Embedding:
         Raises:
             ValueError: If there are over a million pairs, or ``threshold`` is not within 0 to 1.
         """
-        if not 0 <= threshold <= 1:
-            raise ValueError(f'threshold = {threshold} must be a cosine similarity, 0 to 1.')
+        check_option('duplicates', 'threshold', threshold, Fraction)
         blocks, count = [], 0
         for pairs in self._similar_pairs(threshold - ROUNDING):
             blocks.append(pairs)

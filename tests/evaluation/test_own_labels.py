@@ -186,8 +186,9 @@ def test_a_folder_without_classes_or_none_is_named(backbone, tmp_path):
 @pytest.mark.parametrize(
     ('changes', 'message'),
     [
-        ({'benchmark.options.classifier': 'forest'}, "valid: 'knn', 'logistic', 'svm'"),
+        ({'benchmark.options.classifier': 'forest'}, "one of 'knn', 'logistic', 'svm'"),
         ({'benchmark.options.settings.neighbours': 3}, "'neighbours'"),
+        ({'benchmark.options.shots': [0]}, r'shots = \[0\] is not valid'),
     ],
 )
 def test_settings_are_checked_when_the_config_is_read(changes, message):
