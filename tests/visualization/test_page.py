@@ -118,8 +118,8 @@ def open_page(browser, file):
 
 def place(page, image):
     """Where an image is on the screen."""
-    page.locator('#map').scroll_into_view_if_needed()
-    box = page.locator('#map').bounding_box()
+    page.locator('#canvas').scroll_into_view_if_needed()
+    box = page.locator('#canvas').bounding_box()
     x, y = page.evaluate(
         'i => [data.position[2 * i] / 65535, data.position[2 * i + 1] / 65535]', image
     )
@@ -136,7 +136,7 @@ def test_nothing_is_cut_off(open_page, width, scheme):
     outside = """[...document.querySelectorAll('body *')].filter((node) =>
         node.getBoundingClientRect().right > innerWidth + 1 && !node.closest('.scroll, pre'))"""
     assert page.evaluate(f'{outside}.length') == 0
-    assert page.locator('#map').bounding_box()['width'] > 0.4 * min(width, 800)
+    assert page.locator('#canvas').bounding_box()['width'] > 0.4 * min(width, 800)
 
 
 def test_a_walk_is_that_of_the_graph(open_page, data):
@@ -201,7 +201,7 @@ def test_a_lasso_copies_the_paths(open_page, data):
 
 def test_the_map_works_by_keys(open_page, data):
     page = open_page()
-    page.locator('#map').focus()
+    page.locator('#canvas').focus()
     left = page.evaluate('data.position[2 * 7] < 32768')  # Of image 7, where the walk starts.
     page.keyboard.press('ArrowRight' if left else 'ArrowLeft')
     focused = page.locator('#status').inner_text()
@@ -212,7 +212,7 @@ def test_the_map_works_by_keys(open_page, data):
     page.get_by_role('button', name='Select this walk').press('Enter')
     count = 1 + page.evaluate('i => walkFrom(i, 3).flat().length', data.names.index(name))
     assert page.locator('#selection h3').inner_text() == f'{count} images selected'
-    page.locator('#map').press('Escape')
+    page.locator('#canvas').press('Escape')
     assert page.locator('#selection').is_hidden()
 
 
