@@ -16,7 +16,7 @@ from .run_data import RunData
 
 MIN_IMAGES, MAX_IMAGES = 4, 5000  # t-SNE of 5000 images takes about a minute on one core.
 MAX_DIM = 128  # Dimensions of the features in the page.
-SHEET_PIXELS = 2_300_000  # Of the pictures together: about 0.4 MB of photographs.
+SHEET_PIXELS = 1_800_000  # Of the pictures together: about 0.35 MB of photographs.
 MIN_SIDE, MAX_SIDE = 24, 64  # Of a picture in pixels.
 MAX_CLUSTERS, IMAGES_PER_CLUSTER = 20, 10
 
