@@ -55,7 +55,7 @@ def map_data(data: RunData) -> tuple[dict, str]:
     clusters = max(2, min(MAX_CLUSTERS, len(rows) // IMAGES_PER_CLUSTER))
     position = tsne(features, len(rows), seed=data.options.seed)[1]
     position -= position.min(dim=0).values
-    position /= position.max().clamp(min=1e-6)
+    position /= position.max(dim=0).values.clamp(min=1e-6)
     numbers = rows.tolist()
     side = max(MIN_SIDE, min(MAX_SIDE, math.isqrt(SHEET_PIXELS // len(rows))))
     sheet, columns = sprite_sheet([images.path(row) for row in numbers], side)
