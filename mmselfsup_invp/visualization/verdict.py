@@ -19,8 +19,8 @@ from .run_data import RunData
 LEARNING = 0.95
 # Decrease over the last quarter of the epochs, relative to the chance level, of a falling loss.
 FALLING = 0.02
-# Mean similarity along the edges above which the graph is overfitted. In runs that learned, with and
-# without propagation, it was 0.71 to 0.94 on 10,000 photographs and 0.98 on the digits.
+# Mean similarity along the edges above which the graph is overfitted. In runs that learned, with
+# and without propagation, it was 0.71 to 0.94 on 10,000 photographs and 0.98 on the digits.
 MAX_EDGE_SIMILARITY = 0.995
 # Purity at one hop in the last log relative to its best, below which the graph is overfitted.
 MIN_PURITY = 0.9
