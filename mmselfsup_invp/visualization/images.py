@@ -76,6 +76,8 @@ def training_images(run: TrainingRun, options: ReportOptions) -> ImageSet:
         Unavailable: If the config has no pipeline without augmentation.
         ImagesUnavailable: If the data set cannot be loaded.
     """
+    if 'dataset' not in (run.config.get('train_dataloader') or {}):
+        raise ValueError(f'The config in {run.checkpoint} has no train_dataloader.dataset.')
     dataset = deepcopy(run.config.train_dataloader.dataset)
     while WRAPPED in dataset:
         dataset = dataset[WRAPPED]
@@ -154,7 +156,7 @@ def _build(
         collate_fn=training.get('collate_fn', dict(type='default_collate')),
         dataset=dataset,
     )
-    require_registered(config)
+    require_registered(config, f'The config in {run.checkpoint}')
     try:
         with DefaultScope.overwrite_default_scope(run.config.get('default_scope')):
             loader = Runner.build_dataloader(config, seed=options.seed)

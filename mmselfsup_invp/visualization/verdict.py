@@ -9,6 +9,7 @@ from mmengine.config import ConfigDict
 from mmengine.registry import DefaultScope
 
 from ..compat.host import HOOKS
+from ..config import require_registered
 from ..engine.hooks.memory_hook import MAX_SIMILARITY, MemoryHook
 from ..evaluation import Curve, TrainingRun
 from .blocks import Block, Unavailable, Verdict
@@ -231,6 +232,10 @@ def _advice(run: TrainingRun) -> str:
     hooks = [*run.config.get('default_hooks', {}).values(), *run.config.get('custom_hooks', [])]
     with DefaultScope.overwrite_default_scope(run.config.get('default_scope')):
         for hook in filter(None, hooks):
+            try:
+                require_registered(hook)
+            except ValueError:  # MMEngine would import its module, whatever it is.
+                continue
             kind = HOOKS.get(hook['type'])
             if kind is not None and issubclass(kind, MemoryHook):
                 return f'Try, in this order: {HOOKS.build(hook).collapse_advice()}.'
