@@ -12,6 +12,11 @@ default_hooks = dict(
     # Reads the losses when they are logged, not in every iteration.
     runtime_info=dict(type='DeferredInfoHook'),
     epoch_seed=dict(type='EpochSeedHook'),
+    # Estimates the memory, and warns of a plateau.
+    health=dict(type='RunHealthHook'),
     # An interrupted run loses at most the current epoch.
     checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=3),
 )
+
+# Losses beside their chance levels, images per second and the remaining time.
+log_processor = dict(type='ProgressLogProcessor')
