@@ -10,7 +10,7 @@ from .compat import require_host
 
 require_host()
 
-from mmengine.registry import FUNCTIONS, Registry  # noqa: E402
+from mmengine.registry import FUNCTIONS, LOG_PROCESSORS, Registry  # noqa: E402
 from mmselfsup import registry as host  # noqa: E402
 
 from .structures import collate  # noqa: E402
@@ -46,3 +46,5 @@ for _name in host.__all__:
 Registry(FUNCTIONS.name, parent=FUNCTIONS, scope=SCOPE, locations=[SCOPE]).register_module(
     name='default_collate', module=collate
 )
+# Empty: found in MMEngine's, without a warning that this scope has none.
+Registry(LOG_PROCESSORS.name, parent=LOG_PROCESSORS, scope=SCOPE, locations=[SCOPE])

@@ -41,8 +41,8 @@ def main():
 
     require_packages(args)
     # Imported late, so that --help is answered at once.
-    from mmselfsup_invp.cli.errors import plain_errors
     from mmselfsup_invp.cli.doctor import report
+    from mmselfsup_invp.cli.errors import plain_errors
     from mmselfsup_invp.cli.training import load_config, train
 
     with plain_errors(args.debug):

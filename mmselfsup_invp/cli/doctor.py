@@ -4,7 +4,7 @@ import copy
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,11 +20,13 @@ from mmengine.runner import Runner
 from .. import compat
 from ..config import dicts_in
 from ..config_checks import check_config
+from ..datasets import num_images
 from ..datasets.inspection import Inspection, inspect_images
 from ..engine.console import ConciseRunner
 from ..engine.hooks.common import innermost_dataset, unwrap
-from ..engine.memory_estimate import available_memory, size
-from ..options import options_of
+from ..engine.memory_estimate import available_memory, estimate_memory, size
+from ..models.memories import memories_of
+from ..structures import sample_ids
 from ..version import __version__
 from .errors import CONFIG_ERRORS, USER_ERRORS, message_of
 
@@ -86,26 +88,121 @@ class _Timer(Hook):
             raise _Enough
 
 
-def examine(cfg: Config) -> Iterator[Finding]:
-    """Examine the config, the images, the memory, the disk and a few iterations of a run.
+class Examination:
+    """The config, the images, the memory, the disk and a few iterations of a run.
 
-    Nothing is written to the work folder. What one part finds does not keep the others from being
-    examined, except that nothing can be timed without images.
+    Nothing is written to the work folder.
 
     Args:
         cfg (Config): Config of the run, with ``work_dir``.
 
-    Yields:
-        Finding: In the order of the page.
+    Example:
+        >>> for finding in Examination(cfg).findings():  # doctest: +SKIP
+        ...     print(finding)
     """
-    yield Finding('ok', 'versions', _versions())
-    parts: list[Callable[[Config], Iterator[Finding]]] = [_options, _images, _trial]
-    for part in parts:
-        try:
-            yield from part(cfg)
-        except (*USER_ERRORS, *CONFIG_ERRORS, RuntimeError) as error:
-            yield Finding('error', part.__name__.strip('_'), message_of(error))
-            return
+
+    def __init__(self, cfg: Config) -> None:
+        self.cfg = cfg
+        self.batch_size = cfg.train_dataloader.batch_size
+        self.epochs = cfg.train_cfg.max_epochs
+
+    def findings(self) -> Iterator[Finding]:
+        """Examine one part after the other; an error ends the examination."""
+        yield Finding('ok', 'versions', _versions())
+        for subject, examine in (
+            ('config', self.examine_options),
+            ('images', self.examine_images),
+            ('start', self.examine_start),
+        ):
+            try:
+                yield from examine()
+            except (*USER_ERRORS, *CONFIG_ERRORS, RuntimeError) as error:
+                yield Finding('error', subject, message_of(error))
+                return
+
+    def examine_options(self) -> Iterator[Finding]:
+        """Types, ranges and names of all options."""
+        check_config(self.cfg)
+        yield Finding(
+            'ok',
+            'config',
+            f'{self.cfg.model.type}, {self.epochs} epochs, batches of {self.batch_size}',
+        )
+
+    def examine_images(self) -> Iterator[Finding]:
+        """Image files and ids."""
+        with DefaultScope.overwrite_default_scope(self.cfg.get('default_scope')):
+            self.dataset = DATASETS.build(copy.deepcopy(self.cfg.train_dataloader.dataset))
+        source = innermost_dataset(self.dataset)
+        paths = [source.get_data_info(row)['img_path'] for row in range(len(source))]
+        found = inspect_images(paths, FILES)
+        yield from _file_findings(found, _crop_size(self.cfg), getattr(source, 'broken', 'raise'))
+        num = num_images(self.dataset)
+        for row in (0, num // 2, num - 1):
+            sample = int(sample_ids([self.dataset[row]['data_samples']]))
+            if sample != row and not (hasattr(source, 'skipped') and source.skipped[row]):
+                yield Finding('error', 'ids', f'image {row} has sample_idx {sample}')
+                return
+        yield Finding('ok', 'ids', f'sample_idx is the position of an image, 0 to {num - 1}')
+
+    def examine_start(self) -> Iterator[Finding]:
+        """Memory, disk and time, from a run in a temporary folder."""
+        with tempfile.TemporaryDirectory() as folder:
+            runner = ConciseRunner.from_cfg(trial_config(self.cfg, folder))
+            yield self._memory(runner)
+            yield self._disk(runner)
+            if reason := _slow_start(self.cfg):
+                yield Finding('note', 'time', reason)
+                return
+            timer = _Timer()
+            runner.register_hook(timer)
+            with suppress(_Enough):
+                runner.train()
+            yield self._time(timer.seconds, runner.train_dataloader.batch_sampler.batch_size)
+
+    def _memory(self, runner: Runner) -> Finding:
+        model = unwrap(runner.model)
+        storage = next((one.storage for one in runner.hooks if hasattr(one, 'storage')), 'host')
+        estimate = estimate_memory(model, num_images(self.dataset), self.batch_size, storage)
+        free = available_memory(next(model.parameters()).device)
+        estimate.without('network').require(free)
+        return Finding('ok', 'memory', f'{estimate} + activations; {size(free)} free')
+
+    def _disk(self, runner: Runner) -> Finding:
+        model = unwrap(runner.model)
+        state = sum(one.numel() * one.element_size() for one in model.state_dict().values())
+        # The bank is still empty; SGD keeps a momentum for each trained parameter.
+        rows = sum(part.row_bytes for memory in memories_of(model) for _, part in memory.parts())
+        momentum = sum(4 * one.numel() for one in model.parameters() if one.requires_grad)
+        saved = state + momentum + rows * num_images(self.dataset)
+        options: dict[str, Any] = (self.cfg.get('default_hooks') or {}).get('checkpoint') or {}
+        kept = options.get('max_keep_ckpts', -1)
+        if kept < 0:
+            kept = self.epochs // max(options.get('interval', 1), 1)
+        work_dir = Path(self.cfg.work_dir).resolve()
+        folder = next(one for one in (work_dir, *work_dir.parents) if one.exists())
+        free = shutil.disk_usage(folder).free
+        text = f'{kept + 1} checkpoints of {size(saved)}, {size(free)} free in {self.cfg.work_dir}'
+        if saved * (kept + 1) > free:
+            advice = 'Set default_hooks.checkpoint.max_keep_ckpts=1 or another --work-dir'
+            return Finding('error', 'disk', f'{text}. {advice}.')
+        return Finding('ok', 'disk', text)
+
+    def _time(self, seconds: list[tuple[float, float]], batch_size: int) -> Finding:
+        """Time of an epoch, from that of loading an image and of training on it."""
+        timed = seconds[1:] or seconds
+        loading, training = (median(part) / batch_size for part in zip(*timed, strict=True))
+        workers = self.cfg.train_dataloader.get('num_workers', 0)
+        image = max(loading / workers, training) if workers else loading + training
+        epoch = image * len(self.dataset)
+        text = (
+            f'{1 / image:.3g} images/s: {epoch:,.0f} s an epoch, '
+            f'{epoch * self.epochs / 3600:.3g} h for {self.epochs} epochs '
+            f'({1000 * loading:.0f} ms to load an image, {1000 * training:.0f} ms to train on it)'
+        )
+        if workers and loading / workers > training:
+            return Finding('note', 'time', f'{text}. Loading limits: train on smaller copies')
+        return Finding('ok', 'time', text)
 
 
 def report(cfg: Config) -> int:
@@ -115,7 +212,7 @@ def report(cfg: Config) -> int:
         int: Exit code: 1 if there is an error, else 0.
     """
     failed = False
-    for finding in examine(cfg):
+    for finding in Examination(cfg).findings():
         failed |= finding.level == 'error'
         print(finding, flush=True)
     print('The run cannot start.' if failed else 'The run can start.')
@@ -129,38 +226,15 @@ def _versions() -> str:
     return f'mmselfsup_invp {__version__}, {found}; {device}'
 
 
-def _options(cfg: Config) -> Iterator[Finding]:
-    check_config(cfg)
-    batch = cfg.train_dataloader.batch_size
-    yield Finding(
-        'ok', 'config', f'{cfg.model.type}, {cfg.train_cfg.max_epochs} epochs, batches of {batch}'
-    )
-
-
-def _images(cfg: Config) -> Iterator[Finding]:
-    with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
-        dataset = DATASETS.build(copy.deepcopy(cfg.train_dataloader.dataset))
-    source = innermost_dataset(dataset)
-    paths = [source.get_data_info(row)['img_path'] for row in range(len(source))]
-    found = inspect_images(paths, FILES)
-    checked = 'all' if found.num_checked == len(paths) else f'{found.num_checked:,} of them'
+def _file_findings(found: Inspection, crop: int, broken: str) -> Iterator[Finding]:
+    checked = 'all' if found.num_checked == found.num_images else f'{found.num_checked:,} of them'
     sides = found.shorter_sides or [0]
     yield Finding(
         'ok' if found.shorter_sides else 'error',
         'images',
-        f'{len(paths):,}, {checked} decoded; shorter side {min(sides)} to {max(sides)} pixels, '
-        f'median {median(sides):.0f}; {found.rotated} turned upright by their EXIF orientation',
+        f'{found.num_images:,}, {checked} decoded; shorter side {min(sides)} to {max(sides)} '
+        f'pixels, median {median(sides):.0f}; {found.rotated} turned upright by EXIF',
     )
-    yield from _file_findings(found, _crop_size(cfg), getattr(source, 'broken', 'raise'))
-    for row in {0, len(dataset) // 2, len(dataset) - 1}:
-        sample = int(dataset[row]['data_samples'].sample_idx.value)
-        if sample != row and not getattr(source, 'skipped', [False] * len(dataset))[row]:
-            yield Finding('error', 'ids', f'image {row} has sample_idx {sample}')
-            return
-    yield Finding('ok', 'ids', f'sample_idx is the position of the image, 0 to {len(dataset) - 1}')
-
-
-def _file_findings(found: Inspection, crop: int | None, broken: str) -> Iterator[Finding]:
     if found.unreadable:
         yield Finding(
             'note' if broken == 'skip' else 'error',
@@ -173,36 +247,17 @@ def _file_findings(found: Inspection, crop: int | None, broken: str) -> Iterator
         yield Finding(
             'note', 'duplicates', f'{len(found.duplicates)} files, such as {one} of {other}'
         )
-    tiny = sum(side < (crop or 0) for side in found.shorter_sides)
+    tiny = sum(side < crop for side in found.shorter_sides)
     if tiny:
         yield Finding('note', 'small', f'{tiny} images are smaller than the views of {crop} pixels')
 
 
-def _crop_size(cfg: Config) -> int | None:
-    """Pixels of the views that ``RandomResizedCrop`` cuts out, if the pipeline has one."""
+def _crop_size(cfg: Config) -> int:
+    """Pixels of the views that ``RandomResizedCrop`` cuts out, or 0."""
     for part in dicts_in(cfg.train_dataloader.dataset.to_dict()):
         if part.get('type') == 'RandomResizedCrop':
             return part['size'] if isinstance(part['size'], int) else max(part['size'])
-    return None
-
-
-def _trial(cfg: Config) -> Iterator[Finding]:
-    """Memory, disk and time, from a run in a temporary folder."""
-    with tempfile.TemporaryDirectory() as folder:
-        runner = ConciseRunner.from_cfg(trial_config(cfg, folder))
-        yield _disk(runner, cfg)
-        if reason := _slow_start(cfg):
-            yield Finding('note', 'time', reason)
-            return
-        timer = _Timer()
-        runner.register_hook(timer)
-        with suppress(_Enough):
-            runner.train()
-        health = next((one for one in runner.hooks if hasattr(one, 'estimate')), None)
-        if health is not None:
-            free = available_memory(next(runner.model.parameters()).device)
-            yield Finding('ok', 'memory', f'{health.estimate} + activations; {size(free)} free')
-        yield _time(runner, cfg, timer.seconds)
+    return 0
 
 
 def trial_config(cfg: Config, folder: str) -> Config:
@@ -225,45 +280,3 @@ def _slow_start(cfg: Config) -> str | None:
         if hook and ('extract_dataloader' in hook or hook.get('type') == 'SelfLabelHook'):
             return f'not measured: {hook["type"]} first extracts the features of all images'
     return None
-
-
-def _disk(runner: Runner, cfg: Config) -> Finding:
-    model = unwrap(runner.model)
-    state = sum(one.numel() * one.element_size() for one in model.state_dict().values())
-    momentum = sum(4 * one.numel() for one in model.parameters() if one.requires_grad)
-    options: dict[str, Any] = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
-    kept = options.get('max_keep_ckpts', -1)
-    if kept < 0:
-        kept = cfg.train_cfg.max_epochs // max(options.get('interval', 1), 1)
-    needed = (state + momentum) * (kept + 1)
-    folder = next(
-        one
-        for one in (Path(cfg.work_dir).resolve(), *Path(cfg.work_dir).resolve().parents)
-        if one.exists()
-    )
-    free = shutil.disk_usage(folder).free
-    text = (
-        f'{kept + 1} checkpoints of {size(state + momentum)} take {size(needed)}, {size(free)} are '
-        f'free in {cfg.work_dir}'
-    )
-    if needed > free:
-        return Finding('error', 'disk', f'{text}. Set default_hooks.checkpoint.max_keep_ckpts=1')
-    return Finding('ok', 'disk', text)
-
-
-def _time(runner: Runner, cfg: Config, seconds: list[tuple[float, float]]) -> Finding:
-    """Time of an epoch from the time of an image: loading by the workers, and training."""
-    timed = seconds[1:] or seconds
-    batch = runner.train_dataloader.batch_sampler.batch_size
-    loading, training = (median(part) / batch for part in zip(*timed, strict=True))
-    workers = cfg.train_dataloader.get('num_workers', 0)
-    image = max(loading / workers, training) if workers else loading + training
-    epoch = image * len(runner.train_dataloader.dataset)
-    text = (
-        f'{1 / image:.3g} images/s: {epoch:,.0f} s an epoch, '
-        f'{epoch * cfg.train_cfg.max_epochs / 3600:.3g} h for {cfg.train_cfg.max_epochs} epochs '
-        f'({1000 * loading:.0f} ms to load an image, {1000 * training:.0f} ms to train on it)'
-    )
-    if workers and loading / workers > training:
-        return Finding('note', 'time', f'{text}. Loading limits: smaller copies of the images')
-    return Finding('ok', 'time', text)

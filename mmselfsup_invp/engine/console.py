@@ -3,8 +3,8 @@
 import logging
 
 from mmengine.logging import MMLogger
+from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
-from mmselfsup.registry import RUNNERS
 
 
 class ConsoleFormatter(logging.Formatter):

@@ -3,8 +3,8 @@
 from datetime import timedelta
 
 from mmengine.dist import get_world_size
+from mmengine.registry import LOG_PROCESSORS
 from mmengine.runner import LogProcessor, Runner
-from mmselfsup.registry import LOG_PROCESSORS
 
 from .hooks.run_health_hook import chance_of
 
