@@ -2,7 +2,7 @@
 # compiler as well. The environment goes to .venv, downloads and the compiled mmcv to .cache.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test detection lint types format clean
+.PHONY: help setup demo test detection hosts lint types format clean
 
 PY := .venv/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check
@@ -45,6 +45,9 @@ test: lint  ## check style and types, then run the fast tests
 detection: $(STAMPS)/detection  ## compile mmcv for object detection (once), then run its tests
 	$(PY) -m pytest -m detection $(ARGS)
 
+hosts: $(STAMPS)/hosts  ## test with MMPretrain as the host, in .venv-mmpretrain
+	$(PY) -m pytest -m 'slow or not slow' tests/test_hosts.py $(ARGS)
+
 lint: types  ## check style and types (`make format` fixes most of the style)
 	$(PY) -m ruff format --check
 	$(PY) -m ruff check
@@ -57,7 +60,7 @@ format: setup  ## format the code
 	$(PY) -m ruff check --fix
 
 clean:  ## delete .venv and build files; .cache stays
-	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
+	rm -rf .venv .venv-mmpretrain build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
 	find mmselfsup_invp -name '*.so' -delete
 	find . -name __pycache__ -not -path './.cache/*' -prune -exec rm -rf {} +
 
@@ -72,6 +75,13 @@ $(STAMPS)/package: $(STAMPS)/locked setup.cfg setup.py $(wildcard mmselfsup_invp
 	@echo '==> Installing mmselfsup_invp, editable'
 	@$(PIP) install --quiet --no-deps --no-build-isolation --editable .
 	@$(PIP) check
+	@touch $@
+
+$(STAMPS)/hosts: $(STAMPS)/package requirements/host-mmpretrain.txt
+	@$(PY) -m venv --clear .venv-mmpretrain
+	@echo '==> Installing requirements/host-mmpretrain.txt into .venv-mmpretrain'
+	@$(PIP) --python .venv-mmpretrain install --requirement requirements/host-mmpretrain.txt
+	@$(PIP) --python .venv-mmpretrain install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
 # Both packages contain the module mmcv. Without its stamp, an environment between the two would be

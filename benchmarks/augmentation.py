@@ -21,9 +21,10 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
-from mmselfsup.registry import MODELS
 from rich.console import Console
 from rich.table import Table
+
+from mmselfsup_invp.compat.host import MODELS
 
 ROOT = Path(__file__).resolve().parent
 sys.path.insert(0, str(ROOT.parent))

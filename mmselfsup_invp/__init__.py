@@ -1,8 +1,8 @@
-"""InvP, InterCLR and SeLa as a plugin for MMSelfSup 1.x, on operations in plain PyTorch.
+"""InvP, InterCLR and SeLa as a plugin for MMSelfSup 1.0 or MMPretrain 1.2.
 
 :mod:`mmselfsup_invp.ops` and :mod:`mmselfsup_invp.memory` need PyTorch alone. All other parts need
-a supported MMSelfSup, the host. Where it is installed, importing this package registers the
-components, so that a config needs one line::
+one of these, the host. Where it is installed, importing this package registers the components,
+so that a config needs one line::
 
     custom_imports = dict(imports=['mmselfsup_invp'], allow_failed_imports=False)
 """
@@ -21,29 +21,32 @@ SUBPACKAGES = {'memory', 'ops', *compat.NEED_HOST}
 
 
 def register_all_modules(init_default_scope: bool = True) -> None:
-    """Register all components with MMSelfSup's registries.
+    """Register all components with the registries of the host.
 
     ``import mmselfsup_invp`` does so where a supported host is installed. This function reports
     why it did not.
 
     Args:
-        init_default_scope (bool): Whether MMEngine's default scope becomes ``mmselfsup``, as by
-            MMSelfSup's own function, unless it is ``mmselfsup_invp``. Defaults to True.
+        init_default_scope (bool): Whether MMEngine's default scope becomes that of the host, as by
+            its own function, unless it is ``mmselfsup_invp``. Defaults to True.
 
     Raises:
         UnsupportedHost: If a package of the host is missing or its version is not supported.
     """
     compat.require_host()
-    compat.apply_patches()
+    from .compat.patches import apply_patches
+
+    apply_patches()
     from . import datasets, engine, evaluation, models, registry  # noqa: F401
 
     if init_default_scope:
         from mmengine.registry import DefaultScope
-        from mmselfsup.utils import register_all_modules as register_host
+
+        from .compat.host import register_host_modules
 
         current = DefaultScope.get_current_instance()
         if current is None or current.scope_name != registry.SCOPE:
-            register_host(init_default_scope=True)
+            register_host_modules(init_default_scope=True)
 
 
 def __getattr__(name: str) -> ModuleType:

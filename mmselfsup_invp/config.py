@@ -208,5 +208,6 @@ def _registered_names() -> dict[str, set[str]]:
         scope, ancestor = each.scope, each
         while ancestor is not None:
             names[scope] |= ancestor.module_dict.keys()
-            ancestor = ancestor.parent
+            # Our registries hold the components of the host's (ScopedRegistry).
+            ancestor = getattr(ancestor, 'host', ancestor.parent)
     return names

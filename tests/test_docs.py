@@ -11,10 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.config import Config
-from mmselfsup import registry
-from mmselfsup.registry import MODELS
 
 from mmselfsup_invp.cli.errors import options_of
+from mmselfsup_invp.compat.host import MODELS, registries
 from mmselfsup_invp.datasets import PILGaussianBlur
 
 from . import toy
@@ -94,7 +93,7 @@ def component(name: str) -> type:
     """The class of a component, from the registry that holds it."""
     if name == 'PILGaussianBlur':
         return PILGaussianBlur
-    kinds = (getattr(registry, kind) for kind in registry.__all__)
+    kinds = (getattr(registries, kind) for kind in registries.__all__)
     return next(found for kind in kinds if (found := kind.get(name)) is not None)
 
 

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from mmengine import registry
 from mmengine.registry import Registry
-from mmselfsup.registry import MODELS
 
 import mmselfsup_invp  # noqa: F401  (registers)
 from mmselfsup_invp import options
+from mmselfsup_invp.compat.host import MODELS
 from mmselfsup_invp.ops import HardSampling
 from mmselfsup_invp.options import (
     Choice,

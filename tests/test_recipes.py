@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
-from mmselfsup.registry import HOOKS, MODELS
+
+from mmselfsup_invp.compat.host import HOOKS, MODELS
 
 from .configs import FOLDER, load
 from .recipes import METHODS, RECIPES, SOFT_CONFIGS

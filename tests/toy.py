@@ -14,15 +14,12 @@ from mmengine.dataset import BaseDataset
 from mmengine.hooks import Hook
 from mmengine.registry import DATASETS, DefaultScope
 from mmengine.runner import Runner
-from mmengine.structures import InstanceData
-from mmselfsup.models import BaseModel
-from mmselfsup.registry import MODELS
-from mmselfsup.structures import SelfSupDataSample
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 import mmselfsup_invp  # noqa: F401  (registers)
+from mmselfsup_invp.compat.host import MODELS, BaseModel, DataSample, make_sample
 
 DIM = 16  # Dimensions of the embedding.
 
@@ -32,14 +29,9 @@ def rows(count: int, dim: int = DIM, seed: int = 0) -> Tensor:
     return F.normalize(torch.randn(count, dim, generator=torch.Generator().manual_seed(seed)))
 
 
-def samples(*ids: int) -> list[SelfSupDataSample]:
+def samples(*ids: int) -> list[DataSample]:
     """Data samples with these ids, as the pipeline packs them."""
-    packed = []
-    for index in ids:
-        sample = SelfSupDataSample()
-        sample.sample_idx = InstanceData(value=torch.tensor([index]))
-        packed.append(sample)
-    return packed
+    return [make_sample(torch.tensor([index]), metainfo={}) for index in ids]
 
 
 def image_folder(root: Path, images: int = 24, classes: int = 3, seed: int = 0) -> Path:
@@ -189,13 +181,13 @@ def loader(
 
 def build_dataset(config: dict) -> BaseDataset:
     """The data set of a :func:`loader` config."""
-    with DefaultScope.overwrite_default_scope('mmselfsup'):
+    with DefaultScope.overwrite_default_scope('mmselfsup_invp'):
         return DATASETS.build(copy.deepcopy(config))
 
 
 def build_loader(config: dict) -> DataLoader:
     """The loader of a :func:`loader` config."""
-    with DefaultScope.overwrite_default_scope('mmselfsup'):
+    with DefaultScope.overwrite_default_scope('mmselfsup_invp'):
         return Runner.build_dataloader(copy.deepcopy(config), seed=0)
 
 
@@ -205,7 +197,7 @@ def runner_config(root: Path, work_dir: Path, epochs: int = 2, **changes: Any) -
     A model given by its type replaces InvP.
     """
     config = dict(
-        default_scope='mmselfsup',
+        default_scope='mmselfsup_invp',
         model=model_config(),
         train_dataloader=loader(root, views=VIEWS),
         train_cfg=dict(type='EpochBasedTrainLoop', max_epochs=epochs),

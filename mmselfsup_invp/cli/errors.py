@@ -18,6 +18,7 @@ from ..config import dicts_in
 from ..datasets.transforms import UnreadableImage
 from ..memory import NonFiniteFeatures
 from ..options import options_of, suggest
+from ..registry import SCOPE
 
 # Errors whose message is sufficient wherever they are raised.
 USER_ERRORS = (OSError, ValueError, ImportError, SyntaxError, UnreadableImage, NonFiniteFeatures)
@@ -136,6 +137,6 @@ def _component(name: str | Callable) -> Callable | None:
     for root in vars(registry).values():
         if isinstance(root, Registry):
             with suppress(RuntimeError):  # No object has this name.
-                if found := root.children.get('mmselfsup', root).get(name):
+                if found := root.children.get(SCOPE, root).get(name):
                     return found
     return None

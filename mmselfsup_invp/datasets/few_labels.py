@@ -1,8 +1,6 @@
 import math
 
-from mmcls.datasets import CustomDataset
-from mmselfsup.registry import DATASETS
-
+from ..compat.host import DATASETS, CustomDataset
 from ..options import PositiveFraction, Seed, checked
 from .subsets import draw_per_class
 

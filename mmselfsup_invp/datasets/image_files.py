@@ -3,9 +3,8 @@ from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import torch
-from mmcls.datasets import BaseDataset
-from mmselfsup.registry import DATASETS
 
+from ..compat.host import DATASETS, BaseDataset
 from ..options import checked
 from .files import printable
 from .transforms import UnreadableImage
@@ -63,9 +62,10 @@ class ImageFiles(BaseDataset):
         super().__init__(ann_file, **kwargs)
 
     def full_init(self) -> None:
-        """Search for the images."""
+        """Search for the images; a second call does nothing."""
         super().full_init()
-        self.skipped = torch.zeros(len(self), dtype=torch.bool).share_memory_()
+        if not hasattr(self, 'skipped'):
+            self.skipped = torch.zeros(len(self), dtype=torch.bool).share_memory_()
 
     def prepare_data(self, idx: int) -> dict:
         """Load an image, or with ``broken='skip'`` the next one that can be read.

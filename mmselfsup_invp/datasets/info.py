@@ -7,6 +7,8 @@ import torch
 from mmengine.dataset import BaseDataset, ClassBalancedDataset, ConcatDataset, RepeatDataset
 from torch import Tensor
 
+from ..compat.patches import empty_dataset_error
+
 
 def _unwrap(dataset: object) -> BaseDataset:
     """The data set inside wrappers, whose positions are the ``sample_idx`` of the samples.
@@ -32,18 +34,8 @@ def num_images(dataset: object) -> int:
     """
     source = _unwrap(dataset)
     if not len(source):
-        raise no_image(source)
+        raise empty_dataset_error(source)
     return len(source)
-
-
-def no_image(dataset: object) -> ValueError:
-    """The error for an empty data set, which names its type, its list and its folders."""
-    folders = getattr(dataset, 'data_prefix', {}).values()
-    paths = ', '.join(filter(None, [getattr(dataset, 'ann_file', ''), *folders]))
-    return ValueError(
-        f'The data set {type(dataset).__name__} holds no image. Check data_root, ann_file and '
-        f'data_prefix of its config{f" ({paths})" if paths else ""}.'
-    )
 
 
 def image_labels(dataset: object) -> Tensor | None:

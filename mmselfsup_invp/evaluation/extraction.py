@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ..datasets import num_images
-from ..structures import sample_ids
+from ..structures import SampleBatch, as_views, sample_ids
 
 Embed = Callable[[BaseModel, list[Tensor]], Tensor]
 # Buffers of norm layers that each process updates from batches of its own.
@@ -89,7 +89,7 @@ def _extract(
         for number, batch in enumerate(dataloader):
             if before_batch is not None:
                 before_batch(number)
-            inputs, data_samples = model.data_preprocessor(batch, False)
+            inputs, data_samples = _preprocessed(model, batch)
             feature = embed(model, inputs)
             sample = sample_ids(data_samples, feature.device)
             # Empty on the processes that `gather` gives nothing.
@@ -110,6 +110,15 @@ def _extract(
             "sampler that reaches every image, such as dict(type='DefaultSampler', shuffle=False)."
         )
     return features
+
+
+def _preprocessed(model: BaseModel, batch: dict) -> tuple[list[Tensor], SampleBatch | list]:
+    """Views and data samples; the preprocessor of MMPretrain returns a dict of them."""
+    batch = model.data_preprocessor(batch, False)
+    inputs, data_samples = (
+        (batch['inputs'], batch['data_samples']) if isinstance(batch, dict) else batch
+    )
+    return as_views(inputs), data_samples
 
 
 def _unseen(samples: list[int], seen: bytearray) -> tuple[list[int], list[int]]:

@@ -7,11 +7,12 @@ from typing import Any
 import torch
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import DefaultScope
-from mmselfsup.registry import MODELS
 from torch import Tensor, nn
 
+from ..compat.host import MODELS
 from ..evaluation import PretrainedBackbone
 from ..evaluation.checkpoints import listed
+from ..registry import SCOPE
 
 # Attributes of mmcls's ResNets that decide which libraries have the same network.
 ATTRIBUTES = (
@@ -85,8 +86,8 @@ def build_network(backbone: PretrainedBackbone) -> Network:
 
 
 def build_module(config: dict[str, Any]) -> nn.Module:
-    """Build a backbone from its config, in the scope of MMSelfSup and without SyncBN."""
-    with DefaultScope.overwrite_default_scope('mmselfsup'):
+    """Build a backbone from its config, in the scope of this package and without SyncBN."""
+    with DefaultScope.overwrite_default_scope(SCOPE):
         return revert_sync_batchnorm(MODELS.build(config))
 
 

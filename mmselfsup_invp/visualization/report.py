@@ -22,7 +22,10 @@ from .run_data import RunData
 from .verdict import verdict
 
 TEMPLATE = 'report.html'
-PACKAGES = ('torch', 'torchvision', 'mmengine', 'mmcv', 'mmcls', 'mmselfsup', 'scikit-learn')
+PACKAGES = (
+    *('torch', 'torchvision', 'mmengine', 'mmcv', 'mmcls', 'mmselfsup', 'mmpretrain'),
+    'scikit-learn',
+)
 COMMIT = re.compile(r'([0-9a-f]{40}|unknown)$')  # MMEngine appends it to its version.
 TIMESTAMP = '%Y%m%d_%H%M%S'  # In the names of MMEngine's log folders.
 

@@ -6,11 +6,10 @@ from functools import cached_property
 
 import torch
 from mmengine.registry import DefaultScope
-from mmselfsup.models import BaseModel
-from mmselfsup.registry import MODELS
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..compat.host import MODELS, BaseModel
 from ..config import require_registered
 from ..datasets.transforms.loading import UnreadableImage
 from ..engine.hooks.knn_eval_hook import backbone_features

@@ -4,8 +4,8 @@ import math
 
 from mmengine.config import ConfigDict
 from mmengine.registry import DefaultScope
-from mmselfsup.registry import HOOKS
 
+from ..compat.host import HOOKS
 from ..engine.hooks.memory_hook import MAX_SIMILARITY, MemoryHook
 from ..evaluation import Curve, TrainingRun
 from .blocks import Block, Paragraph, Unavailable

@@ -28,11 +28,11 @@ sys.path.insert(0, str(ROOT))
 import torch  # noqa: E402
 from mmengine.config import Config  # noqa: E402
 from mmengine.runner import EpochBasedTrainLoop  # noqa: E402
-from mmselfsup.registry import HOOKS, MODELS  # noqa: E402
 
 import mmselfsup_invp  # noqa: E402, F401  (registers)
 from mmselfsup_invp.cli.errors import plain_errors  # noqa: E402
 from mmselfsup_invp.cli.training import train  # noqa: E402
+from mmselfsup_invp.compat.host import HOOKS, MODELS  # noqa: E402
 from mmselfsup_invp.config import RUNNER_KEYS  # noqa: E402
 from mmselfsup_invp.options import options_of  # noqa: E402
 from tests import toy  # noqa: E402

@@ -8,7 +8,6 @@ from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.registry import Registry
 from mmengine.runner import EpochBasedTrainLoop
-from mmselfsup.registry import MODELS
 
 from mmselfsup_invp.cli.errors import (
     explain_unknown_options,
@@ -16,6 +15,7 @@ from mmselfsup_invp.cli.errors import (
     plain_errors,
     was_interrupted,
 )
+from mmselfsup_invp.compat.host import MODELS
 from mmselfsup_invp.datasets.transforms import UnreadableImage
 
 

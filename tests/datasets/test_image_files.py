@@ -5,8 +5,8 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
-from mmselfsup.registry import DATASETS
 
+from mmselfsup_invp.compat.host import DATASETS
 from mmselfsup_invp.datasets import ImageFiles, image_labels, num_images
 
 from .. import toy

@@ -1,4 +1,5 @@
 import shutil
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -47,6 +48,7 @@ def test_the_time_limits_how_many_are_decoded(paths):
 
 def test_the_median_comes_from_the_headers(paths):
     assert median_shorter_side(paths) == 16
+    Path(paths[-1]).write_text('no image')
     with pytest.raises(ValueError, match='None of the files can be read as an image'):
         median_shorter_side(paths[-1:])
 

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+from mmselfsup_invp.compat import host_name
+
 from .. import toy
 
 ODC = dict(
@@ -31,9 +33,10 @@ MODELS = {
     'MomentumInvP': toy.model_config('MomentumInvP', memory=QUEUE),
     'InterCLR': toy.interclr_config(),
     'MomentumInterCLR': toy.interclr_config('MomentumInterCLR'),
-    'ODC': ODC,
     'SeLa': toy.sela_config(),
 }
+if host_name() == 'mmselfsup':  # MMPretrain has no ODC.
+    MODELS['ODC'] = ODC
 
 
 def hook_config(name: str, images: Path, **options: Any) -> dict:

@@ -4,11 +4,11 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
 from mmengine.hooks import Hook
 from torch import Tensor
 
 from mmselfsup_invp.engine.hooks.common import unwrap
+from mmselfsup_invp.structures import sample_ids
 
 
 class Watch(Hook):
@@ -75,7 +75,7 @@ def record_staged(memory, features: list[Tensor]) -> None:
 
 
 def ids_of(batch: dict) -> Tensor:
-    return torch.cat([sample.sample_idx.value for sample in batch['data_samples']])
+    return sample_ids(batch['data_samples'])
 
 
 def scalars(work_dir: Path, group: str) -> dict[int, dict[str, float]]:

@@ -4,8 +4,8 @@ import math
 
 import pytest
 import torch
-from mmselfsup.registry import MODELS
 
+from mmselfsup_invp.compat.host import MODELS
 from mmselfsup_invp.engine.chance import chance_levels
 from mmselfsup_invp.models.memories import PropagationMemory
 

@@ -2,8 +2,8 @@ import dataclasses
 
 import pytest
 import torch
-from mmselfsup.registry import MODELS
 
+from mmselfsup_invp.compat.host import MODELS
 from mmselfsup_invp.evaluation import read_backbone
 
 from ..toy import build_runner, image_folder

@@ -1,9 +1,10 @@
 import pytest
 import torch
 from mmengine.model import MMDistributedDataParallel
-from mmselfsup.registry import MODELS
 
+from mmselfsup_invp.compat.host import MODELS
 from mmselfsup_invp.evaluation import extract_features
+from mmselfsup_invp.structures import sample_ids
 
 from .. import toy
 
@@ -36,7 +37,7 @@ def one_by_one(model, dataset):
 @pytest.mark.parametrize('batch_size', [5, 12])
 def test_features_stand_in_the_order_of_the_data_set(images, model, batch_size):
     loader = loader_of(images, batch_size=batch_size, sampler=dict(shuffle=True))
-    order = [int(s.sample_idx.value) for batch in loader for s in batch['data_samples']]
+    order = [index for batch in loader for index in sample_ids(batch['data_samples']).tolist()]
     assert order != sorted(order)
     found = extract_features(model, loader, embed)
     assert found.shape == (12, toy.DIM) and not found.requires_grad

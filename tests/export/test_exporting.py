@@ -11,9 +11,9 @@ import torchvision
 from mmengine.config import Config
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import DefaultScope
-from mmselfsup.registry import MODELS
 from torch import Tensor, nn
 
+from mmselfsup_invp.compat.host import MODELS
 from mmselfsup_invp.export import TARGETS, export_backbone
 from mmselfsup_invp.export.targets import Target, state_dict
 from mmselfsup_invp.export.targets.detectron2 import detectron2_name

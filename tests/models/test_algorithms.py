@@ -6,11 +6,10 @@ import torch.nn.functional as F
 from mmengine.optim import OptimWrapper
 from mmengine.registry import MODELS as ROOT
 from mmengine.registry import DefaultScope, Registry
-from mmselfsup.models import SelfSupDataPreprocessor
-from mmselfsup.registry import MODELS
-from mmselfsup.structures import SelfSupDataSample
 
 from mmselfsup_invp import ops
+from mmselfsup_invp.compat import host_name
+from mmselfsup_invp.compat.host import MODELS, DataSample, SelfSupDataPreprocessor
 from mmselfsup_invp.models import (
     HardSamplingLoss,
     InvP,
@@ -151,7 +150,7 @@ class TestInvP:
     def test_missing_ids_are_named(self, name):
         model = model_of(name, memory=dict(length=20))
         with pytest.raises(ValueError, match=r"no sample_idx.*algorithm_keys=\['sample_idx'\]"):
-            model.loss(views(2), [SelfSupDataSample() for _ in range(6)])
+            model.loss(views(2), [DataSample() for _ in range(6)])
 
     def test_without_the_hook_and_a_length_it_says_so(self):
         model = toy.build_model(toy.model_config(memory=dict(length=None)))
@@ -276,9 +275,12 @@ def test_losses_and_rows_are_float32_under_autocast(name):
     assert all(weight.grad.isfinite().all() for weight in model.backbone.parameters())
 
 
-def test_the_output_of_a_neck_of_mmselfsup_is_upcast_to_float32():
+POOLED = dict(mmselfsup=dict(with_avg_pool=True), mmpretrain=dict(gap_dim=2, norm_cfg=None))
+
+
+def test_the_output_of_a_neck_of_the_host_is_upcast_to_float32():
     """Under autocast it is bfloat16, unlike that of our neck."""
-    neck = dict(type='LinearNeck', in_channels=16, out_channels=toy.DIM, with_avg_pool=True)
+    neck = dict(type='LinearNeck', in_channels=16, out_channels=toy.DIM, **POOLED[host_name()])
     model = model_of(neck=neck)
     with torch.autocast('cpu', torch.bfloat16):
         assert model.neck(model.backbone(images()))[0].dtype == torch.bfloat16

@@ -4,9 +4,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 from mmengine.registry import MODELS as ROOT
-from mmselfsup.registry import MODELS
 
 from mmselfsup_invp import ops
+from mmselfsup_invp.compat.host import MODELS
 from mmselfsup_invp.models import InterCLR, MomentumInterCLR
 
 from .. import toy

@@ -2,8 +2,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 from mmcls.structures import ClsDataSample
-from mmselfsup.registry import MODELS
 
+from mmselfsup_invp.compat.host import MODELS
 from mmselfsup_invp.models import LayerwiseProbe
 
 from ..toy import model_config

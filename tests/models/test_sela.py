@@ -4,8 +4,8 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from mmselfsup.registry import MODELS
 
+from mmselfsup_invp.compat.host import MODELS
 from mmselfsup_invp.memory import NonFiniteFeatures
 from mmselfsup_invp.models import AlexNetBN, FullyConnectedNeck, SelfLabelHead
 

@@ -1,8 +1,8 @@
 import os
 
 from mmcv.transforms import LoadImageFromFile
-from mmselfsup.registry import TRANSFORMS
 
+from ...compat.host import TRANSFORMS
 from ..files import printable
 
 

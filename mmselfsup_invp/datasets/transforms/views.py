@@ -4,10 +4,10 @@ from typing import Annotated
 import numpy as np
 import torch
 from mmcv.transforms import BaseTransform
-from mmselfsup.registry import TRANSFORMS
 from PIL import Image, ImageFilter
 from torchvision import transforms as tv
 
+from ...compat.host import TRANSFORMS
 from ...options import NonNegativeFloat, Range, checked
 
 

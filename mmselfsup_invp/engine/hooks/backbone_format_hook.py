@@ -4,9 +4,9 @@ import torch
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
-from mmselfsup.registry import HOOKS
 from torch import nn
 
+from ...compat.host import HOOKS
 from ...models.algorithms.momentum_encoder import MomentumEncoder
 from ...options import checked
 from .common import unwrap

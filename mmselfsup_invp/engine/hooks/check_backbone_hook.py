@@ -1,7 +1,7 @@
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
-from mmselfsup.registry import HOOKS
 
+from ...compat.host import HOOKS
 from ...evaluation import check_loaded, read_backbone
 from ...evaluation.checkpoints import PREFIX
 from .common import unwrap

@@ -7,9 +7,9 @@ from mmengine import hooks
 from mmengine.dist import is_main_process
 from mmengine.fileio import LocalBackend, get_file_backend
 from mmengine.runner import Runner
-from mmselfsup.registry import HOOKS
 from torch import nn
 
+from ...compat.host import HOOKS
 from ...evaluation.checkpoints import listed
 from ..atomic_backend import AtomicLocalBackend
 from ..learning_rate import rescale_learning_rate

@@ -1,8 +1,9 @@
 import torch
 from mmengine.hooks import LoggerHook, RuntimeInfoHook
 from mmengine.runner import Runner
-from mmselfsup.registry import HOOKS
 from torch import Tensor
+
+from ...compat.host import HOOKS
 
 
 @HOOKS.register_module()

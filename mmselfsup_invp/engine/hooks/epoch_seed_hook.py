@@ -4,8 +4,8 @@ import torch
 from mmengine.dist import get_rank
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
-from mmselfsup.registry import HOOKS
 
+from ...compat.host import HOOKS
 from ...datasets.transforms.views import seed_everything
 from .common import innermost_dataset
 

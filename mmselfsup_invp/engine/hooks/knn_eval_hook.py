@@ -4,10 +4,10 @@ from typing import Annotated
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
-from mmselfsup.registry import HOOKS
 from torch import Tensor
 from torch.nn import functional as F
 
+from ...compat.host import HOOKS
 from ...datasets import image_labels, num_images
 from ...evaluation import extract_features, knn_accuracy
 from ...models.memories import ClusterMemory, PropagationMemory, memories_of

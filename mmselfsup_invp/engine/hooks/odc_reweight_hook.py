@@ -2,9 +2,9 @@ from typing import Annotated
 
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
-from mmselfsup.registry import HOOKS
 from torch import Tensor
 
+from ...compat.host import HOOKS
 from ...models.memories import ODCClusterMemory, memories_of
 from ...ops import cluster_sizes
 from ...options import PositiveInt, Range, checked

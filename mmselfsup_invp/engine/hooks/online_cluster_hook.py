@@ -2,8 +2,8 @@ import time
 
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
-from mmselfsup.registry import HOOKS
 
+from ...compat.host import HOOKS
 from ...evaluation import cluster_agreement, extract_features
 from ...models.branches import OnlineClusterBranch
 from ...models.heads import BankMarginHead

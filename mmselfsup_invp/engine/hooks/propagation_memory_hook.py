@@ -3,8 +3,8 @@ from typing import Literal
 import torch
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
-from mmselfsup.registry import HOOKS
 
+from ...compat.host import HOOKS
 from ...evaluation import graph_health, neighbour_purity
 from ...models.heads import InvPHead
 from ...models.memories import PropagationMemory, PropagationQueue

@@ -1,7 +1,7 @@
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
-from mmselfsup.registry import HOOKS
 
+from ...compat.host import HOOKS
 from ...datasets import num_images
 from ...datasets.files import printable
 from ...options import PositiveFraction, checked

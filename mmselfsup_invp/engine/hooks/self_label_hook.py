@@ -6,10 +6,10 @@ from typing import Annotated, Literal
 import torch
 from mmengine import dist
 from mmengine.runner import Runner
-from mmselfsup.registry import HOOKS
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from ...compat.host import HOOKS
 from ...evaluation import collect_features
 from ...models.memories import SelfLabelMemory
 from ...ops import sinkhorn_labels

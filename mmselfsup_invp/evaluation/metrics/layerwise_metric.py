@@ -5,11 +5,12 @@ import numpy as np
 import torch
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger
-from mmselfsup.registry import METRICS
 from torch import Tensor
 
+from ...compat.host import METRICS
 from ...datasets.info import label_vector
 from ...options import checked
+from ...structures import label_tensor
 from ..average_precision import mean_average_precision
 
 ADVICE = 'Lower optim_wrapper.optimizer.lr, or try another model.norm'
@@ -66,7 +67,7 @@ class LayerwiseMetric(BaseMetric):
 
 def _hits(sample: dict, scores: Tensor) -> np.ndarray:
     """1 where a layer is right, 0 where it is wrong, NaN where it diverged; ``(L,)``."""
-    hits = (scores.argmax(dim=1) == sample['gt_label']['label'].cpu()).float()
+    hits = (scores.argmax(dim=1) == label_tensor(sample['gt_label']).cpu()).float()
     return hits.where(scores.isfinite().all(dim=1), torch.nan).numpy()
 
 
@@ -75,7 +76,7 @@ def _accuracies(results: list[np.ndarray]) -> np.ndarray:
 
 
 def _scores_and_target(sample: dict, scores: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    label = sample['gt_label']['label'].cpu()
+    label = label_tensor(sample['gt_label']).cpu()
     target = label_vector(label, sample.get('gt_label_difficult'), scores.size(1))
     return scores.numpy(), target.numpy()
 

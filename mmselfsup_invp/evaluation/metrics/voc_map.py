@@ -2,9 +2,8 @@ from typing import Annotated
 
 import numpy as np
 import torch
-from mmcls.evaluation import VOCAveragePrecision
-from mmselfsup.registry import METRICS
 
+from ...compat.host import METRICS, VOCAveragePrecision
 from ...options import Choice, checked
 from ..average_precision import RULES, mean_average_precision
 

@@ -4,11 +4,13 @@ import torch
 from mmengine.device import get_device
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
-from mmselfsup.registry import MODELS
 from rich.progress import track
 from torch import Tensor, nn
 
+from ...compat.host import MODELS
 from ...datasets.info import label_vector
+from ...registry import SCOPE
+from ...structures import label_tensor
 from .job import Job
 
 # Features (N, D), float32, and targets (N, C) of 1, 0 and -1, int8, in host memory: those of
@@ -36,7 +38,7 @@ def _split(job: Job, name: str, backbone: nn.Module, preprocessor: nn.Module) ->
     stored = job.work_dir / f'features_{name}.pth'
     if stored.is_file():
         return tuple(torch.load(stored, weights_only=True))
-    with DefaultScope.overwrite_default_scope('mmselfsup'):
+    with DefaultScope.overwrite_default_scope(SCOPE):
         loader = Runner.build_dataloader(job.config[f'{name}_dataloader'], seed=job.seed)
     pool = nn.AdaptiveAvgPool2d(job.config.pool_size)
     num, classes = len(loader.dataset), job.config.num_classes
@@ -57,7 +59,7 @@ def _split(job: Job, name: str, backbone: nn.Module, preprocessor: nn.Module) ->
 
 
 def _target(sample: object, num_classes: int) -> Tensor:
-    label = sample.gt_label.label.cpu()
+    label = label_tensor(sample.gt_label).cpu()
     if label.max() >= num_classes:
         raise ValueError(
             f'The config says {num_classes} classes, but {sample.get("img_path")} has the label '

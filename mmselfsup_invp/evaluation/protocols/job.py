@@ -13,9 +13,10 @@ import torch
 from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.registry import DefaultScope
-from mmselfsup.registry import MODELS
 from torch import nn
 
+from ...compat.host import MODELS
+from ...registry import SCOPE
 from ..checkpoints import PretrainedBackbone, digest
 from .data import data_roots, lists_digest
 
@@ -153,7 +154,7 @@ class Job:
             ValueError: If a weight of the checkpoint is not loaded.
         """
         torch.manual_seed(self.seed)
-        with DefaultScope.overwrite_default_scope('mmselfsup'), _without_info():
+        with DefaultScope.overwrite_default_scope(SCOPE), _without_info():
             backbone = MODELS.build(copy.deepcopy(self.backbone_config()))
             backbone.init_weights()
         if not self.random_init:

@@ -1,8 +1,9 @@
 import torch.nn.functional as F
-from mmselfsup.models import BaseModel
 from torch import Tensor, nn
 
+from ...compat.host import BaseModel, DataSample
 from ...options import InitCfg, checked
+from ...structures import SampleBatch, as_views
 
 
 @checked
@@ -15,7 +16,7 @@ class EmbeddingModel(BaseModel):
         head (dict): Config of the head.
         pretrained (str, optional): Path of a checkpoint to start from. Defaults to None.
         data_preprocessor (dict, optional): Config of the data preprocessor. Defaults to None,
-            MMSelfSup's ``SelfSupDataPreprocessor``.
+            the host's ``SelfSupDataPreprocessor``.
         init_cfg (dict | list[dict], optional): Weight initialisation. Defaults to None.
     """
 
@@ -37,9 +38,26 @@ class EmbeddingModel(BaseModel):
             init_cfg=init_cfg,
         )
 
-    def extract_feat(self, inputs: list[Tensor], **kwargs) -> tuple[Tensor, ...]:
+    def forward(
+        self,
+        inputs: Tensor | list[Tensor],
+        data_samples: SampleBatch | list[DataSample] | None = None,
+        mode: str = 'tensor',
+    ) -> tuple[Tensor, ...] | dict[str, Tensor]:
+        """Compute feature maps or losses, as MMEngine's ``BaseModel``.
+
+        Args:
+            inputs (Tensor | list[Tensor]): One view, or a list of views, each ``(B, 3, H, W)``.
+            data_samples (SampleBatch | list[DataSample], optional): With ``sample_idx``.
+                Defaults to None.
+            mode (str): ``'tensor'``: :meth:`extract_feat`; ``'loss'``: the losses of the
+                algorithm. Defaults to ``'tensor'``.
+        """
+        return super().forward(as_views(inputs), data_samples, mode)
+
+    def extract_feat(self, inputs: Tensor | list[Tensor], **kwargs) -> tuple[Tensor, ...]:
         """Feature maps of the backbone for the first view, ``(B, 3, H, W)``."""
-        return self.backbone(inputs[0])
+        return self.backbone(as_views(inputs)[0])
 
     def project(self, image: Tensor) -> Tensor:
         """Output of the neck as it is, shape ``(B, D)``."""

@@ -1,7 +1,6 @@
-from mmselfsup.registry import MODELS
-from mmselfsup.structures import SelfSupDataSample
 from torch import Tensor
 
+from ...compat.host import MODELS, DataSample
 from ...options import Fraction, checked
 from ...structures import SampleBatch, sample_ids
 from ..memories import ClusterMemory
@@ -41,13 +40,13 @@ class InterCLR(EmbeddingModel):
         return self.branch.memory
 
     def loss(
-        self, inputs: list[Tensor], data_samples: SampleBatch | list[SelfSupDataSample], **kwargs
+        self, inputs: list[Tensor], data_samples: SampleBatch | list[DataSample], **kwargs
     ) -> dict[str, Tensor]:
         """Compute the losses of a batch of single views.
 
         Args:
             inputs (list[Tensor]): One view, shape ``(B, 3, H, W)``.
-            data_samples (SampleBatch | list[SelfSupDataSample]): With ``sample_idx``.
+            data_samples (SampleBatch | list[DataSample]): With ``sample_idx``.
 
         Returns:
             dict[str, Tensor]: ``loss_intra``, weighted, and the output of

@@ -4,11 +4,12 @@ from typing import Annotated
 import torch
 import torch.nn.functional as F
 from mmengine.model import BaseModel
-from mmselfsup.registry import MODELS
 from torch import Tensor, nn
 
+from ...compat.host import MODELS
 from ...datasets.info import label_vector
 from ...options import Choice, PositiveInt, Range, checked
+from ...structures import label_tensor
 from ..backbones import AlexNetBN
 
 POOLS = {'mean': nn.AdaptiveAvgPool2d, 'max': nn.AdaptiveMaxPool2d}
@@ -196,7 +197,7 @@ class LayerwiseProbe(BaseModel):
         return dict(loss=sum(loss(each.float(), target) for each in logits.unbind(1)))
 
     def _targets(self, data_samples: list) -> Tensor:
-        labels = [sample.gt_label.label for sample in data_samples]
+        labels = [label_tensor(sample.gt_label) for sample in data_samples]
         if self.labels == 'single':
             return torch.cat(labels)
         difficult = [sample.get('gt_label_difficult') for sample in data_samples]

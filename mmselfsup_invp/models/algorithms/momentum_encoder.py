@@ -2,9 +2,9 @@ import copy
 
 import torch
 import torch.nn.functional as F
-from mmselfsup.utils import batch_shuffle_ddp, batch_unshuffle_ddp
 from torch import Tensor, nn
 
+from ...compat.host import batch_shuffle_ddp, batch_unshuffle_ddp
 from ...ops.checks import require_range
 
 

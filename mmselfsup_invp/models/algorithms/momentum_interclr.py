@@ -1,7 +1,6 @@
-from mmselfsup.registry import MODELS
-from mmselfsup.structures import SelfSupDataSample
 from torch import Tensor
 
+from ...compat.host import MODELS, DataSample
 from ...options import PositiveFraction, checked
 from ...structures import SampleBatch, sample_ids
 from .interclr import InterCLR
@@ -32,13 +31,13 @@ class MomentumInterCLR(InterCLR):
         self.key_encoder = MomentumEncoder(self.encoder(), encoder_momentum)
 
     def loss(
-        self, inputs: list[Tensor], data_samples: SampleBatch | list[SelfSupDataSample], **kwargs
+        self, inputs: list[Tensor], data_samples: SampleBatch | list[DataSample], **kwargs
     ) -> dict[str, Tensor]:
         """Compute the losses of a batch of two views.
 
         Args:
             inputs (list[Tensor]): Two views, ``(B, 3, H, W)`` each: query and key.
-            data_samples (SampleBatch | list[SelfSupDataSample]): With ``sample_idx``.
+            data_samples (SampleBatch | list[DataSample]): With ``sample_idx``.
 
         Returns:
             dict[str, Tensor]: See :meth:`InterCLR.loss`.

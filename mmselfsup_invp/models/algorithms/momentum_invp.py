@@ -1,7 +1,6 @@
-from mmselfsup.registry import MODELS
-from mmselfsup.structures import SelfSupDataSample
 from torch import Tensor
 
+from ...compat.host import MODELS, DataSample
 from ...options import PositiveFraction, PositiveInt, checked
 from ...structures import SampleBatch, sample_ids
 from .invp import InvP
@@ -37,13 +36,13 @@ class MomentumInvP(InvP):
         self.key_encoder = MomentumEncoder(self.encoder(), encoder_momentum, key_splits)
 
     def loss(
-        self, inputs: list[Tensor], data_samples: SampleBatch | list[SelfSupDataSample], **kwargs
+        self, inputs: list[Tensor], data_samples: SampleBatch | list[DataSample], **kwargs
     ) -> dict[str, Tensor]:
         """Compute the losses of a batch of two views.
 
         Args:
             inputs (list[Tensor]): Two views, ``(B, 3, H, W)`` each: query and key.
-            data_samples (SampleBatch | list[SelfSupDataSample]): With ``sample_idx``.
+            data_samples (SampleBatch | list[DataSample]): With ``sample_idx``.
 
         Returns:
             dict[str, Tensor]: See :meth:`InvP.loss`.

@@ -1,7 +1,6 @@
-from mmselfsup.registry import MODELS
-from mmselfsup.structures import SelfSupDataSample
 from torch import Tensor
 
+from ...compat.host import MODELS, DataSample
 from ...options import checked
 from ...structures import SampleBatch, sample_ids
 from .embedding_model import EmbeddingModel
@@ -41,13 +40,13 @@ class SeLa(EmbeddingModel):
         return self.project(image)
 
     def loss(
-        self, inputs: list[Tensor], data_samples: SampleBatch | list[SelfSupDataSample], **kwargs
+        self, inputs: list[Tensor], data_samples: SampleBatch | list[DataSample], **kwargs
     ) -> dict[str, Tensor]:
         """Compute the loss of a batch of single views.
 
         Args:
             inputs (list[Tensor]): One view, shape ``(B, 3, H, W)``.
-            data_samples (SampleBatch | list[SelfSupDataSample]): With ``sample_idx``.
+            data_samples (SampleBatch | list[DataSample]): With ``sample_idx``.
 
         Returns:
             dict[str, Tensor]: See :meth:`SelfLabelHead.forward`.

@@ -1,7 +1,6 @@
-from mmselfsup.registry import MODELS
-from mmselfsup.structures import SelfSupDataSample
 from torch import Tensor
 
+from ...compat.host import MODELS, DataSample
 from ...options import PositiveFraction, checked
 from ...structures import sample_ids
 from .momentum_invp import MomentumInvP
@@ -27,13 +26,13 @@ class SoftInvP(MomentumInvP):
         super().__init__(encoder_momentum=encoder_momentum, **kwargs)
 
     def loss(
-        self, inputs: list[Tensor], data_samples: list[SelfSupDataSample], **kwargs
+        self, inputs: list[Tensor], data_samples: list[DataSample], **kwargs
     ) -> dict[str, Tensor]:
         """Compute the losses of a batch of two views.
 
         Args:
             inputs (list[Tensor]): Two views, ``(B, 3, H, W)`` each: query and key.
-            data_samples (list[SelfSupDataSample]): With ``sample_idx``.
+            data_samples (list[DataSample]): With ``sample_idx``.
 
         Returns:
             dict[str, Tensor]: See :meth:`SoftInvPHead.forward`.

@@ -1,10 +1,10 @@
 from typing import Annotated
 
 from mmengine.model import BaseModule
-from mmselfsup.registry import MODELS
 from torch import Tensor
 
 from ... import ops
+from ...compat.host import MODELS
 from ...ops.negatives import ORDERS
 from ...options import Choice, InitCfg, PositiveFraction, PositiveInt, checked
 from ..memories import ClusterMemory

@@ -1,9 +1,9 @@
 import torch
 from mmengine.model import BaseModule
-from mmselfsup.registry import MODELS
 from torch import Tensor
 
 from ... import ops
+from ...compat.host import MODELS
 from ...options import InitCfg, PositiveInt, checked
 
 

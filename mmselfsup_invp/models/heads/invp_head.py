@@ -2,9 +2,9 @@ from typing import Annotated, Literal
 
 import torch
 from mmengine.model import BaseModule
-from mmselfsup.registry import MODELS
 from torch import Tensor
 
+from ...compat.host import MODELS
 from ...ops import Neighbours, Positives
 from ...ops.graph import Edges, nearest_others
 from ...options import InitCfg, NonNegativeFloat, PositiveInt, Range, checked

@@ -1,7 +1,7 @@
 from mmengine.model import BaseModule
-from mmselfsup.registry import MODELS
 from torch import Tensor
 
+from ...compat.host import MODELS
 from ...options import InitCfg, checked
 
 

@@ -1,9 +1,9 @@
 import torch
 import torch.nn.functional as F
 from mmengine.model import BaseModule
-from mmselfsup.registry import MODELS
 from torch import Tensor, nn
 
+from ...compat.host import MODELS
 from ...ops import self_label_loss
 from ...options import Channels, InitCfg, PositiveInt, checked
 

@@ -2,9 +2,9 @@ from typing import Annotated
 
 import torch
 from mmengine.model import BaseModule
-from mmselfsup.registry import MODELS
 from torch import Tensor
 
+from ...compat.host import MODELS
 from ...ops import exclude_anchor
 from ...ops.graph import Edges
 from ...ops.positives import contains

@@ -1,7 +1,7 @@
 from mmengine.model import BaseModule
-from mmselfsup.registry import MODELS
 from torch import Tensor
 
+from ...compat.host import MODELS
 from ...ops import HardSampling, Positives, invp_step
 from ...ops.invp import FindPositives, InvPStep
 from ...ops.losses import Background, HardPositives, InstanceBackground

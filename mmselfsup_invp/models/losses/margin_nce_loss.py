@@ -3,9 +3,9 @@ from typing import Annotated
 import torch
 import torch.nn.functional as F
 from mmengine.model import BaseModule
-from mmselfsup.registry import MODELS
 from torch import Tensor
 
+from ...compat.host import MODELS
 from ...ops import full_logsumexp, margin_nce
 from ...ops.margins import MARGINS, margin_logit
 from ...options import Choice, InitCfg, Range, Temperature, checked

@@ -1,9 +1,9 @@
 import torch
 import torch.nn.functional as F
 from mmengine import dist
-from mmselfsup.registry import MODELS
 from torch import Tensor
 
+from ...compat.host import MODELS
 from ...memory import Clusters, FeatureBank
 from ...memory.clusters import Assigner, NumClusters
 from ...memory.initial import InitialRows, RowType

@@ -1,6 +1,6 @@
-from mmselfsup.registry import MODELS
 from torch import Tensor
 
+from ...compat.host import MODELS
 from ...memory import FeatureQueue
 from ...memory.initial import InitialRows, RowType
 from ...options import Channels, InitCfg, PositiveInt, Seed, checked

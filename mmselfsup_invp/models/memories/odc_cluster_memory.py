@@ -1,7 +1,7 @@
 import torch.nn.functional as F
-from mmselfsup.registry import MODELS
 from torch import Tensor
 
+from ...compat.host import MODELS
 from ...memory.clusters import NumClusters
 from ...ops.clustering import Metric
 from ...options import checked

@@ -1,9 +1,9 @@
 from typing import Literal
 
 import torch
-from mmselfsup.registry import MODELS
 from torch import Tensor
 
+from ...compat.host import MODELS
 from ...memory import FeatureBank
 from ...memory.initial import InitialRows, RowType
 from ...ops.search import BackendName

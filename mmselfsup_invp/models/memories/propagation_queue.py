@@ -1,8 +1,8 @@
 import torch
 from mmengine import dist
-from mmselfsup.registry import MODELS
 from torch import Tensor
 
+from ...compat.host import MODELS
 from ...memory import FeatureQueue
 from ...memory.initial import InitialRows, RowType
 from ...ops.search import BackendName

@@ -1,6 +1,6 @@
-from mmselfsup.registry import MODELS
 from torch import Tensor
 
+from ...compat.host import MODELS
 from ...memory import SelfLabels
 from ...options import InitCfg, NonNegativeInt, PositiveInt, Seed, checked
 from .base import Memory

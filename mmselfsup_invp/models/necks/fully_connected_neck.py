@@ -2,9 +2,9 @@ from collections.abc import Sequence
 from typing import Annotated
 
 from mmengine.model import BaseModule
-from mmselfsup.registry import MODELS
 from torch import Tensor, nn
 
+from ...compat.host import MODELS
 from ...options import Channels, Fraction, InitCfg, Range, checked
 
 

@@ -2,9 +2,9 @@ from collections.abc import Sequence
 
 import torch
 from mmengine.model import BaseModule
-from mmselfsup.registry import MODELS
 from torch import Tensor, nn
 
+from ...compat.host import MODELS
 from ...options import Channels, Fraction, InitCfg, checked
 
 XAVIER = dict(type='Xavier', layer='Linear', distribution='uniform', bias=0.0)

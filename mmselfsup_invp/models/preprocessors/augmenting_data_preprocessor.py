@@ -2,10 +2,9 @@ from collections.abc import Callable
 from typing import Annotated
 
 import torch
-from mmselfsup.models.utils import SelfSupDataPreprocessor
-from mmselfsup.registry import MODELS
 from torch import Tensor
 
+from ...compat.host import MODELS, SelfSupDataPreprocessor
 from ...options import Range, checked
 
 

@@ -1,6 +1,5 @@
-"""Version checks and patches of the host."""
+"""Patches of MMEngine and of the host."""
 
-import re
 import sys
 from pathlib import Path
 from pickle import UnpicklingError
@@ -8,122 +7,21 @@ from pickle import UnpicklingError
 import numpy as np
 import pytest
 import torch
-from mmcls.datasets import CustomDataset
 from mmengine.config import Config
 from mmengine.config import utils as config_utils
 from mmengine.dataset import BaseDataset
-from mmengine.hub import get_model
 from mmengine.logging import HistoryBuffer, MessageHub
-from mmengine.registry import MODELS, DefaultScope, Registry
-from mmselfsup import registry as host_registry
-from mmselfsup.datasets import ImageList
+from mmengine.registry import Registry
 from packaging.version import Version
 
-import mmselfsup_invp
-from mmselfsup_invp import compat
+from mmselfsup_invp.compat import patches
+from mmselfsup_invp.compat.host import LIST_DATASETS
+from mmselfsup_invp.compat.host import registries as host_registry
 
-from . import toy
+from .. import toy
 
-ROOT = Path(__file__).resolve().parent.parent
-TESTED = {package: tested for package, (_, _, tested) in compat.SUPPORTED.items()}
-
-
-class TestVersions:
-    def check(self, **changes):
-        return compat.check_versions({**TESTED, **changes}.get)
-
-    def test_requirements_and_lock_agree(self):
-        asked = (ROOT / 'requirements' / 'mim.txt').read_text().splitlines()
-        locked = (ROOT / 'requirements' / 'locked.txt').read_text().splitlines()
-        for package, (low, end, tested) in compat.SUPPORTED.items():
-            name = compat.ALTERNATIVES.get(package, package)
-            assert f'{name}=={tested}' in locked
-            (line,) = (line for line in asked if re.match(rf'{name}[<>]', line))
-            assert line.endswith(f'<{end}')
-            if package.startswith('mm'):
-                assert line == f'{name}>={low},<{end}'
-
-    def test_installed_and_tested_versions_are_supported(self):
-        compat.require_host()
-        assert self.check() is None
-
-    @pytest.mark.parametrize(
-        'versions',
-        [
-            dict(torch='2.0.0'),
-            dict(torch='2.11.9+cu130'),
-            dict(mmcls='1.0.0'),
-            dict(mmengine='0.10.4', numpy='1.24.1', setuptools='60.2.0'),
-        ],
-    )
-    def test_versions_in_the_range_are_supported(self, versions):
-        assert self.check(**versions) is None
-
-    @pytest.mark.parametrize(
-        ('package', 'found'),
-        [
-            ('torch', '1.13.1+cu117'),
-            ('torch', '2.12.0+cpu'),
-            ('mmengine', '0.9.1'),
-            ('mmengine', '1.0.0'),
-            ('mmcv', '1.7.2'),
-            ('mmcv', '2.1.0'),
-            ('mmcls', '1.0.0rc5'),
-            ('mmselfsup', '0.11.0'),
-            ('mmselfsup', '1.1.0'),
-            ('numpy', '2.0.0'),
-            ('setuptools', '81.0.0'),
-        ],
-    )
-    def test_other_versions_are_named_with_the_command(self, package, found):
-        low, end, tested = compat.SUPPORTED[package]
-        message = self.check(**{package: found})
-        assert f'\n    {package} >={low},<{end}, but {found} is installed\n' in message
-        assert f'pip install "{package}=={tested}"\n' in message
-
-    def test_missing_packages_are_named_together(self, monkeypatch):
-        message = self.check(mmcv=None, mmselfsup=None)
-        assert 'mmcv >=2.0.0,<2.1.0, but it is not installed' in message
-        assert 'pip install "mmcv-lite==2.0.1" "mmselfsup==1.0.0"\n' in message
-        monkeypatch.setattr(compat, 'host_error', lambda: message)
-        with pytest.raises(compat.UnsupportedHost, match='mmselfsup >=1.0.0'):
-            mmselfsup_invp.register_all_modules()
-
-    def test_either_distribution_of_mmcv_counts(self, monkeypatch):
-        def version(name):
-            if name not in installed:
-                raise compat.PackageNotFoundError(name)
-            return installed[name]
-
-        monkeypatch.setattr(compat, 'version', version)
-        for name in ('mmcv', 'mmcv-lite'):
-            installed = {name: '2.0.1'}
-            assert compat.installed_version('mmcv') == '2.0.1'
-        assert compat.installed_version('mmcls') is None
-
-
-class TestScope:
-    @pytest.mark.parametrize('scope', ['mmengine', 'mmcls', 'mmselfsup', 'mmselfsup_invp'])
-    def test_our_components_are_found_from_every_project(self, scope):
-        with DefaultScope.overwrite_default_scope(scope):
-            loss = MODELS.build(dict(type='mmselfsup_invp.HardSamplingLoss'))
-        assert type(loss).__name__ == 'HardSamplingLoss'
-
-    def test_it_finds_components_of_the_host_too(self):
-        with DefaultScope.overwrite_default_scope('mmselfsup_invp'):
-            for name in ('InvP', 'ProjectionNeck', 'ContrastiveHead'):
-                assert host_registry.MODELS.get(name).__name__ == name
-            assert host_registry.HOOKS.get('PropagationMemoryHook') is not None
-        assert MODELS.get('mmselfsup_invp.NoSuchModel') is None
-
-    def test_the_hub_builds_our_models(self):
-        model = get_model('mmselfsup_invp::invp/invp_resnet18-slim_1xb32-coslr-50e_digits.py')
-        assert type(model).__name__ == 'InvP'
-
-    def test_unknown_attributes_are_refused(self):
-        assert mmselfsup_invp.models.InvP.__name__ == 'InvP'
-        with pytest.raises(AttributeError, match="no attribute 'nothing'"):
-            mmselfsup_invp.nothing  # noqa: B018
+ROOT = Path(__file__).resolve().parents[2]
+CustomDataset, ImageList = LIST_DATASETS
 
 
 class TestRegistryLocations:
@@ -134,7 +32,7 @@ class TestRegistryLocations:
         monkeypatch.setattr(host_registry, 'LOOPS', loops)
         with pytest.raises(ModuleNotFoundError, match='mmselfsup.engine.runner'):
             loops.get('EpochBasedTrainLoop')
-        compat.drop_missing_registry_locations()
+        patches.drop_missing_registry_locations()
         assert loops._locations == ['mmselfsup.engine']
         assert loops.get('NoLoop') is None
 
@@ -179,7 +77,7 @@ class TestCheckpointGlobals:
         torch.save(dict(message_hub=hub.state_dict(), meta=dict(epoch=3)), path)
         with pytest.raises(UnpicklingError, match='HistoryBuffer'):
             torch.load(path, weights_only=True)
-        compat.allow_checkpoint_globals()
+        patches.allow_checkpoint_globals()
         hub = torch.load(path, weights_only=True)['message_hub']
         history = hub['log_scalars']['train/loss']
         assert type(history) is HistoryBuffer
@@ -210,7 +108,7 @@ def test_configs_are_inherited_by_the_registered_prefix(tmp_path, monkeypatch):
     monkeypatch.delitem(config_utils.MODULE2PACKAGE, 'mmselfsup_invp')
     with pytest.raises(Exception, match='mmselfsup_invp'):
         Config.fromfile(derived)
-    compat.register_config_prefix()
+    patches.register_config_prefix()
     config = Config.fromfile(derived)
     assert config.work_dir == 'mine'
     model = dict(config.model)
@@ -294,5 +192,5 @@ def test_patches_can_be_applied_repeatedly():
         )
 
     before = state()
-    compat.apply_patches()
+    patches.apply_patches()
     assert state() == before

@@ -1,0 +1,33 @@
+"""The host: the OpenMMLab package that the components are registered with.
+
+It is MMSelfSup 1.0 or MMPretrain 1.2. Only this package imports either of them:
+
+- ``versions`` finds the installed host; it needs the standard library alone.
+- ``host`` has what the components use of the host under the same names for both, from the
+  adapters ``mmselfsup`` and ``mmpretrain``.
+- ``patches`` fixes faults of the host and of MMEngine.
+"""
+
+from .versions import (
+    ALTERNATIVES,
+    HOSTS,
+    NEED_HOST,
+    UnsupportedHost,
+    check_versions,
+    host_error,
+    host_name,
+    installed_version,
+    require_host,
+)
+
+__all__ = [
+    'ALTERNATIVES',
+    'HOSTS',
+    'NEED_HOST',
+    'UnsupportedHost',
+    'check_versions',
+    'host_error',
+    'host_name',
+    'installed_version',
+    'require_host',
+]
