@@ -6,11 +6,11 @@ the choice are described in ``docs/en/own_data.md``.
 
 import os
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, get_type_hints
 
 import torch
 
-from ..options import Fraction, NonNegativeInt, PositiveInt, checked, suggest
+from ..options import Fraction, NonNegativeInt, PositiveInt, check_option, unknown_option
 
 BASE = 'invp/soft-invp_resnet50_1xb128-coslr-200e_custom.py'
 MIN_IMAGES = 64
@@ -45,7 +45,6 @@ class Hardware:
         return f'{self.cores} CPU cores, {self.gpu or "no GPU"}'
 
 
-@checked
 @dataclass(frozen=True)
 class Recipe:
     """Settings that :func:`choose` decides.
@@ -92,19 +91,19 @@ def choose(num_images: int, side: int, hardware: Hardware, **changes: Any) -> Re
         >>> choose(1000, 480, Hardware(cores=2)).image_size
         64
     """
-    names = [field.name for field in fields(Recipe)]
-    for name in changes.keys() - set(names):
-        raise ValueError(
-            f'--recipe has no {name}.{suggest(name, names)} It has {", ".join(names)}.'
-        )
+    hints = get_type_hints(Recipe, include_extras=True)
+    for name, value in changes.items():
+        if name not in hints:
+            raise ValueError(unknown_option('--recipe', name, value, hints))
+        check_option('--recipe', name, value, hints[name])
     if num_images < MIN_IMAGES:
         raise ValueError(f'{num_images} images are too few to train on: at least {MIN_IMAGES}.')
     # A large network is worth its time on a GPU and on many images only.
     large = bool(hardware.gpu) and num_images >= 20_000
     batch = 32 if num_images < 2_000 else 64 if num_images < 20_000 else 128
-    # Passes over few images are short, and a network needs some thousand steps.
-    epochs = min(max(200_000 // num_images, 20), 200) if not hardware.gpu else 200
     batch = changes.get('batch_size', batch)
+    # An hour or two on a CPU.
+    epochs = 200 if hardware.gpu else min(max(200_000 // num_images, 20), 200)
     epochs = changes.get('epochs', epochs)
     chosen = dict(
         image_size=_image_size(side, hardware),

@@ -34,8 +34,9 @@ def test_given_settings_replace_chosen_ones_and_what_follows_from_them():
 @pytest.mark.parametrize(
     ('changes', 'message'),
     [
-        (dict(epoch=3), 'has no epoch. Did you mean epochs'),
-        (dict(epochs=0), 'epochs'),
+        (dict(epoch=3), 'has no option epoch .*Did you mean epochs'),
+        (dict(epochs=0), 'epochs = 0'),
+        (dict(epochs='x'), 'epochs = '),
         (dict(image_size='large'), 'image_size'),
     ],
 )
