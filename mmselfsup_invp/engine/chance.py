@@ -7,13 +7,13 @@ from torch import nn
 from ..models.heads import InvPHead, SelfLabelHead, SoftInvPHead
 
 
-def chance_levels(head: nn.Module, rows: int = 0) -> dict[str, float]:
+def chance_levels(head: nn.Module | None, rows: int = 0) -> dict[str, float]:
     """Losses of a head whose queries are equally similar to all rows, or to all classes.
 
     A softmax over n equal logits gives the cross entropy ln(n), whatever the target.
 
     Args:
-        head (nn.Module): The head of a model.
+        head (nn.Module, optional): The head of a model.
         rows (int): Rows of the bank or queue. Defaults to 0, for heads that need none.
 
     Returns:

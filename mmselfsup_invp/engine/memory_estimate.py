@@ -115,9 +115,10 @@ def estimate_memory(
     if width := search_width(model, num_images):
         block = min(batch_size * num_images, default_elements(torch.device(_device(model))))
         parts['search'] = FLOAT * block + (2 * INT + 2 * FLOAT) * batch_size * width
-    if isinstance(model.head, SelfLabelHead) and storage != 'host':
-        dim = model.head.classifiers.in_features
-        classes = model.head.num_classes if storage == 'log_prob' else 0
+    head = getattr(model, 'head', None)
+    if isinstance(head, SelfLabelHead) and storage != 'host':
+        dim = head.classifiers.in_features
+        classes = head.num_classes if storage == 'log_prob' else 0
         parts['Sinkhorn'] = FLOAT * num_images * (dim + classes)
     parameters = list(model.parameters())
     trained = sum(one.numel() for one in parameters if one.requires_grad)
@@ -132,7 +133,7 @@ def rows_of(memory: Memory, num_images: int) -> int:
 
 def search_width(model: BaseModel, num_images: int) -> int:
     """M, rows of the bank that the loss of one image reads."""
-    match model.head:
+    match getattr(model, 'head', None):
         case InvPHead(loss=loss):
             width = (loss.sampling.num_background or 0) + 1
         case SoftInvPHead() as head:

@@ -4,6 +4,7 @@ from mmengine.runner import Runner
 from ...compat.host import HOOKS
 from ...datasets import num_images
 from ...datasets.files import printable
+from ...models.memories import memories_of
 from ...options import PositiveFraction, checked
 from ..chance import chance_levels
 from ..memory_estimate import MemoryEstimate, available_memory, estimate_memory, size
@@ -54,10 +55,10 @@ class RunHealthHook(Hook):
         """Estimate the memory and refuse a run that cannot fit."""
         model = unwrap(runner.model)
         loader = runner.train_dataloader
+        # Networks that are evaluated have no memories, and data sets without rows in one.
+        num = num_images(loader.dataset) if memories_of(model) else len(loader.dataset)
         storage = next((one.storage for one in runner.hooks if hasattr(one, 'storage')), 'host')
-        self.estimate = estimate_memory(
-            model, num_images(loader.dataset), loader.batch_sampler.batch_size, storage
-        )
+        self.estimate = estimate_memory(model, num, loader.batch_sampler.batch_size, storage)
         # The network is already on the device.
         needed = self.estimate.without('network')
         available = available_memory(next(model.parameters()).device)
@@ -104,7 +105,7 @@ def chance_of(runner: Runner) -> dict[str, float]:
     """Chance levels of a run's losses, see :func:`~mmselfsup_invp.engine.chance.chance_levels`."""
     model = unwrap(runner.model)
     memory = getattr(model, 'memory', None)
-    return chance_levels(model.head, 0 if memory is None else len(memory))
+    return chance_levels(getattr(model, 'head', None), 0 if memory is None else len(memory))
 
 
 def _tenth(runner: Runner, epochs: int) -> int:
