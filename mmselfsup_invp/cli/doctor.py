@@ -24,7 +24,7 @@ from ..datasets import num_images
 from ..datasets.inspection import Inspection, inspect_images
 from ..engine.console import ConciseRunner
 from ..engine.hooks.common import innermost_dataset, unwrap
-from ..engine.memory_estimate import available_memory, estimate_memory, size
+from ..engine.memory_estimate import available_memory, estimate_memory, rows_of, size
 from ..models.memories import memories_of
 from ..structures import sample_ids
 from ..version import __version__
@@ -96,12 +96,20 @@ class Examination:
     Args:
         cfg (Config): Config of the run, with ``work_dir``.
 
+    Raises:
+        ValueError: If the config does not train by epochs.
+
     Example:
         >>> for finding in Examination(cfg).findings():  # doctest: +SKIP
         ...     print(finding)
     """
 
     def __init__(self, cfg: Config) -> None:
+        if not cfg.get('train_dataloader') or 'max_epochs' not in (cfg.get('train_cfg') or {}):
+            raise ValueError(
+                'Only training by epochs is examined: the config has no train_dataloader or no '
+                'train_cfg.max_epochs.'
+            )
         self.cfg = cfg
         self.batch_size = cfg.train_dataloader.batch_size
         self.epochs = cfg.train_cfg.max_epochs
@@ -171,10 +179,15 @@ class Examination:
     def _disk(self, runner: Runner) -> Finding:
         model = unwrap(runner.model)
         state = sum(one.numel() * one.element_size() for one in model.state_dict().values())
-        # The bank is still empty; SGD keeps a momentum for each trained parameter.
-        rows = sum(part.row_bytes for memory in memories_of(model) for _, part in memory.parts())
+        # Most memories are still empty; SGD keeps a momentum for each trained parameter.
+        num = num_images(self.dataset)
+        rows = sum(
+            part.row_bytes * (rows_of(memory, num) - len(memory))
+            for memory in memories_of(model)
+            for _, part in memory.parts()
+        )
         momentum = sum(4 * one.numel() for one in model.parameters() if one.requires_grad)
-        saved = state + momentum + rows * num_images(self.dataset)
+        saved = state + rows + momentum
         options: dict[str, Any] = (self.cfg.get('default_hooks') or {}).get('checkpoint') or {}
         kept = options.get('max_keep_ckpts', -1)
         if kept < 0:
@@ -276,7 +289,7 @@ def trial_config(cfg: Config, folder: str) -> Config:
 
 def _slow_start(cfg: Config) -> str | None:
     """Why the first iterations are not representative, or None."""
-    for hook in (cfg.get('default_hooks') or {}).values():
+    for hook in (*(cfg.get('default_hooks') or {}).values(), *(cfg.get('custom_hooks') or [])):
         if hook and ('extract_dataloader' in hook or hook.get('type') == 'SelfLabelHook'):
             return f'not measured: {hook["type"]} first extracts the features of all images'
     return None
