@@ -59,7 +59,7 @@ def inspect_images(paths: Sequence[str], seconds: float = 6.0) -> Inspection:
     """
     start = time.monotonic()
     found = Inspection(len(paths), duplicates=find_duplicates(paths, start + seconds / 2))
-    spread = spread_out(paths, len(paths))
+    spread = spread_out(paths)
     with ThreadPoolExecutor() as pool:
         for first in range(0, len(spread), CHUNK):
             for side, orientation, error in pool.map(_examine, spread[first : first + CHUNK]):
@@ -81,7 +81,7 @@ def median_shorter_side(paths: Sequence[str], limit: int = 256) -> int:
         ValueError: If none of these files is an image.
     """
     sides = []
-    for path in spread_out(paths, limit)[:limit]:
+    for path in spread_out(paths)[:limit]:
         with suppress(OSError, Image.DecompressionBombError), Image.open(path) as image:
             sides.append(min(image.size))
     if not sides:
@@ -113,9 +113,9 @@ def find_duplicates(paths: Sequence[str], deadline: float) -> list[tuple[str, st
     return found
 
 
-def spread_out(items: Sequence[str], count: int) -> list[str]:
-    """Order items so that every beginning of ``count`` or more is spread over all of them."""
-    step = max(len(items) // max(min(count, CHUNK), 1), 1)
+def spread_out(items: Sequence[str]) -> list[str]:
+    """Order items so that the first of them are spread evenly over all."""
+    step = max(len(items) // CHUNK, 1)
     return [items[at] for first in range(step) for at in range(first, len(items), step)]
 
 

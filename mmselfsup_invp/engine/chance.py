@@ -33,7 +33,7 @@ def chance_levels(head: nn.Module | None, rows: int = 0) -> dict[str, float]:
             own = sampling.num_background is not None and sampling.instance_background == 'exact'
             return {'loss_ins': math.log(min(num + own, rows))}
         case SoftInvPHead():
-            num = rows if head.num_background is None else head.num_background + 1
+            num = max(head.num_background or rows, head.num_target) + 1
             return {'loss_soft': math.log(min(num, rows))}
         case SelfLabelHead():
             return {'loss': math.log(head.num_classes)}

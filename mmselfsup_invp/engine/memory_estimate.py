@@ -12,7 +12,10 @@ from ..models.heads import BankMarginHead, InvPHead, SelfLabelHead, SoftInvPHead
 from ..models.memories import Memory, memories_of
 from ..ops.search import default_elements
 
-FLOAT, INT = 4, 8
+FLOAT = 4
+# Bytes that the step of a head takes for each pair of a query and a row of its background: indices,
+# similarities, exponentials and their copies, measured with PyTorch's profiler.
+STEP_BYTES = {'InvPHead': 24, 'SoftInvPHead': 96, 'BankMarginHead': 24}
 # Names of the parts of the memories.
 PARTS = {'features': 'bank', 'graph': 'graph', 'clusters': 'labels', 'assignment': 'labels'}
 MIB, GIB = 2**20, 2**30
@@ -90,8 +93,8 @@ def estimate_memory(
 
     - bank, graph, labels: rows times the bytes of a row, for every memory of the model; N rows of
       D float32 values and of k int64 neighbours take ``4 N D`` and ``8 N k``.
-    - search: similarities, indices and exponentials of a batch of B with M rows, ``24 B M``, and
-      the block of similarities that is held at a time.
+    - search: the similarities, indices and exponentials of a batch of B with M rows, ``24 B M``
+      (``96 B M`` for ``SoftInvPHead``), and the block of similarities that is held at a time.
     - Sinkhorn: log-probabilities ``4 N K`` and features ``4 N D`` of all images on the model's
       device; the former with ``storage='log_prob'`` only, neither with ``'host'``.
     - network: 12 bytes for a trained parameter (weight, gradient, momentum of SGD), 4 for others.
@@ -112,9 +115,8 @@ def estimate_memory(
         for name, part in memory.parts():
             name = PARTS.get(name, name)
             parts[name] = parts.get(name, 0) + rows_of(memory, num_images) * part.row_bytes
-    if width := search_width(model, num_images):
-        block = min(batch_size * num_images, default_elements(torch.device(_device(model))))
-        parts['search'] = FLOAT * block + (2 * INT + 2 * FLOAT) * batch_size * width
+    if search := search_bytes(model, num_images, batch_size):
+        parts['search'] = search
     head = getattr(model, 'head', None)
     if isinstance(head, SelfLabelHead) and storage != 'host':
         dim = head.classifiers.in_features
@@ -131,18 +133,21 @@ def rows_of(memory: Memory, num_images: int) -> int:
     return min(len(memory), num_images) if len(memory) else num_images
 
 
-def search_width(model: BaseModel, num_images: int) -> int:
-    """M, rows of the bank that the loss of one image reads."""
+def search_bytes(model: BaseModel, num_images: int, batch_size: int) -> int:
+    """Similarities that a step computes, with what is kept for its backward pass."""
     match getattr(model, 'head', None):
         case InvPHead(loss=loss):
-            width = (loss.sampling.num_background or 0) + 1
+            width, each = (loss.sampling.num_background or 0) + 1, STEP_BYTES['InvPHead']
         case SoftInvPHead() as head:
             width = max(head.num_background or 0, head.num_target, model.memory.num_neighbours) + 1
+            each = STEP_BYTES['SoftInvPHead']
         case BankMarginHead() as head:
-            width = head.num_negatives + 1
+            width, each = head.num_negatives + 1, STEP_BYTES['BankMarginHead']
         case _:
             return 0
-    return min(width, num_images)
+    elements = default_elements(next(model.parameters()).device)
+    block = FLOAT * min(batch_size * num_images, elements)
+    return block + each * batch_size * min(width, num_images)
 
 
 def available_memory(device: torch.device | str) -> int:
@@ -164,7 +169,3 @@ def _free_bytes() -> Iterator[int]:
             most, now = (int((CGROUP / name).read_text()) for name in (limit, used))
             lines = (CGROUP / statistics).read_text().splitlines()
             yield most - now + int(dict(line.split() for line in lines)[cache])
-
-
-def _device(model: BaseModel) -> torch.device:
-    return next(model.parameters()).device

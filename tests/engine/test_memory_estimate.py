@@ -10,7 +10,7 @@ from mmselfsup_invp.engine.memory_estimate import (
     _free_bytes,
     available_memory,
     estimate_memory,
-    search_width,
+    search_bytes,
 )
 from mmselfsup_invp.models.memories import memories_of
 
@@ -99,9 +99,10 @@ def peak_bytes(function):
     return peak
 
 
-def test_the_width_is_at_most_the_data_set():
+def test_the_background_is_at_most_the_data_set():
     model = toy.build_model(toy.model_config())
-    assert search_width(model, 6) == 6 and search_width(model, 1000) == 11
+    assert search_bytes(model, 6, B) == (4 + 24) * 6 * B
+    assert search_bytes(model, 1000, B) == (4 * 1000 + 24 * 11) * B
 
 
 def test_sinkhorn_depends_on_what_is_stored():

@@ -21,7 +21,7 @@ def train(images, work_dir, epochs=3, hooks=(), **changes):
 class Loss(Hook):
     """Replaces the logged instance loss by a share of its chance level."""
 
-    priority = 'VERY_HIGH'
+    priority = 'HIGHEST'
 
     def __init__(self, *shares):
         self.shares = shares
