@@ -41,6 +41,8 @@ def use_images(args: Namespace) -> None:
     args.work_dir = args.work_dir or str(Path('work_dirs/images') / folder.name)
     path = Path(args.work_dir) / FILE
     args.config = str(path)
+    if path.is_file() and f'images = {str(folder)!r}\n' not in path.read_text():
+        raise FileExistsError(f'{path} is for other images. Choose another --work-dir.')
     if path.is_file() and not args.recipe:
         print(f'Settings: {path}, which exists. Delete it to choose them again.')
         return

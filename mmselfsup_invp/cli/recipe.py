@@ -39,7 +39,8 @@ class Hardware:
     def find(cls) -> 'Hardware':
         """The hardware of this process."""
         gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else ''
-        return cls(len(os.sched_getaffinity(0)), gpu)
+        allowed = getattr(os, 'sched_getaffinity', None)  # Linux alone has it.
+        return cls(len(allowed(0)) if allowed else os.cpu_count() or 1, gpu)
 
     def __str__(self) -> str:
         return f'{self.cores} CPU cores, {self.gpu or "no GPU"}'

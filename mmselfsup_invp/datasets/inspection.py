@@ -100,7 +100,7 @@ def find_duplicates(paths: Sequence[str], deadline: float) -> list[tuple[str, st
         list[tuple[str, str]]: Each file and the earlier one that it repeats.
     """
     by_size = defaultdict(list)
-    for path in paths:
+    for path in _until(deadline, paths):
         with suppress(OSError):
             by_size[os.path.getsize(path)].append(path)
     first: dict[bytes, str] = {}

@@ -19,7 +19,7 @@ class ProgressLogProcessor(LogProcessor):
     ::
 
         Epoch 3/200 [10/31]  loss_soft 6.12 (chance 6.91)  walked 0  lr 0.015  31 images/s \
-(loading 2 %)  ETA 1:44:05
+(loading 2%)  ETA 1:44:05
 
     ``images_per_second``, over all processes, is also written to the visualization backends. What
     is not training by epochs is logged as by MMEngine.
@@ -54,7 +54,7 @@ class ProgressLogProcessor(LogProcessor):
         ]
         loading = tag['data_time'] / tag['time']
         parts += [
-            f'lr {tag["lr"]:.3g}',
+            f'lr {tag.get("lr", 0):.3g}',
             f'{tag["images_per_second"]:.3g} images/s (loading {loading:.0%})',
         ]
         if 'memory' in tag:

@@ -59,6 +59,14 @@ def test_a_recipe_is_not_overwritten(photos, tmp_path):
         images.use_images(arguments(photos, tmp_path, recipe=dict(epochs='3')))
 
 
+def test_a_recipe_for_other_images_is_refused(photos, tmp_path):
+    images.use_images(arguments(photos, tmp_path / 'work'))
+    (tmp_path / 'train').symlink_to(photos)  # The same images by another path are the same.
+    images.use_images(arguments(tmp_path / 'train', tmp_path / 'work'))
+    with pytest.raises(FileExistsError, match='is for other images'):
+        images.use_images(arguments(photos.parent, tmp_path / 'work'))
+
+
 def test_the_work_folder_is_named_after_the_images(photos, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     args = arguments(photos, '')
