@@ -26,8 +26,8 @@ MAX_EDGE_SIMILARITY = 0.995
 # Purity at one hop in the last log relative to its best, below which the graph is overfitted.
 MIN_PURITY = 0.9
 MAX_ROWS = 1000  # Rows whose edges are compared.
-# Defaults of HardSamplingLoss and SelfLabelHead.
-NUM_BACKGROUND, NUM_CLASSES = 4096, 3000
+# Defaults of HardSamplingLoss, SoftInvPHead and SelfLabelHead.
+NUM_BACKGROUND, NUM_TARGET, NUM_CLASSES = 4096, 256, 3000
 GRAPH_ADVICE = (
     'Try, in this order: fewer epochs (train_cfg.max_epochs), propagation along mutual edges only '
     "(model.head.edges='mutual'), fewer hops (model.head.hops), a lower weight of the propagation "
@@ -193,8 +193,12 @@ def chance_level(run: TrainingRun) -> tuple[str, float] | None:
     """
     model = run.config.model
     method = model.type.rpartition('.')[2]
-    if method in ('InvP', 'MomentumInvP') and 'memory.bank' in run.state:
-        rows = len(run.state['memory.bank'])
+    rows = len(run.state.get('memory.bank', ()))
+    if method == 'SoftInvP' and rows:
+        num = model.head.get('num_background', NUM_BACKGROUND) or rows
+        num = max(num, model.head.get('num_target', NUM_TARGET)) + 1
+        return 'loss_soft', math.log(min(num, rows))
+    if method in ('InvP', 'MomentumInvP') and rows:
         return 'loss_ins', math.log(_background_rows(model.head.get('loss') or {}, rows))
     if method == 'SeLa':
         return 'loss', math.log(model.head.get('num_classes', NUM_CLASSES))
