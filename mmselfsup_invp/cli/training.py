@@ -10,6 +10,7 @@ from ..config_checks import check_config
 from ..engine.console import ConciseRunner
 from . import images
 from .errors import explain_unknown_options, was_interrupted
+from .launching import process_group
 from .lock import work_folder_lock
 from .options import read_run_config
 from .trackers import add_tracker
@@ -74,7 +75,8 @@ def train(cfg: Config) -> None:
     """
     check_config(cfg)
     first = is_first_process(cfg.get('launcher', 'none'))
-    with work_folder_lock(Path(cfg.work_dir)) if first else nullcontext():
+    lock = work_folder_lock(Path(cfg.work_dir)) if first else nullcontext()
+    with process_group(cfg), lock:
         prepare_resume(cfg)
         try:
             with explain_unknown_options(cfg):
