@@ -16,7 +16,7 @@ version = release = __version__
 root_doc = 'docs/en/index'
 include_patterns = [
     '*.md',
-    'benchmarks/README.md',
+    'benchmarks/**.md',
     'configs/**/README.md',
     'docs/en/**.md',
     'examples/*.ipynb',
@@ -30,8 +30,9 @@ nb_execution_mode = 'off'  # tests/test_examples.py executes the notebook
 autodoc_member_order = 'bysource'
 autodoc_typehints = 'none'  # the docstrings state types, shapes and defaults
 autodoc_default_options = {'members': True, 'show-inheritance': True}
+napoleon_use_ivar = True  # attributes of a NamedTuple are documented once
 napoleon_use_rtype = False
-suppress_warnings = ['misc.highlighting_failure']
+suppress_warnings = ['toc.empty_glob']
 
 html_theme = 'furo'
 html_title = f'{project} {release}'

@@ -19,7 +19,7 @@ from textwrap import dedent
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [
     *sorted(ROOT.glob('*.md')),
-    *sorted(ROOT.glob('benchmarks/*.md')),
+    *sorted(ROOT.glob('benchmarks/**/README.md')),
     *sorted(ROOT.glob('configs/**/README.md')),
     *sorted(ROOT.glob('docs/en/**/*.md')),
 ]
