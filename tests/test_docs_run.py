@@ -89,7 +89,7 @@ def root(tmp_path_factory) -> Path:
         listed = folder / 'data/digits/meta' / f'{split}.txt'
         listed.write_text(''.join(listed.open().readlines()[:count]))
     (folder / 'photos').mkdir()
-    for number, path in enumerate(sorted((folder / 'data/digits/test').rglob('*.png'))[:40]):
+    for number, path in enumerate(sorted((folder / 'data/digits/test').rglob('*.png'))[:60]):
         Image.open(path).resize((24, 32)).save(folder / f'photos/{number}.jpg')
     shutil.copy(folder / 'photos/0.jpg', folder / 'cat.jpg')
     train(f'python tools/train.py {DIGITS} --work-dir run', folder)

@@ -14,6 +14,7 @@ from ..checkpoints import PretrainedBackbone
 from .detector import Detection
 from .frozen import SVM, FewShotSVM, Similarity, WeightedKNN
 from .job import Benchmark, Job, Outcome
+from .own_labels import OwnLabels
 from .training import Training
 
 # Evaluations by the `kind` of a benchmark; their fields are its `options`.
@@ -24,6 +25,7 @@ KINDS = {
     'similarity': Similarity,
     'svm': SVM,
     'few_shot': FewShotSVM,
+    'own_labels': OwnLabels,
 }
 
 
