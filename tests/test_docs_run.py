@@ -88,10 +88,12 @@ def root(tmp_path_factory) -> Path:
     for split, count in (('train', 32), ('test', 16)):
         listed = folder / 'data/digits/meta' / f'{split}.txt'
         listed.write_text(''.join(listed.open().readlines()[:count]))
-    (folder / 'photos').mkdir()
     for number, path in enumerate(sorted((folder / 'data/digits/test').rglob('*.png'))[:60]):
-        Image.open(path).resize((24, 32)).save(folder / f'photos/{number}.jpg')
-    shutil.copy(folder / 'photos/0.jpg', folder / 'cat.jpg')
+        photo = Image.open(path).resize((24, 32))
+        for parent in ('photos', f'photos_by_class/{path.parent.name}'):
+            (folder / parent).mkdir(parents=True, exist_ok=True)
+            photo.save(folder / parent / f'{number}.jpg')
+    photo.save(folder / 'cat.jpg')
     train(f'python tools/train.py {DIGITS} --work-dir run', folder)
     return folder
 
@@ -122,7 +124,15 @@ def runs(page: Path) -> list[Block]:
 def test_code_runs(page, root, tmp_path):
     """Run the blocks of a page in their order, as a reader would; training is shortened."""
     (tmp_path / 'data').mkdir()
-    for link in ('configs', 'examples', 'tools', 'data/digits', 'photos', 'cat.jpg'):
+    for link in (
+        'configs',
+        'examples',
+        'tools',
+        'data/digits',
+        'photos',
+        'photos_by_class',
+        'cat.jpg',
+    ):
         (tmp_path / link).symlink_to(root / link)
     for block in blocks(page):
         if block.file:
