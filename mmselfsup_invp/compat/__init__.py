@@ -5,7 +5,8 @@ It is MMSelfSup 1.0 or MMPretrain 1.2. Only this package imports either of them:
 - ``versions`` finds the installed host; it needs the standard library alone.
 - ``host`` has what the components use of the host under the same names for both, from the
   adapters ``mmselfsup`` and ``mmpretrain``.
-- ``patches`` fixes faults of the host and of MMEngine.
+- ``patches`` fixes faults of the host and of MMEngine, ``checkpoints`` its loading of
+  checkpoints.
 """
 
 from .versions import (

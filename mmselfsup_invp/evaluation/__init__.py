@@ -8,6 +8,7 @@ from .checkpoints import PretrainedBackbone, read_backbone, read_checkpoint, run
 from .detection import check_loaded, run_detection
 from .encoder import Encoder
 from .extraction import collect_features, extract_features
+from .few_shot import few_shot_accuracy
 from .graph_health import GraphHealth, graph_health, neighbour_purity
 from .knn import knn_accuracy, knn_predict
 from .metrics import LayerwiseMetric, MultiHeadEvaluator, VOCMeanAveragePrecision
@@ -32,6 +33,7 @@ __all__ = [
     'cluster_agreement',
     'collect_features',
     'extract_features',
+    'few_shot_accuracy',
     'graph_health',
     'knn_accuracy',
     'knn_predict',
