@@ -132,7 +132,7 @@ def test_a_result_is_written_once(call, project):
         (dict(protocol='mine.py'), 'There is no config mine.py'),
         (dict(data='elsewhere'), 'toy: not complete, .*docs/en/data.md describes'),
         (dict(options='benchmark.optins.k=3'), "'optins'.*Its keys: name"),
-        (dict(options='benchmark.options.kk=3'), "'kk' Options of kind='knn': k, temp"),
+        (dict(options='benchmark.options.kk=3'), "'knn'.: WeightedKNN has no option kk"),
     ],
 )
 def test_mistakes_end_in_one_message(call, project, changes, message):

@@ -85,10 +85,8 @@ def _checked(entry: dict[str, Any], path: str | Path) -> Benchmark:
     try:
         evaluation = kind(**benchmark.options)
     except (TypeError, ValueError) as error:
-        valid = ', '.join(field.name for field in fields(kind)) or 'none'
         raise ValueError(
-            f'benchmark.options of {benchmark.name}: {error} Options of kind={benchmark.kind!r}: '
-            f'{valid}.'
+            f'benchmark.options of {benchmark.name} (kind {benchmark.kind!r}): {error}'
         ) from error
     metrics = evaluation.metrics()
     if metrics is None and not benchmark.metric:
