@@ -108,6 +108,7 @@ def write_report(
     out = Path(out)
     data = RunData(read_run(run, checkpoint), options or ReportOptions())
     _require_writable(out)
+    _ = data.model  # Weights that do not fit are reported before the sections read them.
     with suppress(Unavailable):
         _ = data.anchors  # Invalid anchors are reported before the features are computed.
     sections, omitted, failed = [], [], []

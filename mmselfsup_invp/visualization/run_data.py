@@ -30,11 +30,16 @@ class RunData:
     Args:
         run (TrainingRun): The run.
         options (ReportOptions): The options of the report.
+
+    Raises:
+        ValueError: If the config of the checkpoint names a function that is no component.
     """
 
     def __init__(self, run: TrainingRun, options: ReportOptions) -> None:
         self.run = run
         self.options = options
+        parts = [run.config.get(name) for name in ('model', 'data_preprocessor')]
+        require_registered(parts, f'The config in {run.checkpoint}')
 
     @cached_property
     def model(self) -> BaseModel:
@@ -42,7 +47,6 @@ class RunData:
         cfg = deepcopy(self.run.config)
         if cfg.get('data_preprocessor'):
             cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)
-        require_registered(cfg.model, f'The config in {self.run.checkpoint}')
         with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
             model = MODELS.build(cfg.model)
         # Training shortens a queue to the data set: its rows do not fit the model in the config.
