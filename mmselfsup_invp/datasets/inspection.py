@@ -115,7 +115,7 @@ def find_duplicates(paths: Sequence[str], deadline: float) -> list[tuple[str, st
 
 def spread_out(items: Sequence[str]) -> list[str]:
     """Order items so that the first of them are spread evenly over all."""
-    step = max(len(items) // CHUNK, 1)
+    step = max(-(-len(items) // CHUNK), 1)
     return [items[at] for first in range(step) for at in range(first, len(items), step)]
 
 
