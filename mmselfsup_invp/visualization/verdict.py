@@ -13,7 +13,7 @@ from ..config import require_registered
 from ..engine.hooks.memory_hook import MAX_SIMILARITY, MemoryHook
 from ..evaluation import Curve, TrainingRun
 from .blocks import Block, Unavailable, Verdict
-from .run_data import RunData
+from .run_data import RunData, is_graph
 
 # Loss relative to its chance level below which a run learns. On 1,000 photographs, InvP ended at
 # 0.99 with an MLP neck, which did not learn, and at 0.78 with a linear neck, which did.
@@ -172,7 +172,9 @@ def edge_similarity(run: TrainingRun) -> float | None:
     At most 1000 rows, spaced evenly, are compared. None without a graph.
     """
     bank, neighbours = (run.state.get(f'memory.{name}') for name in ('bank', 'neighbours'))
-    if bank is None or neighbours is None:
+    if bank is None or neighbours is None or bank.dim() != 2:
+        return None
+    if not is_graph(neighbours, len(bank)):
         return None
     rows = torch.linspace(0, len(bank) - 1, min(len(bank), MAX_ROWS)).long()
     target = neighbours[rows]
