@@ -2,7 +2,7 @@
 # compiler as well. The environment goes to .venv, downloads and the compiled mmcv to .cache.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test detection hosts lint types format clean
+.PHONY: help setup demo test detection hosts docs lint types format clean
 
 PY := .venv/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check
@@ -48,6 +48,9 @@ detection: $(STAMPS)/detection  ## compile mmcv for object detection (once), the
 hosts: $(STAMPS)/hosts  ## test with MMPretrain as the host, in .venv-mmpretrain
 	$(PY) -m pytest -m 'slow or not slow' tests/test_hosts.py $(ARGS)
 
+docs: $(STAMPS)/docs  ## build the documentation site in docs/_build/html
+	$(PY) -m sphinx -W --keep-going -c docs . docs/_build/html $(ARGS)
+
 lint: types  ## check style and types (`make format` fixes most of the style)
 	$(PY) -m ruff format --check
 	$(PY) -m ruff check
@@ -60,7 +63,7 @@ format: setup  ## format the code
 	$(PY) -m ruff check --fix
 
 clean:  ## delete .venv and build files; .cache stays
-	rm -rf .venv .venv-mmpretrain build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
+	rm -rf .venv .venv-mmpretrain build dist docs/_build *.egg-info .pytest_cache .ruff_cache .mypy_cache
 	find mmselfsup_invp -name '*.so' -delete
 	find . -name __pycache__ -not -path './.cache/*' -prune -exec rm -rf {} +
 
@@ -82,6 +85,10 @@ $(STAMPS)/hosts: $(STAMPS)/package requirements/host-mmpretrain.txt
 	@echo '==> Installing requirements/host-mmpretrain.txt into .venv-mmpretrain'
 	@$(PIP) --python .venv-mmpretrain install --requirement requirements/host-mmpretrain.txt
 	@$(PIP) --python .venv-mmpretrain install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(STAMPS)/docs: $(STAMPS)/package requirements/docs.txt
+	@$(PIP) install --quiet --requirement requirements/docs.txt --constraint requirements/locked.txt
 	@touch $@
 
 # Both packages contain the module mmcv. Without its stamp, an environment between the two would be

@@ -43,6 +43,12 @@ class RowState(nn.Module):
     def __len__(self) -> int:
         return self.split.length if self.split else len(getattr(self, self._row_names[0]))
 
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one row in all buffers."""
+        rows = (getattr(self, name) for name in self._row_names)
+        return sum(one.element_size() * one.shape[1:].numel() for one in rows)
+
     def resize(self, length: int) -> None:
         """Replace all rows by ``length`` initial ones."""
         raise NotImplementedError

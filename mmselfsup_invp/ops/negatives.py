@@ -173,9 +173,9 @@ def sample_positive(
     anchor: Tensor | None = None,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Draw one row of the bank from each query's cluster: S^p of `InterCLR`_.
+    """Draw one row of the bank from each query's cluster: S^p of InterCLR.
 
-    .. _InterCLR: https://arxiv.org/abs/2008.11702
+    See `InterCLR <https://arxiv.org/abs/2008.11702>`_.
 
     Args:
         labels (Tensor): int64, shape ``(N,)``, clusters of the rows, 0 to N - 1.
