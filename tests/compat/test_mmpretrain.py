@@ -1,8 +1,11 @@
 """Components of MMSelfSup's meaning under MMPretrain; run by tests/test_hosts.py."""
 
+from pickle import UnpicklingError
+
 import pytest
 import torch
 from mmengine.registry import MODELS, TRANSFORMS, DefaultScope
+from mmengine.runner import CheckpointLoader
 
 from mmselfsup_invp.compat import host_name
 
@@ -80,6 +83,17 @@ class TestSamples:
         found = model(model.data_preprocessor(packed)[0])
         torch.testing.assert_close(found, model.backbone(image), rtol=0, atol=0)
         assert found[-1].size(0) == 3
+
+
+class Unknown:
+    """A class that is not allowed in checkpoints."""
+
+
+def test_a_checkpoint_with_code_is_not_loaded(tmp_path):
+    """onedl-mmengine would warn and load it by unrestricted unpickling."""
+    torch.save(dict(state_dict={}, meta=Unknown()), tmp_path / 'unknown.pth')
+    with pytest.raises(UnpicklingError, match='Unknown'):
+        CheckpointLoader.load_checkpoint(str(tmp_path / 'unknown.pth'))
 
 
 def test_odc_asks_for_mmselfsup():
