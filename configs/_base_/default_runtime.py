@@ -17,6 +17,8 @@ default_hooks = dict(
     checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=3),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     epoch_seed=dict(type='EpochSeedHook'),
+    # Writes backbone.pth, which the scripts of the hosts read.
+    backbone_file=dict(type='BackboneFileHook'),
 )
 
 env_cfg = dict(

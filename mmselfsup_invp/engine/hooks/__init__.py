@@ -1,3 +1,4 @@
+from .backbone_file_hook import BackboneFileHook
 from .backbone_format_hook import BackboneFormatHook
 from .check_backbone_hook import CheckBackboneHook
 from .checkpoint_hook import CheckpointHook
@@ -10,6 +11,7 @@ from .propagation_memory_hook import PropagationMemoryHook
 from .self_label_hook import SelfLabelHook
 
 __all__ = [
+    'BackboneFileHook',
     'BackboneFormatHook',
     'CheckBackboneHook',
     'CheckpointHook',
