@@ -1,23 +1,25 @@
-"""The benchmark configs and tools of MMSelfSup, how they are started, and what is known to fail.
+"""The benchmark configs and tools of MMSelfSup: how they are started, and which of them fail.
 
-``python -m tests.host_tools`` prints the table of docs/en/compatibility.md, which
-tests/test_host_tools.py proves.
+``python -m tests.host_tools`` prints the table in docs/en/compatibility.md. test_host_tools.py runs
+every row on toy data.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
-import mmcls
-import mmselfsup
+HOST = Path(find_spec('mmselfsup').origin).parent / '.mim'
+CONFIGS = 'configs/benchmarks'
+CLASSIFICATION = 'tools/benchmarks/classification'
+PROTOCOLS = '../../configs/benchmarks/README.md#protocols'
+# One process, as the shell scripts of the host start several.
+LAUNCH = ('-m', 'torch.distributed.launch', '--nproc_per_node=1', '--master_port=29517')
 
-ROOT = Path(__file__).resolve().parent.parent
-HOST = Path(mmselfsup.__file__).parent / '.mim'
-CONFIGS = 'configs/benchmarks/classification'
-PRETRAINING = ROOT / 'configs/invp/invp_resnet50_1xb128-coslr-800e_in1k.py'
-TRAIN = str(Path(mmcls.__file__).parent / '.mim/tools/train.py')
-BENCHMARKS = 'tools/benchmarks/classification'
-IMAGES = 4  # Two iterations of two images.
+
+def train_script(project: str) -> str:
+    """The script that ``mim train PROJECT`` starts."""
+    return str(Path(find_spec(project).origin).parent / '.mim/tools/train.py')
 
 
 @dataclass(frozen=True)
@@ -26,31 +28,135 @@ class Tool:
 
     Attributes:
         purpose (str): First column of the table.
-        words (tuple[str, ...]): The command after ``python``, run in a checkout of the host.
-        configs (str): Pattern of the configs below ``configs/benchmarks/classification``, each of
-            which replaces ``CONFIG`` in the command; empty for none.
-        error (str): Regular expression of the error of a script that fails; empty if it runs.
-        cause (str): The line upstream that fails.
+        command (tuple[str, ...]): The script and its arguments in a checkout of the host; one that
+            ends in ``train.py`` is started with each of the configs.
+        configs (tuple[str, ...]): Patterns of configs below ``configs/benchmarks``.
+        error (str): Regular expression in the output of a script that fails; empty if it runs.
+        cause (str): The line upstream at which it fails.
         instead (str): What does the job instead.
+        launched (bool): Whether PyTorch's launcher starts it.
     """
 
     purpose: str
-    words: tuple[str, ...]
-    configs: str = ''
+    command: tuple[str, ...]
+    configs: tuple[str, ...] = ()
     error: str = ''
     cause: str = ''
     instead: str = ''
+    launched: bool = False
 
-    def commands(self) -> Iterator[tuple[str, ...]]:
-        """The command with each of the configs."""
-        for path in sorted((HOST / CONFIGS).glob(self.configs)) if self.configs else ['']:
-            config = path and str(path.relative_to(HOST))
-            yield tuple(config if word == 'CONFIG' else word for word in self.words)
+    def paths(self) -> Iterator[str]:
+        """The configs, from the folder of the checkout."""
+        for pattern in self.configs:
+            found = sorted(path.relative_to(HOST) for path in (HOST / CONFIGS).glob(pattern))
+            yield from map(str, found)
 
     def row(self) -> str:
         """The row of the table."""
-        script = Path(self.words[2] if self.words[0] == '-m' else self.words[0]).name
-        count = len(list(self.commands()))
-        number = f' ({count} configs)' if count > 1 else ''
-        result = f'fails: {self.cause}; use {self.instead}' if self.error else 'runs unchanged'
-        return f'| {self.purpose}{number} | `{script}` | {result} |'
+        script = '/'.join(Path(self.command[0]).parts[-2:])
+        project = 'mmcls' if self.command == MMCLS_TRAIN else 'mmselfsup'
+        launcher = ', several processes' if self.launched else ''
+        configs = len(list(self.paths()))
+        number = f' ({configs} configs)' if configs > 1 else ''
+        result = f'fails: {self.cause}' if self.error else 'runs unchanged'
+        return f'| {self.purpose}{number} | {project} `{script}`{launcher} | {result} | {self.instead} |'
+
+
+MMCLS_TRAIN = (train_script('mmcls'),)
+PRETRAINING = 'PRETRAINING'  # Our config of the run whose backbone is evaluated.
+KNN = (f'{CLASSIFICATION}/knn_imagenet/test_knn.py', PRETRAINING, '--num-knn', '1', '2')
+SVM = (
+    *(f'{CLASSIFICATION}/svm_voc07/extract.py', PRETRAINING),
+    *('--layer-ind', '0,1,2,3,4', '--work-dir', 'work'),
+)
+RANK = "the script has no `--local-rank`, which PyTorch's launcher passes since 2.0"
+
+
+def protocol(*names: str) -> str:
+    """A link to protocols of tools/benchmark.py."""
+    return f'[{", ".join(f"`{name}`" for name in names)}]({PROTOCOLS})'
+
+
+TOOLS = {
+    'pre-training': Tool('pre-training by our configs', ('tools/train.py', PRETRAINING)),
+    'linear': Tool(
+        'linear classification, ImageNet',
+        MMCLS_TRAIN,
+        (
+            'classification/imagenet/resnet50_linear-*.py',
+            'classification/imagenet/resnet50_8xb32*.py',
+        ),
+    ),
+    'layers': Tool(
+        'linear classification of each stage, ImageNet',
+        MMCLS_TRAIN,
+        ('classification/imagenet/resnet50_mhead_*.py',),
+        'MultiHeadEvaluator is not in the',
+        'MMSelfSup 1.0.0 has no `MultiHeadEvaluator`',
+        'our `tools/train.py` with the same config, or ' + protocol('imagenet-linear'),
+    ),
+    'few labels': Tool(
+        'fine-tuning on 1 % and 10 %',
+        MMCLS_TRAIN,
+        ('classification/imagenet/imagenet_1*percent/resnet50_head*.py',),
+    ),
+    'places': Tool(
+        'Places205',
+        MMCLS_TRAIN,
+        ('classification/places205/resnet50_*.py',),
+        'test_dataloader, test_cfg, and test_evaluator should be either all None or not None',
+        '`_base_/datasets/places205.py` has no `test_dataloader`',
+        protocol('places205-linear'),
+    ),
+    'inaturalist': Tool(
+        'iNaturalist 2018',
+        MMCLS_TRAIN,
+        ('classification/inaturalist2018/resnet50_*.py',),
+        'should be either all None or not None',
+        '`_base_/datasets/inaturalist2018.py` is of MMSelfSup 0.x (`data = dict(...)`)',
+        'none',
+    ),
+    'knn': Tool('kNN, ImageNet', KNN),
+    'distributed knn': Tool(
+        'kNN, ImageNet',
+        KNN,
+        error='unrecognized arguments: --local-rank',
+        cause=RANK,
+        instead=protocol('imagenet-knn'),
+        launched=True,
+    ),
+    'svm': Tool(
+        'features for SVMs, VOC 2007',
+        SVM,
+        error='tuple indices must be integers or slices',
+        cause='it collates by `pseudo_collate`, `SelfSupDataPreprocessor` needs stacked views',
+        instead=protocol('voc07-svm', 'voc07-lowshot'),
+    ),
+    'distributed svm': Tool(
+        'features for SVMs, VOC 2007',
+        SVM,
+        error='unrecognized arguments: --local-rank',
+        cause=RANK,
+        instead=protocol('voc07-svm', 'voc07-lowshot'),
+        launched=True,
+    ),
+    'distributed classification': Tool(
+        'linear classification, ImageNet',
+        MMCLS_TRAIN,
+        ('classification/imagenet/resnet50_linear-8xb32-steplr*.py',),
+        'unrecognized arguments: --local-rank',
+        RANK,
+        '`torchrun`, or our `tools/dist_train.sh` with the same config',
+        launched=True,
+    ),
+}
+
+
+def table() -> str:
+    """The table of all tools."""
+    head = '| Benchmark | Script | Result | Instead |\n|---|---|---|---|\n'
+    return head + ''.join(f'{tool.row()}\n' for tool in TOOLS.values())
+
+
+if __name__ == '__main__':
+    print(table())
