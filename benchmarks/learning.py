@@ -97,12 +97,12 @@ def run_grid(args: argparse.Namespace) -> None:
 def run_test(args: argparse.Namespace) -> None:
     from dataclasses import asdict
 
-    from benchmarks.arena.cells import append, finished, test_cell
+    from benchmarks.arena.cells import append, finished, measure_cell
     from benchmarks.arena.grid import read_grid
 
     for cell in read_grid(args.grid, args.names):
         if cell.key not in finished(args.results):
-            figures = test_cell(cell, args.data, args.work_dir)
+            figures = measure_cell(cell, args.data, args.work_dir, 'test')
             append(args.results, dict(key=cell.key, **asdict(cell), figures=figures))
 
 

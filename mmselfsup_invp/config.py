@@ -168,7 +168,7 @@ def _literal(node: ast.expr) -> Any:
         raise ValueError(f'Line {node.lineno} of the config is not a literal value.') from error
 
 
-def require_registered(config: Any) -> None:
+def require_registered(config: Any, source: str = 'The config') -> None:
     """Raise if a ``type`` in a config names a Python object instead of a registered component.
 
     MMEngine imports dotted names that its registries lack: ``dict(type='os.system', command=...)``
@@ -177,6 +177,7 @@ def require_registered(config: Any) -> None:
 
     Args:
         config (Any): Config, dict or list of components, at any depth.
+        source (str): What the message calls it. Defaults to ``'The config'``.
 
     Raises:
         ValueError: Names the first ``type`` with a dot that is not ``SCOPE.NAME`` of a component.
@@ -193,10 +194,10 @@ def require_registered(config: Any) -> None:
         scope, dot, name = str(part.get('type', '')).rpartition('.')
         if dot and name not in names.get(scope, ()):
             raise ValueError(
-                f'The config has type={part["type"]!r}, which is not a registered component.'
+                f'{source} has type={part["type"]!r}, which is not a registered component.'
             )
         if part.get('_scope_', 'mmengine') not in names:
-            raise ValueError(f'The config has _scope_={part["_scope_"]!r}, an unknown scope.')
+            raise ValueError(f'{source} has _scope_={part["_scope_"]!r}, an unknown scope.')
 
 
 def _registered_names() -> dict[str, set[str]]:

@@ -59,7 +59,8 @@ class Tool:
         configs = len(list(self.paths()))
         number = f' ({configs} configs)' if configs > 1 else ''
         result = f'fails: {self.cause}' if self.error else 'runs unchanged'
-        return f'| {self.purpose}{number} | {project} `{script}`{launcher} | {result} | {self.instead} |'
+        cells = (f'{self.purpose}{number}', f'{project} `{script}`{launcher}', result, self.instead)
+        return f'| {" | ".join(cells)} |'
 
 
 MMCLS_TRAIN = (train_script('mmcls'),)

@@ -1,10 +1,11 @@
 """Write one HTML page about a run: python tools/report.py RUN [options].
 
-RUN is the work folder of tools/train.py. The page shows whether the run learned, learning curves,
-the health of graph and clusters, the analyses of the papers (similarities, easy and hard positives,
-neighbours per hop, retrieval, t-SNE) and benchmark results from RUN/benchmarks, as far as they
-exist. It needs no network. The exit code is 1 if sections are missing because the images cannot be
-read.
+RUN is the work folder of tools/train.py. The page shows whether the run learned and what to change,
+an interactive map of the images and their neighbours, learning curves, the health of graph and
+clusters, similarities, retrieval and benchmark results from RUN/benchmarks, as far as they exist.
+It needs no network. The exit code is 1 if sections are missing because the images cannot be read.
+
+With --walks, a figure of the neighbours of the anchors at each hop is written instead.
 """
 
 import sys
@@ -24,13 +25,16 @@ def main():
         nargs='+',
         type=int,
         default=(),
-        help='indices of the training images whose positives are shown (default: 4 at random)',
+        help='indices of the training images whose neighbours are shown (default: 4 at random)',
     )
     parser.add_argument(
         '--max-images',
         type=int,
         default=50_000,
         help='number of images to sample from larger data sets (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--walks', type=Path, metavar='OUT', help='write only a figure: OUT.webp, .png or .jpg'
     )
     parser.add_argument('--seed', type=int, default=0, help='random seed (default: %(default)s)')
     parser.add_argument(
@@ -41,7 +45,7 @@ def main():
     require_packages(args)
     # Imported late, because importing PyTorch would delay --help.
     from mmselfsup_invp.cli.errors import plain_errors
-    from mmselfsup_invp.visualization import ReportOptions, write_report
+    from mmselfsup_invp.visualization import ReportOptions, write_report, write_walks
     from mmselfsup_invp.visualization.options import require_device, require_folder
 
     out = args.out or args.run / 'report.html'
@@ -53,6 +57,10 @@ def main():
             seed=args.seed,
             device=require_device(args.device),
         )
+        if args.walks:
+            write_walks(args.run, args.walks, options, args.checkpoint)
+            print(args.walks)
+            return
         failed = write_report(
             args.run, out, options, args.checkpoint, lambda line: print(line, flush=True)
         )

@@ -91,11 +91,14 @@ def build_config(cell: Cell, data: Path, work_dir: Path) -> Config:
     config.randomness = dict(seed=cell.seed)
     config.resume = True
     hooks = config.default_hooks
-    for loader in (
+    loaders = [
         config.train_dataloader,
         hooks.knn.query_dataloader,
         hooks.knn.gallery_dataloader,
-    ):
+    ]
+    if 'clusters' in hooks:
+        loaders.append(hooks.clusters.extract_dataloader)
+    for loader in loaders:
         loader.dataset.path = str(data / Path(loader.dataset.path).name)
     epochs = cell.budget // config.network_passes
     config.train_cfg.max_epochs = epochs
@@ -182,13 +185,14 @@ def _train_and_measure(cell: Cell, data: Path, folder: Path) -> dict:
     )
 
 
-def test_cell(cell: Cell, data: Path, work_dir: Path) -> dict[str, float]:
-    """Measure the last checkpoint of a finished cell on the test images.
+def measure_cell(cell: Cell, data: Path, work_dir: Path, split: str) -> dict[str, float]:
+    """Measure the last checkpoint of a finished cell.
 
     Args:
         cell (Cell): What was trained.
         data (Path): Folder of the splits.
         work_dir (Path): Folder of the work folders.
+        split (str): Split that the queries are from, ``val`` or ``test``.
 
     Returns:
         dict[str, float]: See :func:`measure`.
@@ -204,7 +208,7 @@ def test_cell(cell: Cell, data: Path, work_dir: Path) -> dict[str, float]:
     config = build_config(cell, data, folder)
     runner = Runner.from_cfg(config)
     load_checkpoint(runner.model, (folder / 'last_checkpoint').read_text().strip(), 'cpu')
-    return measure(runner.model, config, data, 'test')
+    return measure(runner.model, config, data, split)
 
 
 def finished(results: Path) -> set[str]:

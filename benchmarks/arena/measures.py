@@ -2,15 +2,23 @@
 
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from mmengine.config import Config
 from mmengine.runner import Runner
+from sklearn.cluster import KMeans
 from torch import Tensor, nn
 
 from mmselfsup_invp.datasets import image_labels
 from mmselfsup_invp.engine.hooks.knn_eval_hook import GALLERIES
-from mmselfsup_invp.evaluation import extract_features, knn_accuracy, neighbour_purity
+from mmselfsup_invp.evaluation import (
+    cluster_agreement,
+    extract_features,
+    few_shot_accuracy,
+    knn_accuracy,
+    neighbour_purity,
+)
 from mmselfsup_invp.ops import knn_graph
 
 NEIGHBOURS = 50
@@ -31,9 +39,11 @@ def measure(model: nn.Module, config: Config, data: Path, split: str) -> dict[st
 
     Returns:
         dict[str, float]: Percent. ``backbone`` and ``bank``: weighted kNN accuracy; ``probe``:
-        accuracy of a linear classifier on the backbone's features; ``purity_hop*``: share of the
-        training images within so many hops on the exact 4-NN graph of the backbone's features
-        that have the class of the image in question.
+        accuracy of a linear classifier on the backbone's features; ``labels_1`` and ``labels_5``:
+        mean accuracy of the nearest class mean with so many labelled images of each class;
+        ``nmi``: agreement of as many clusters as classes with the classes; ``purity_hop*``: share
+        of the training images within so many hops on the exact 4-NN graph of the backbone's
+        features that have the class of the image in question.
     """
     loaders = {name: _loader(config, data / f'{name}.npz') for name in ('train', split)}
     labels = {name: image_labels(loader.dataset) for name, loader in loaders.items()}
@@ -41,13 +51,14 @@ def measure(model: nn.Module, config: Config, data: Path, split: str) -> dict[st
         name: extract_features(model, loader, GALLERIES['backbone'])
         for name, loader in loaders.items()
     }
+    queries = feature[split], labels[split], feature['train'], labels['train']
     vote = dict(k=NEIGHBOURS, temperature=TEMPERATURE)
     figures = dict(
-        backbone=knn_accuracy(
-            feature[split], labels[split], feature['train'], labels['train'], **vote
-        ),
+        backbone=knn_accuracy(*queries, **vote),
         probe=linear_probe(feature['train'], labels['train'], feature[split], labels[split]),
     )
+    figures |= {f'labels_{num}': few_shot_accuracy(*queries, num) for num in (1, 5)}
+    figures['nmi'] = cluster_nmi(feature['train'], labels['train'])
     memory = getattr(model, 'memory', None)
     if memory is not None and memory.holds_images:
         query = extract_features(model, loaders[split], GALLERIES['bank'])
@@ -62,6 +73,19 @@ def _loader(config: Config, path: Path) -> torch.utils.data.DataLoader:
     options = config.default_hooks.knn.gallery_dataloader.to_dict()
     options['dataset'] = dict(type='ImageArray', path=str(path))
     return Runner.build_dataloader(options, seed=0)
+
+
+def cluster_nmi(feature: Tensor, label: Tensor, num_starts: int = 10) -> float:
+    """NMI, in percent, of scikit-learn's k-means with the classes, as many clusters as classes.
+
+    Args:
+        feature (Tensor): float32, unit rows, shape ``(N, D)``.
+        label (Tensor): int64, shape ``(N,)``, classes from 0.
+        num_starts (int): Starts of k-means, of which the best counts. Defaults to 10.
+    """
+    kmeans = KMeans(int(label.max()) + 1, n_init=num_starts, random_state=0)
+    clusters = kmeans.fit_predict(feature.numpy()).astype(np.int64)
+    return cluster_agreement(torch.from_numpy(clusters), label)['nmi']
 
 
 @torch.enable_grad()

@@ -19,30 +19,34 @@ from ..datasets.transforms import UnreadableImage
 from ..memory import NonFiniteFeatures
 from ..options import options_of, suggest
 from ..registry import SCOPE
+from .signals import StopSignals
 
 # Errors whose message is sufficient wherever they are raised.
 USER_ERRORS = (OSError, ValueError, ImportError, SyntaxError, UnreadableImage, NonFiniteFeatures)
 # The same while the run is built from the config; within a loop they are errors of the program.
 CONFIG_ERRORS = (TypeError, KeyError, AssertionError)
-FAILED, INTERRUPTED = 1, 130
+FAILED = 1
 
 
 @contextmanager
 def plain_errors(debug: bool = False) -> Iterator[None]:
-    """End the process with one message for errors of the user.
+    """End the process with one message for errors of the user and for signals.
 
-    The traceback is appended to the log file of the run, if there is one. Errors of the program are
-    raised unchanged.
+    SIGTERM and SIGHUP are handled as Ctrl-C; see :class:`StopSignals` for the exit code. The
+    traceback of an error is appended to the log file of the run, if there is one. Errors of the
+    program are raised unchanged.
 
     Args:
         debug (bool): Whether all errors are raised unchanged. Defaults to False.
     """
+    signals = StopSignals()
     try:
-        yield
+        with signals:
+            yield
     except KeyboardInterrupt as stop:
         if debug:
             raise
-        _exit(str(stop) or 'Interrupted.', INTERRUPTED)
+        _exit(str(stop) or 'Interrupted.', signals.exit_code)
     except (*USER_ERRORS, *CONFIG_ERRORS) as error:
         if debug or not _is_user_error(error):
             raise

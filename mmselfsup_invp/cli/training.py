@@ -1,6 +1,7 @@
 """A training run as ``tools/train.py`` starts it."""
 
 from argparse import Namespace
+from contextlib import nullcontext
 from pathlib import Path
 
 from mmengine.config import Config
@@ -8,8 +9,9 @@ from mmengine.runner import Runner
 
 from ..config_checks import check_config
 from .errors import explain_unknown_options, was_interrupted
+from .lock import work_folder_lock
 from .options import read_run_config
-from .work_folder import prepare_resume, resume_instructions
+from .work_folder import is_first_process, prepare_resume, resume_instructions
 
 
 def load_config(args: Namespace) -> Config:
@@ -60,13 +62,16 @@ def train(cfg: Config) -> None:
 
     Raises:
         ValueError: If an option of the config is not valid.
+        WorkFolderInUse: If another process trains in the work folder.
     """
     check_config(cfg)
-    prepare_resume(cfg)
-    try:
-        with explain_unknown_options(cfg):
-            Runner.from_cfg(cfg).train()
-    except BaseException as error:
-        if not was_interrupted(error):
-            raise
-        raise KeyboardInterrupt(resume_instructions(cfg)) from error
+    first = is_first_process(cfg.get('launcher', 'none'))
+    with work_folder_lock(Path(cfg.work_dir)) if first else nullcontext():
+        prepare_resume(cfg)
+        try:
+            with explain_unknown_options(cfg):
+                Runner.from_cfg(cfg).train()
+        except BaseException as error:
+            if not was_interrupted(error):
+                raise
+            raise KeyboardInterrupt(resume_instructions(cfg)) from error

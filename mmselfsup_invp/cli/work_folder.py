@@ -5,12 +5,11 @@ import shlex
 import sys
 import time
 from pathlib import Path
-from zipfile import is_zipfile
 
 from mmengine.config import Config
 
-from ..evaluation.checkpoints import listed, no_checkpoint
-from ..evaluation.runs import latest_checkpoint
+from ..checkpoint_files import newest_intact, no_checkpoint, require_intact
+from ..evaluation.checkpoints import listed
 
 # Where launchers give the rank of a process.
 RANKS = ('RANK', 'SLURM_PROCID', 'OMPI_COMM_WORLD_RANK')
@@ -19,24 +18,25 @@ RANKS = ('RANK', 'SLURM_PROCID', 'OMPI_COMM_WORLD_RANK')
 def prepare_resume(cfg: Config) -> None:
     """Find the checkpoint to resume from, and refuse to overwrite those of another run.
 
+    Without a named checkpoint the choice is left to
+    :class:`~mmselfsup_invp.engine.hooks.CheckpointHook`, which makes it for all processes.
+
     Args:
-        cfg (Config): Config of the run; ``resume`` and ``load_from`` are changed in place.
+        cfg (Config): Config of the run; ``load_from`` is changed in place.
 
     Raises:
         FileNotFoundError: If the named checkpoint does not exist.
-        ValueError: If the checkpoint is truncated.
+        ValueError: If the named checkpoint is damaged.
         FileExistsError: If the work folder holds checkpoints and the run resumes from none of them.
     """
-    folder = Path(cfg.work_dir)
-    first = is_first_process(cfg.get('launcher', 'none'))
-    if cfg.get('resume'):
-        checkpoint = find_checkpoint(cfg.get('load_from'), folder)
-        if checkpoint is None and first:
-            print(f'{folder} has no checkpoint yet: the run starts from scratch.', flush=True)
-        require_complete(checkpoint)
-        cfg.resume, cfg.load_from = checkpoint is not None, checkpoint
-    if first:  # The folder of other processes may be on another disk; one message is enough.
-        refuse_other_run(folder, cfg.load_from if cfg.get('resume') else None)
+    folder, resume = Path(cfg.work_dir), cfg.get('resume')
+    if resume and not cfg.get('load_from'):
+        return
+    if resume:
+        cfg.load_from = find_checkpoint(cfg.load_from, folder)
+    if is_first_process(cfg.get('launcher', 'none')):
+        # The folder of other processes may be on another disk; one message is enough.
+        refuse_other_run(folder, cfg.load_from if resume else None)
 
 
 def is_first_process(launcher: str) -> bool:
@@ -45,39 +45,24 @@ def is_first_process(launcher: str) -> bool:
     return launcher == 'none' or not ranks or int(ranks[0]) == 0
 
 
-def find_checkpoint(name: str | None, folder: Path) -> str | None:
-    """Path of a checkpoint.
+def find_checkpoint(name: str, folder: Path) -> str:
+    """Path of a named checkpoint.
 
     Args:
-        name (str, optional): Path, or name in the work folder. None: the latest in the folder.
+        name (str): Path, or name in the work folder.
         folder (Path): The work folder.
 
-    Returns:
-        str | None: The path; None if ``name`` is None and the folder has no checkpoint.
-
     Raises:
-        FileNotFoundError: If the named checkpoint does not exist.
+        FileNotFoundError: If it does not exist.
+        ValueError: If it is damaged.
     """
-    if name is None:
-        try:
-            return str(latest_checkpoint(folder))
-        except FileNotFoundError:
-            return None
     if '://' in name:  # MMEngine downloads it.
         return name
     for path in (Path(name), folder / name):
         if path.is_file():
+            require_intact(path)
             return str(path)
     raise FileNotFoundError(no_checkpoint(folder / name))
-
-
-def require_complete(checkpoint: str | None) -> None:
-    """Raise ``ValueError`` if a checkpoint file is truncated."""
-    if checkpoint and Path(checkpoint).is_file() and not is_zipfile(checkpoint):
-        raise ValueError(
-            f'{checkpoint} is damaged: the run was stopped while it was written, or it is no '
-            'checkpoint. Delete it, or resume from another one by --resume PATH.'
-        )
 
 
 def refuse_other_run(folder: Path, resumed: str | None = None) -> None:
@@ -101,7 +86,7 @@ def refuse_other_run(folder: Path, resumed: str | None = None) -> None:
 
 def resume_instructions(cfg: Config) -> str:
     """What to do after an interrupt: the latest checkpoint and the command that resumes from it."""
-    checkpoint = find_checkpoint(None, Path(cfg.work_dir))
+    checkpoint, _ = newest_intact(Path(cfg.work_dir))
     if checkpoint is None:
         interval = cfg.get('default_hooks', {}).get('checkpoint', {}).get('interval', 1)
         return (

@@ -6,7 +6,8 @@ It is MMSelfSup 1.0, MMPretrain 1.2 or the maintained onedl-mmpretrain 1.3, whos
 - ``versions`` finds the installed host; it needs the standard library alone.
 - ``host`` has what the components use of the host under the same names for all, from the
   adapters ``mmselfsup`` and ``mmpretrain``.
-- ``patches`` fixes faults of the host and of MMEngine.
+- ``patches`` fixes faults of the host and of MMEngine, ``checkpoints`` its loading of
+  checkpoints.
 """
 
 from .versions import (

@@ -4,7 +4,7 @@ The adapters ``mmselfsup`` and ``mmpretrain`` of this package define these names
 
 Attributes:
     registries (ModuleType): The host's registries, some of which are ``DATASETS``, ``HOOKS``,
-        ``METRICS``, ``MODELS`` and ``TRANSFORMS`` below.
+        ``LOOPS``, ``METRICS``, ``MODELS`` and ``TRANSFORMS`` below.
     BaseDataset, CustomDataset (type): Data sets of images. The order of their arguments differs:
         give them by keyword.
     BaseModel (type): Base class of the algorithms.
@@ -30,6 +30,7 @@ adapter = import_module(f'.{host_name()}', __package__)
 registries = adapter.registries
 DATASETS = registries.DATASETS
 HOOKS = registries.HOOKS
+LOOPS = registries.LOOPS
 METRICS = registries.METRICS
 MODELS = registries.MODELS
 TRANSFORMS = registries.TRANSFORMS

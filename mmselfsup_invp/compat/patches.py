@@ -19,6 +19,7 @@ from mmengine.logging import HistoryBuffer
 from mmengine.runner import Runner, checkpoint
 from packaging.version import Version
 
+from .checkpoints import load_checkpoints_safely, patched
 from .host import LIST_DATASETS, registries
 
 # Hooks that MMEngine registers by default.
@@ -34,6 +35,7 @@ def apply_patches() -> None:
     report_empty_datasets()
     report_unreadable_lists()
     allow_disabled_hooks()
+    load_checkpoints_safely()
 
 
 def drop_missing_registry_locations() -> None:
@@ -113,7 +115,7 @@ def report_empty_datasets() -> None:
     MMEngine's ``BaseDataset`` fails with "need at least one array to concatenate"
     (open-mmlab/mmsegmentation issue 3576).
     """
-    BaseDataset._serialize_data = _patched(BaseDataset._serialize_data, _serialize_non_empty)
+    BaseDataset._serialize_data = patched(BaseDataset._serialize_data, _serialize_non_empty)
 
 
 def _serialize_non_empty(serialize: Callable, dataset: object) -> tuple:
@@ -140,7 +142,7 @@ def report_unreadable_lists() -> None:
     (datasets/custom.py) with "not enough values to unpack". Neither is reported upstream.
     """
     for dataset in LIST_DATASETS:
-        dataset.load_data_list = _patched(dataset.load_data_list, _load_list)
+        dataset.load_data_list = patched(dataset.load_data_list, _load_list)
 
 
 def _load_list(load: Callable, dataset: object) -> list[dict]:
@@ -176,10 +178,3 @@ def allow_disabled_hooks() -> None:
         )
 
     Runner.register_default_hooks = register_enabled
-
-
-def _patched(method: Callable, replacement: Callable) -> Callable:
-    """Wrap a method once; ``replacement`` receives the original method and the object."""
-    if hasattr(method, '__wrapped__'):
-        return method
-    return wraps(method)(lambda self: replacement(method, self))

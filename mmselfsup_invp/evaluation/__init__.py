@@ -7,6 +7,7 @@ from .average_precision import average_precision, mean_average_precision
 from .checkpoints import PretrainedBackbone, read_backbone, read_checkpoint, run_config
 from .detection import check_loaded, run_detection
 from .extraction import collect_features, extract_features
+from .few_shot import few_shot_accuracy
 from .graph_health import GraphHealth, graph_health, neighbour_purity
 from .knn import knn_accuracy, knn_predict
 from .metrics import LayerwiseMetric, MultiHeadEvaluator, VOCMeanAveragePrecision
@@ -30,6 +31,7 @@ __all__ = [
     'cluster_agreement',
     'collect_features',
     'extract_features',
+    'few_shot_accuracy',
     'graph_health',
     'knn_accuracy',
     'knn_predict',

@@ -4,9 +4,13 @@ MMClassification's average precision lacks the monotone envelope of VOC. mmdet's
 operators, and its 11-point rule compares floats, so that a recall of 3 / 10 misses the level 0.3.
 """
 
+from typing import Literal
+
 import numpy as np
 
-RULES = ('area', '11points')
+from ..options import check_option
+
+Rule = Literal['area', '11points']
 
 
 def average_precision(score: np.ndarray, target: np.ndarray, rule: str = 'area') -> float:
@@ -34,8 +38,7 @@ def average_precision(score: np.ndarray, target: np.ndarray, rule: str = 'area')
         >>> round(average_precision(np.array([0.9, 0.8, 0.7]), np.array([1, 0, 1]), '11points'), 4)
         0.8485
     """
-    if rule not in RULES:
-        raise ValueError(f'rule = {rule!r} is unknown; valid: {", ".join(RULES)}.')
+    check_option('average_precision', 'rule', rule, Rule)
     counted = target >= 0
     score, positive = score[counted], target[counted] > 0
     if not positive.any():

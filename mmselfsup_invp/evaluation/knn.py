@@ -4,7 +4,8 @@ import torch
 from torch import Tensor
 
 from ..ops import top_m
-from ..ops.checks import require_length, require_positive, require_range
+from ..ops.checks import require_length, require_range
+from ..options import PositiveFloat, check_option
 
 # Queries in a block, which bounds the size of the votes, (queries, classes).
 QUERY_BATCH = 512
@@ -47,7 +48,7 @@ def knn_predict(
         tensor([1])
     """
     require_length('label', label, len(gallery), 'row of the gallery')
-    require_positive('temperature', temperature, '0.07')
+    check_option('knn_predict', 'temperature', temperature, PositiveFloat)
     require_range('k', k, 1, len(gallery), f'the gallery has {len(gallery)} features')
     predictions = []
     for block in query.split(QUERY_BATCH):

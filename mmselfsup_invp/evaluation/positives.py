@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from ..ops import propagate
+from ..ops.checks import require_range
 
 
 @torch.no_grad()
@@ -68,9 +69,6 @@ def neighbours_by_hop(neighbours: Tensor, anchor: int, hops: int) -> list[Tensor
 
 
 def _row(neighbours: Tensor, anchor: int) -> Tensor:
-    if not 0 <= anchor < len(neighbours):
-        raise ValueError(
-            f'anchor = {anchor} is outside the valid range 0 to {len(neighbours) - 1}: the graph '
-            f'has {len(neighbours)} rows.'
-        )
+    rows = len(neighbours)
+    require_range('anchor', anchor, 0, rows - 1, f'the graph has {rows} rows')
     return torch.tensor([anchor], device=neighbours.device)

@@ -2,16 +2,15 @@
 
 import json
 import math
-import re
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
 from mmengine.config import Config
-from mmengine.runner import find_latest_checkpoint
 from torch import Tensor
 
+from ..checkpoint_files import latest_checkpoint
 from .checkpoints import read_checkpoint, run_config
 
 LOGS = '*/vis_data/scalars.json'
@@ -123,28 +122,6 @@ def separate_logs(config: Config, name: str) -> None:
     if config.get('visualizer'):
         config.visualizer.name = config.experiment_name
         config.visualizer.setdefault('vis_backends', [dict(type='LocalVisBackend')])
-
-
-def latest_checkpoint(folder: Path) -> Path:
-    """The checkpoint that ``last_checkpoint`` names, or else the one with the highest number.
-
-    Raises:
-        FileNotFoundError: If the folder has no checkpoint.
-    """
-    named = find_latest_checkpoint(str(folder))
-    if named and (folder / Path(named).name).is_file():  # The folder may have been moved.
-        return folder / Path(named).name
-    numbered = [
-        (int(found[1]), file)
-        for file in folder.glob('*.pth')
-        if (found := re.fullmatch(r'(?:epoch|iter)_(\d+)\.pth', file.name))
-    ]
-    if not numbered:
-        raise FileNotFoundError(
-            f'{folder} has no checkpoint (epoch_*.pth or iter_*.pth). Train at least until '
-            'default_hooks.checkpoint.interval, or give one by --checkpoint.'
-        )
-    return max(numbered)[1]
 
 
 def _read_curves(logs: list[Path], epoch_length: float | None) -> dict[str, Curve]:

@@ -3,14 +3,14 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from math import inf
 
 import numpy as np
 from joblib import Parallel, delayed
 from sklearn.model_selection import StratifiedKFold
 from sklearn.svm import LinearSVC
 
-from .average_precision import RULES, average_precision
+from ..options import PositiveFloat, PositiveInt, checked
+from .average_precision import Rule, average_precision
 
 # The costs of MMSelfSup's scripts.
 COSTS = (1.0, 10.0, 100.0, *(2.0**-power for power in range(4, 20)))
@@ -18,6 +18,7 @@ SHOTS = (1, 2, 4, 8, 16, 32, 64, 96)
 Split = tuple[np.ndarray, np.ndarray]
 
 
+@checked
 @dataclass(frozen=True)
 class LinearSVMs:
     """One-against-the-rest linear SVMs: squared hinge loss, positives weighted by two.
@@ -38,23 +39,15 @@ class LinearSVMs:
         ValueError: If an attribute is out of range.
     """
 
-    costs: Sequence[float] = COSTS
-    folds: int = 3
-    max_iter: int = 2000
-    rule: str = 'area'
+    costs: Sequence[PositiveFloat] = COSTS
+    folds: PositiveInt = 3
+    max_iter: PositiveInt = 2000
+    rule: Rule = 'area'
     jobs: int = -1
 
     def __post_init__(self) -> None:
-        if not self.costs or not all(
-            isinstance(cost, (int, float)) and 0 < cost < inf for cost in self.costs
-        ):
-            raise ValueError(f'costs = {self.costs} must be positive numbers, at least one.')
-        for name in ('folds', 'max_iter'):
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f'{name} = {value!r} must be an integer above 0.')
-        if self.rule not in RULES:
-            raise ValueError(f'rule = {self.rule!r} is unknown; valid: {", ".join(RULES)}.')
+        if not self.costs:
+            raise ValueError('costs is empty; at least one is needed.')
 
     def cross_validated(self, train: Split, test: Split, seed: int = 0) -> np.ndarray:
         """Average precisions on the test set; the cost of each class by cross-validation.

@@ -6,8 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..ops.checks import require_choice
-from ..options import Choice
+from ..options import Choice, check_option
 
 
 def _unit(length: int, dim: int, generator: torch.Generator) -> Tensor:
@@ -46,7 +45,7 @@ def initial_rows(length: int, dim: int, init: str = 'unit', seed: int = 0) -> Te
         >>> initial_rows(2, 3).norm(dim=1)
         tensor([1., 1.])
     """
-    require_choice('init', init, INITIAL_ROWS)
+    check_option('initial_rows', 'init', init, InitialRows)
     return INITIAL_ROWS[init](length, dim, torch.Generator().manual_seed(seed))
 
 
@@ -58,5 +57,5 @@ def storage_dtype(dtype: str | torch.dtype) -> torch.dtype:
         torch.float16
     """
     name = str(dtype).removeprefix('torch.')
-    require_choice('dtype', name, DTYPES)
+    check_option('storage_dtype', 'dtype', name, RowType)
     return DTYPES[name]

@@ -1,7 +1,7 @@
-"""Argument checks. Their messages state the value, the valid values and the reason."""
+"""Checks of arguments against the data; options are checked by :mod:`mmselfsup_invp.options`.
 
-import math
-from collections.abc import Iterable
+The messages state the value, the valid values and the reason.
+"""
 
 from torch import Tensor
 
@@ -21,28 +21,6 @@ def require_range(name: str, value: int, low: int, high: int, why: str) -> None:
         raise ValueError(f'{name} = {value!r} must be an integer: {why}.')
     if not low <= value <= high:
         raise ValueError(f'{name} = {value} is outside the valid range {low} to {high}: {why}.')
-
-
-def require_positive(name: str, value: float, example: str) -> None:
-    """Raise ``ValueError`` unless ``value`` is positive and finite.
-
-    A tensor is not checked, because reading its value would synchronise with the device.
-
-    Example:
-        >>> require_positive('temperature', 0, '0.07 or 0.2')
-        Traceback (most recent call last):
-        ...
-        ValueError: temperature = 0 must be positive and finite, for example 0.07 or 0.2.
-    """
-    if not isinstance(value, Tensor) and not 0 < value < math.inf:
-        raise ValueError(f'{name} = {value} must be positive and finite, for example {example}.')
-
-
-def require_choice(name: str, value: str, valid: Iterable[str]) -> None:
-    """Raise ``ValueError`` that lists the valid names unless ``value`` is one of them."""
-    valid = list(valid)
-    if value not in valid:
-        raise ValueError(f'{name} = {value!r} is unknown; valid: {", ".join(map(repr, valid))}.')
 
 
 def require_length(name: str, values: Tensor, length: int, what: str) -> None:

@@ -8,17 +8,17 @@ import importlib.util
 import math
 import warnings
 from collections.abc import Iterator
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from .checks import require_choice, require_features, require_range
+from ..options import check_option
+from .checks import require_features, require_range
 from .search import default_elements, similarities
 
 Metric = Literal['euclidean', 'dot']
-METRICS = get_args(Metric)
-BACKENDS = ('auto', 'sklearn', 'torch')
+Backend = Literal['auto', 'sklearn', 'torch']
 
 # Size of a small cluster of ODC and InterCLR on ImageNet, as a share of the mean size.
 SMALL_SHARE = 20 / 128
@@ -74,7 +74,7 @@ def scores(feature: Tensor, centroids: Tensor, metric: str = 'euclidean') -> Ite
         >>> next(scores(torch.tensor([[1.0, 0.0]]), torch.eye(2)))
         tensor([[ 0.5000, -0.5000]])
     """
-    require_choice('metric', metric, METRICS)
+    check_option('scores', 'metric', metric, Metric)
     require_features('centroids', centroids)
     require_features('feature', feature, centroids.size(1))
     constant = centroids.float().square().sum(dim=1) / 2 if metric == 'euclidean' else 0.0
@@ -204,7 +204,7 @@ def kmeans(
         True
     """
     require_features('feature', feature)
-    require_choice('backend', backend, BACKENDS)
+    check_option('kmeans', 'backend', backend, Backend)
     why = f'{len(feature)} features cannot fill more clusters'
     require_range('num_clusters', num_clusters, 1, len(feature), why)
     feature = feature.float()

@@ -1,11 +1,12 @@
 """The kNN graph over the bank and the propagation along its edges that finds positives."""
 
-from typing import Literal, get_args
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
 
-from .checks import require_choice, require_range
+from ..options import Range, check_option
+from .checks import require_range
 from .positives import Positives
 from .search import Neighbours, top_m
 
@@ -13,9 +14,10 @@ from .search import Neighbours, top_m
 UNFILLED = -1
 # Upper bound of the walks from one anchor; more would need gigabytes for a batch.
 MAX_WALKS = 2**20
+Hops = Annotated[int, Range(1, 16)]
+Mode = Literal['set', 'concat']
 # Edges that a walk may follow.
 Edges = Literal['all', 'mutual']
-EDGES: tuple[str, ...] = get_args(Edges)
 # Rows of the bank per search while the whole graph is built. Larger blocks read the bank less
 # often, but leave a smaller sample of the bank per row to estimate its threshold, so that more
 # candidates pass it and have to be stored.
@@ -160,9 +162,9 @@ def propagate(
         >>> [row[keep].tolist() for row, keep in zip(index, mask)]
         [[1, 2, 3], [5]]
     """
-    require_range('hops', hops, 1, 16, 'propagation visits k ** hops rows')
-    require_choice('mode', mode, ('set', 'concat'))
-    require_choice('edges', edges, EDGES)
+    check_option('propagate', 'hops', hops, Hops)
+    check_option('propagate', 'mode', mode, Mode)
+    check_option('propagate', 'edges', edges, Edges)
     width = neighbours.size(1)
     walks = sum(width**hop for hop in range(1, hops + 1))
     why = f'{hops} hops along {width} neighbours each; reduce the hops or the neighbours per row'

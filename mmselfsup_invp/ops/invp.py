@@ -1,14 +1,17 @@
 """One training step of InvP: search, losses and the new neighbours of the batch."""
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
-from .graph import exclude_anchor, nearest_others
+from .graph import nearest_others
 from .losses import HardSampling, instance_loss, propagation_loss
 from .positives import Positives
 from .search import Neighbours, top_m
+from .search.order import move_last
 from .similarity import bank_similarity
 
 # Finds the positives from the search result and the new neighbours, (B, num_neighbours) int64.
@@ -81,41 +84,56 @@ def invp_step(
     width = max(sampling.search_width, num_neighbours + 1, min_width)
     nearest = top_m(query, bank, min(width, len(bank)), sort=False, backend=backend)
     neighbours = nearest_others(nearest, anchor, num_neighbours)
+    found, column = _anchor_last(query, bank, anchor, nearest, sampling)
     if callable(positive):
         positive = positive(nearest, neighbours)
 
-    others, ranked = _backgrounds(query, bank, anchor, nearest, sampling)
-    background = others if sampling.instance_background == 'exact' else ranked
-    instance = instance_loss(query, bank, anchor, background, sampling).mean()
+    background = functools.partial(_background, found, column, sampling)
+    exact = sampling.instance_background == 'exact'
+    instance = instance_loss(query, bank, anchor, background(exact), sampling).mean()
     if positive is None:
         return InvPStep(instance, None, neighbours, None)
 
     without_anchor = sampling.exclusive and sampling.background == 'topm'
-    background = others if without_anchor or sampling.background == 'exact' else ranked
-    propagation = propagation_loss(query, bank, anchor, background, positive, sampling)
+    nearest = background(without_anchor or sampling.background == 'exact')
+    propagation = propagation_loss(query, bank, anchor, nearest, positive, sampling)
     # Queries without positives add 0 to the sum.
     count = positive.mask.any(dim=1).sum().clamp(min=1)
     return InvPStep(instance, propagation.sum() / count, neighbours, positive)
 
 
-def _backgrounds(
+def _anchor_last(
     query: Tensor, bank: Tensor, anchor: Tensor, nearest: Neighbours, sampling: HardSampling
-) -> tuple[Neighbours | None, Neighbours | None]:
-    """The M nearest other rows, and the M nearest rows of the whole bank; None for all rows.
+) -> tuple[Neighbours, Tensor]:
+    """The nearest rows with the anchor, if it is among them, moved to the last column, in place.
 
-    Both are made from one tensor of similarities, so that backward reads each row once.
+    Returns them, their similarities with a gradient, and the column, ``(B, 1)``, of what was last:
+    the farthest. The backgrounds are parts of this one result, so that backward reads each row
+    once.
     """
-    if sampling.num_background is None:
-        return None, None
-    similarity, index = nearest
-    if index.size(1) > sampling.search_width:
-        similarity, kept = similarity.topk(sampling.search_width, dim=1)
-        index = index.gather(1, kept)
-    similarity = bank_similarity(query, bank, index, similarity)
-    other_index, other_similarity = exclude_anchor(index, anchor, similarity)
-    # The farthest row is last; a search of the whole bank has no row beyond the M nearest.
-    ranked = slice(min(sampling.num_background, index.size(1)))
-    return (
-        Neighbours(other_similarity, other_index),
-        Neighbours(similarity[:, ranked], index[:, ranked]),
-    )
+    if nearest.index.size(1) > sampling.search_width > 0:
+        similarity, kept = nearest.similarity.topk(sampling.search_width, dim=1)
+        nearest = Neighbours(similarity, nearest.index.gather(1, kept))
+    is_anchor = nearest.index == anchor[:, None]
+    column = is_anchor.byte().argmax(dim=1, keepdim=True)
+    last = torch.full_like(column, is_anchor.size(1) - 1)
+    column = torch.where(is_anchor.any(dim=1, keepdim=True), column, last)
+    move_last(nearest, column)
+    similarity = bank_similarity(query, bank, nearest.index, nearest.similarity)
+    return Neighbours(similarity, nearest.index), column
+
+
+def _background(
+    found: Neighbours, column: Tensor, sampling: HardSampling, without_anchor: bool
+) -> Neighbours | None:
+    """The M nearest other rows, or the M nearest rows of the whole bank; None for all rows."""
+    num = sampling.num_background
+    if num is None:
+        return None
+    if without_anchor:
+        return Neighbours(*(part[:, :-1] for part in found))
+    if num >= found.index.size(1):  # A search of the whole bank has no row beyond the M nearest.
+        return found
+    # The anchor takes the place of the farthest row.
+    is_farthest = torch.arange(num, device=column.device) == column
+    return Neighbours(*(torch.where(is_farthest, part[:, -1:], part[:, :-1]) for part in found))

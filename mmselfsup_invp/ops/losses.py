@@ -8,20 +8,19 @@ temperature t. All sums are float32 log-sum-exp; ratios are computed as differen
 
 import math
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..options import Choice, Fraction, PositiveInt, Temperature, checked
-from .positives import POSITIVE_SELECTORS, Positives, contains, select_positives
+from ..options import Fraction, PositiveInt, Temperature, checked
+from .positives import HardPositives, Positives, contains, select_positives
 from .search import Neighbours
 from .similarity import bank_similarity, full_logsumexp, masked_logsumexp
 
 InstanceBackground = Literal['exact', 'topm']
 Background = Literal['exact', 'topm', 'official']
-HardPositives = Annotated[str, Choice((*POSITIVE_SELECTORS, 'all'))]
 
 
 @checked

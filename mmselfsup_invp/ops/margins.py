@@ -4,12 +4,14 @@
 """
 
 import math
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .checks import require_choice, require_length, require_positive
+from ..options import Choice, PositiveFloat, check_option
+from .checks import require_length
 from .similarity import masked_logsumexp
 
 # Lower bound of the sine in the arc margin.
@@ -32,6 +34,7 @@ def _arc_margin(cosine: Tensor, margin: float) -> Tensor:
 
 
 MARGINS = {'cosine': _cosine_margin, 'arc': _arc_margin}
+Margin = Annotated[str, Choice(MARGINS)]
 
 
 def margin_logit(positive: Tensor, margin: float, kind: str = 'cosine') -> Tensor:
@@ -58,7 +61,7 @@ def margin_logit(positive: Tensor, margin: float, kind: str = 'cosine') -> Tenso
         >>> margin_logit(torch.tensor([0.6]), margin=0.35)
         tensor([0.2500])
     """
-    require_choice('kind', kind, MARGINS)
+    check_option('margin_logit', 'kind', kind, Margin)
     if kind == 'arc' and abs(margin) > math.pi:
         raise ValueError(f'margin = {margin} is an angle for kind = {kind!r}: -pi to pi.')
     positive = positive.float()
@@ -98,6 +101,6 @@ def margin_nce(
         tensor([2.5960])
     """
     require_length('positive', positive, len(negative), 'row of negative')
-    require_positive('temperature', temperature, '0.1 or 0.2')
+    check_option('margin_nce', 'temperature', temperature, PositiveFloat)
     logit = margin_logit(positive, margin, kind) / temperature
     return F.softplus(masked_logsumexp(negative.float(), None, temperature) - logit)

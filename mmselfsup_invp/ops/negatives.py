@@ -6,13 +6,16 @@ Labels are int64, with values 0 to N - 1.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from .checks import require_choice, require_features, require_range
+from ..options import Choice, PositiveFraction, PositiveInt, check_option
+from .checks import require_features, require_range
 from .clustering import cluster_sizes
-from .search import Neighbours, default_elements, nearest_first, top_m
+from .search import Neighbours, default_elements, highest_columns, nearest_first, top_m
 from .similarity import bank_similarity
 
 # Index of the negatives of a query that has none: every row of the bank has its label.
@@ -41,14 +44,14 @@ class _Candidates:
         labels = self.query_label, self.label
         return nearest_first(*top_m(query, self.bank, width, labels=labels, sort=False), pool)
 
-    def shuffled(self, width: int, _: Tensor, generator: torch.Generator | None) -> Neighbours:
-        """``width`` candidates in random order."""
+    def drawn(self, width: int, pool: Tensor, generator: torch.Generator | None) -> Neighbours:
+        """``width`` random candidates, followed by other rows if they are fewer."""
         # In blocks of queries, to bound the memory of one random number per query and row.
         rows = max(default_elements(self.label.device) // len(self.label), 1)
         index = torch.cat(
             [
-                _random_keys(own[:, None] != self.label, generator).topk(width, dim=1).indices
-                for own in self.query_label.split(rows)
+                _draw(own[:, None] != self.label, width, count, generator)
+                for own, count in zip(self.query_label.split(rows), pool.split(rows), strict=True)
             ]
         )
         return Neighbours(bank_similarity(self.query, self.bank, index), index)
@@ -60,9 +63,10 @@ Order = Callable[[_Candidates, int, Tensor, torch.Generator | None], Neighbours]
 ORDERS: dict[str, Order] = {
     'hard': _Candidates.nearest,
     'semi_hard': _Candidates.nearest,
-    'random': _Candidates.shuffled,
+    'random': _Candidates.drawn,
     'semi_easy': _Candidates.farthest,
 }
+Strategy = Annotated[str, Choice(ORDERS)]
 # Strategies with a pool of a share of the candidates.
 POOLED = ('semi_hard', 'semi_easy')
 
@@ -115,12 +119,11 @@ def sample_negatives(
         >>> sample_negatives('hard', query, bank, labels, torch.tensor([0]), num=1)
         Neighbours(similarity=tensor([[0.6000]]), index=tensor([[2]]))
     """
-    require_choice('strategy', strategy, ORDERS)
     require_features('bank', bank)
     require_features('query', query, bank.size(1))
-    require_range('num', num, 1, 2**31, 'the loss needs a negative')
-    if not 0 < pool_ratio <= 1:
-        raise ValueError(f'pool_ratio = {pool_ratio} must be above 0 and at most 1.')
+    check_option('sample_negatives', 'strategy', strategy, Strategy)
+    check_option('sample_negatives', 'num', num, PositiveInt)
+    check_option('sample_negatives', 'pool_ratio', pool_ratio, PositiveFraction)
     # N bounds the number of clusters; counting them would synchronise with the device.
     size = cluster_sizes(labels, len(labels))[anchor_label]
     count = len(bank) - size[:, None]
@@ -152,15 +155,15 @@ def _draw_columns(
         return repeated
     distinct = torch.arange(width, device=pool.device)
     if pooled:
-        key.masked_fill_(distinct >= pool, -1)
-        distinct = key.topk(num, dim=1, sorted=False).indices
+        distinct = highest_columns(key.masked_fill_(distinct >= pool, -1), num)
     return torch.where(enough, distinct[..., :num], repeated)
 
 
-def _random_keys(allowed: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Uniform random sort keys; -1 where not allowed, so that these entries rank last."""
+def _draw(allowed: Tensor, width: int, count: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Draw ``width`` columns of each row, of which the first ``count`` are allowed ones."""
     key = torch.rand(allowed.shape, generator=generator, device=allowed.device)
-    return key.masked_fill_(~allowed, -1)
+    column = highest_columns(key.masked_fill_(~allowed, -1), width)
+    return nearest_first(allowed.gather(1, column).float(), column, count).index
 
 
 @torch.no_grad()
@@ -190,9 +193,8 @@ def sample_positive(
         >>> sample_positive(labels, torch.tensor([1]), anchor=torch.tensor([1]))
         tensor([2])
     """
-    # A GPU sorts 32-bit integers in half the passes of 64-bit integers.
+    ordered, row = _sorted_members(labels, anchor_label)
     anchor_label = anchor_label.int()
-    ordered, row = labels.int().sort(stable=True)
     first = torch.searchsorted(ordered, anchor_label)
     last = torch.searchsorted(ordered, anchor_label, right=True) - 1
     places = (last - first + (anchor is None)).clamp(min=1)
@@ -202,6 +204,20 @@ def sample_positive(
         return drawn
     # The last row of the cluster was not among those drawn from; it replaces the own row.
     return torch.where(drawn == anchor, row[last.clamp(min=0)], drawn)
+
+
+def _sorted_members(labels: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+    """Labels, int32, ascending, and rows of at least the members of the clusters ``wanted``."""
+    # A GPU sorts 32-bit integers in half the passes of 64-bit integers.
+    if labels.device.type != 'cpu':
+        return labels.int().sort(stable=True)
+    # Selecting the members first leaves the CPU little to sort; a GPU would have to synchronise.
+    is_wanted = torch.zeros(len(labels), dtype=torch.bool)
+    is_wanted[wanted] = True
+    row = is_wanted[labels].nonzero().squeeze(1)
+    ordered, order = labels[row].int().sort(stable=True)
+    # The last row stands for the clusters without members.
+    return ordered, F.pad(row[order], (0, 1))
 
 
 @torch.no_grad()

@@ -1,13 +1,13 @@
 """Positives of a query, and the choice of those that enter the loss."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .checks import require_choice, require_range
+from ..options import Choice, PositiveInt, check_option
 from .search import default_elements
 
 
@@ -44,6 +44,7 @@ POSITIVE_SELECTORS: dict[str, Callable[..., Tensor]] = {
     'easy': _highest,
     'random': _uniform,
 }
+HardPositives = Annotated[str, Choice((*POSITIVE_SELECTORS, 'all'))]
 
 
 @torch.no_grad()
@@ -80,10 +81,10 @@ def select_positives(
         >>> select_positives(similarity, torch.ones(1, 3, dtype=torch.bool), num=1).tolist()
         [[1]]
     """
-    require_choice('hard', hard, (*POSITIVE_SELECTORS, 'all'))
+    check_option('select_positives', 'hard', hard, HardPositives)
     if hard == 'all':
         return torch.arange(mask.size(1), device=mask.device).expand(mask.shape)
-    require_range('num_hard', num, 1, 2**31, 'the propagation loss needs a positive')
+    check_option('select_positives', 'num', num, PositiveInt)
     count = min(num, mask.size(1))
     return POSITIVE_SELECTORS[hard](similarity.detach(), mask, count, generator)
 

@@ -4,8 +4,7 @@ import math
 from collections.abc import Callable
 from typing import Annotated
 
-from ..options import Choice
-from .checks import require_choice
+from ..options import Choice, check_option
 
 RAMPS: dict[str, Callable[[float, float], float]] = {
     'binary': lambda epoch, length: float(epoch > length),
@@ -37,7 +36,7 @@ def ramp_weight(kind: str, epoch: float, length: float = 30) -> float:
         >>> ramp_weight('binary', 30), ramp_weight('binary', 31)
         (0.0, 1.0)
     """
-    require_choice('ramp', kind, RAMPS)
+    check_option('ramp_weight', 'kind', kind, Ramp)
     if length <= 0:
         return 1.0
     return RAMPS[kind](epoch, length)

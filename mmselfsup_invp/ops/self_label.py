@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..options import Choice
-from .checks import require_choice, require_range
+from ..options import MAX_INT, Choice, Range, check_option
+from .checks import require_range
 
 
 class Spacing(NamedTuple):
@@ -34,6 +34,7 @@ SPACINGS = {
     'linear': Spacing(power=1, surplus=1.0001, extra_epochs=0),
 }
 SpacingName = Annotated[str, Choice(SPACINGS)]
+NumEvents = Annotated[int, Range(2, MAX_INT)]  # The first and the last.
 
 
 def self_label_loss(logits: Tensor, label: Tensor) -> Tensor:
@@ -104,8 +105,8 @@ def relabel_times(
         >>> [round(time, 6) for time in relabel_times(1, 400, 100)[:4]]
         [0.0, 0.040915, 0.163661, 0.368237]
     """
-    require_choice('spacing', spacing, SPACINGS)
-    require_range('num_events', num_events, 2, 2**31, 'the schedule has a first and a last event')
+    check_option('relabel_times', 'spacing', spacing, SpacingName)
+    check_option('relabel_times', 'num_events', num_events, NumEvents)
     power, surplus, _ = SPACINGS[spacing]
     end = (epochs + surplus) * num_images
     return [end * (event / (num_events - 1)) ** power for event in range(num_events)]

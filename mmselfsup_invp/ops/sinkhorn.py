@@ -7,12 +7,13 @@ their size. A function may compute the blocks again for every sweep.
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-from .checks import require_choice, require_features, require_positive, require_range
+from ..options import PositiveFloat, PositiveInt, check_option
+from .checks import require_features
 from .clustering import cluster_sizes
 from .rounding import round_argmax, round_balanced, scaled_blocks
 from .search import default_elements
@@ -22,7 +23,6 @@ Source = Callable[[], Iterable[Tensor]]
 LogProb = Tensor | Source
 
 Criterion = Literal['relative', 'official']
-CRITERIA = get_args(Criterion)
 # Default entries of a block on the CPU; 1 MiB fits its caches.
 CPU_BLOCK = 2**18
 # The official code measures the error in every tenth pass.
@@ -119,10 +119,10 @@ def sinkhorn_labels(
         >>> label.tolist(), info.sizes.tolist(), round(info.cost, 4)
         ([0, 0, 1, 1], [2, 2], 0.6122)
     """
-    require_choice('criterion', criterion, CRITERIA)
-    require_range('max_iter', max_iter, 1, 2**31, 'the solution needs a pass')
-    require_positive('lambd', lambd, '25')
-    require_positive('tol', tol, '0.01')
+    check_option('sinkhorn_labels', 'criterion', criterion, Criterion)
+    check_option('sinkhorn_labels', 'max_iter', max_iter, PositiveInt)
+    check_option('sinkhorn_labels', 'lambd', lambd, PositiveFloat)
+    check_option('sinkhorn_labels', 'tol', tol, PositiveFloat)
     source = _source(log_prob, max_elements)
     scaling = scale_classes(source, lambd, tol, max_iter, criterion)
     round_plan = round_balanced if balanced else round_argmax

@@ -5,18 +5,28 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .checks import require_choice, require_positive, require_range
-from .graph import EDGES, MAX_WALKS, mutual_edges
+from ..options import (
+    Fraction,
+    PositiveFloat,
+    PositiveFraction,
+    PositiveInt,
+    Temperature,
+    check_option,
+    checked,
+)
+from .checks import require_range
+from .graph import MAX_WALKS, Edges, Hops, mutual_edges
 from .similarity import bank_similarity, full_logsumexp, masked_logsumexp
 
 
+@checked
 @dataclass(frozen=True)
 class WalkOptions:
     """Options of :func:`soft_walk`.
 
     Attributes:
         hops (int): Maximum number of steps, at least 1. Defaults to 2.
-        temperature (float): Temperature t of the edges, positive. Defaults to 0.05.
+        temperature (float): Temperature t of the edges, 0.001 to 100. Defaults to 0.05.
         branches (int): Neighbours of a row among which the walk chooses. Defaults to 5.
         restart (float): Probability to stop after a step, 0 to 1. Defaults to 0.5.
         edges (str): ``'all'``, or ``'mutual'`` for those whose end links back. Defaults to
@@ -29,24 +39,16 @@ class WalkOptions:
         ValueError: If an option is outside its valid values.
     """
 
-    hops: int = 2
-    temperature: float = 0.05
-    branches: int = 5
-    restart: float = 0.5
-    edges: str = 'all'
-    trust: float = 0.1
+    hops: Hops = 2
+    temperature: Temperature = 0.05
+    branches: PositiveInt = 5
+    restart: Fraction = 0.5
+    edges: Edges = 'all'
+    trust: PositiveFraction = 0.1
 
     def __post_init__(self) -> None:
-        require_range('hops', self.hops, 1, 16, 'the walk ends in branches ** hops rows')
-        require_positive('temperature', self.temperature, '0.05')
-        require_range('branches', self.branches, 1, 2**20, 'the walk needs an edge')
         walks = self.branches**self.hops
         require_range('branches ** hops', walks, 1, MAX_WALKS, 'reduce the hops or the branches')
-        require_choice('edges', self.edges, EDGES)
-        if not 0 <= self.restart <= 1:
-            raise ValueError(f'restart = {self.restart} must be within 0 to 1.')
-        if not 0 < self.trust <= 1:
-            raise ValueError(f'trust = {self.trust} must be above 0 and at most 1.')
 
 
 @torch.no_grad()
@@ -173,7 +175,7 @@ def soft_cross_entropy(
         >>> soft_cross_entropy(query, bank, index, target, None, temperature=1.0)
         tensor([1.0514])
     """
-    require_positive('temperature', temperature, '0.1')
+    check_option('soft_cross_entropy', 'temperature', temperature, PositiveFloat)
     if background is None:
         total = full_logsumexp(query, bank, temperature)
     else:

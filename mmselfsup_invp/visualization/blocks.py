@@ -1,4 +1,4 @@
-"""The elements of a page; the template `report.html` renders them."""
+"""The elements of a page; the template `assets/report.html` renders them."""
 
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -18,6 +18,42 @@ class Paragraph:
 
     kind: ClassVar[str] = 'paragraph'
     text: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The verdict on a run.
+
+    Attributes:
+        state (str): ``'good'``, ``'bad'`` or ``'open'``, the colour of the card.
+        title (str): The verdict in a few words.
+        text (str): The reason.
+        facts (list[tuple[str, str]]): Measured quantities and their values.
+        advice (str): Options to change. Defaults to ``''``.
+    """
+
+    kind: ClassVar[str] = 'verdict'
+    state: str
+    title: str
+    text: str
+    facts: list[tuple[str, str]] = field(default_factory=list)
+    advice: str = ''
+
+
+@dataclass(frozen=True)
+class ImageMap:
+    """An interactive map of images.
+
+    Attributes:
+        data (dict): What the script of the page reads; see :func:`~.image_map.map_data`.
+        sheet (str): All tiles in one image, as a data URI.
+        alt (str): Text alternative.
+    """
+
+    kind: ClassVar[str] = 'map'
+    data: dict
+    sheet: str
+    alt: str
 
 
 @dataclass(frozen=True)
@@ -92,7 +128,7 @@ class Code:
     text: str
 
 
-Block = Paragraph | Chart | Grid | Table | Gallery | Code
+Block = Paragraph | Verdict | ImageMap | Chart | Grid | Table | Gallery | Code
 
 
 @dataclass(frozen=True)

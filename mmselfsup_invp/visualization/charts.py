@@ -32,15 +32,12 @@ STYLE = {
 }
 # In inches of 96 CSS pixels. Text of the large ones stays readable when a page of 390 pixels scales
 # them down; two small ones fit side by side.
-LARGE, SMALL, SQUARE = (4.8, 3.2), (3.5, 2.4), (4.8, 4.8)
+LARGE, SMALL = (4.8, 3.2), (3.5, 2.4)
 MAX_POINTS = 400  # Points of a curve; neighbouring points of longer ones are averaged.
-MAX_GROUPS = 20  # Groups of points that colours and markers distinguish.
 BINS = 40
-# Of the page, and of raster images in it for screens of a higher resolution.
-PAGE_DPI, IMAGE_DPI = 96, 160
-# Without a date the file is reproducible.
-SVG = dict(format='svg', metadata={'Date': None})
-WEBP = dict(format='webp', pil_kwargs=dict(lossless=True))
+PAGE_DPI = 96
+# Without a date the file is reproducible; without a background it suits the dark page.
+SVG = dict(format='svg', metadata={'Date': None}, transparent=True)
 
 with_style = matplotlib.rc_context(STYLE)
 
@@ -168,44 +165,6 @@ def bin_edges(values: Tensor, integer: bool = False) -> np.ndarray:
     return np.arange(low, high + width + 1, width) - 0.5
 
 
-@with_style
-def scatter(points: Tensor, groups: Mapping[str, Tensor] | None, title: str) -> Chart:
-    """Draw points of a t-SNE map.
-
-    Args:
-        points (Tensor): Float, shape ``(P, 2)``.
-        groups (Mapping[str, Tensor], optional): Rows of each group by name, at most
-            :data:`MAX_GROUPS`. The name is written at the median of the group. Defaults to None,
-            one group.
-        title (str): Title.
-
-    Returns:
-        Chart: WebP, which is smaller than SVG for thousands of points.
-    """
-    figure = _new_figure(SQUARE, title, 't-SNE 1 (no unit)', 't-SNE 2 (no unit)')
-    (axes,) = figure.axes
-    place = points.numpy()
-    if groups is None:
-        axes.scatter(*place.T, s=12, c=COLOURS[0], linewidths=0)
-    box = dict(boxstyle='round,pad=0.15', facecolor='white', edgecolor='none', alpha=0.8)
-    for number, (name, rows) in enumerate((groups or {}).items()):
-        own = place[rows.numpy()]
-        axes.scatter(
-            *own.T,
-            s=14,
-            c=COLOURS[number % len(COLOURS)],
-            marker=MARKERS[number // len(COLOURS) % len(MARKERS)],
-            alpha=0.75,
-            linewidths=0,
-            label=name,
-        )
-        axes.text(*np.median(own, axis=0), name, ha='center', va='center', weight='bold', bbox=box)
-    axes.grid(False)
-    axes.tick_params(labelbottom=False, labelleft=False, length=0)
-    _add_legend(figure, len(groups or {}))
-    return _encode(figure, f'{title}: {len(points)} images as points.', vector=False)
-
-
 def _new_figure(size: tuple[float, float], title: str, x_label: str, y_label: str) -> Figure:
     """Create a figure with one pair of axes, independent of the state of pyplot."""
     figure = Figure(figsize=size, layout='constrained')
@@ -222,8 +181,8 @@ def _add_legend(figure: Figure, entries: int) -> None:
         figure.legend(loc='outside lower center', ncols=columns, columnspacing=1.2)
 
 
-def _encode(figure: Figure, alt: str, vector: bool = True) -> Chart:
+def _encode(figure: Figure, alt: str) -> Chart:
     file = io.BytesIO()
-    figure.savefig(file, dpi=IMAGE_DPI, **(SVG if vector else WEBP))
-    uri = data_uri(file.getvalue(), 'svg+xml' if vector else 'webp')
+    figure.savefig(file, **SVG)
+    uri = data_uri(file.getvalue(), 'svg+xml')
     return Chart(uri, alt, round(figure.get_figwidth() * PAGE_DPI))

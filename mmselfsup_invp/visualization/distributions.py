@@ -1,15 +1,14 @@
-"""The sections of cluster sizes, similarities and the t-SNE map."""
+"""The sections of cluster sizes and similarities."""
 
 import torch
 from torch import Tensor
 
-from ..evaluation import similarity_distribution, similarity_metrics, tsne
+from ..evaluation import similarity_distribution, similarity_metrics
 from .blocks import Block, Paragraph, Unavailable
-from .charts import BINS, MAX_GROUPS, bin_edges, histogram, scatter
+from .charts import BINS, bin_edges, histogram
 from .run_data import RunData
 
 NUM_QUERIES = 1000  # Images whose similarities are shown.
-MIN_IMAGES = 4  # Of a t-SNE map.
 
 
 def sizes(data: RunData) -> list[Block]:
@@ -71,30 +70,3 @@ def similarities(data: RunData) -> list[Block]:
         'classes are better separated (Figure 2a of InvP).'
     )
     return [chart, Paragraph(text)]
-
-
-def layout(data: RunData) -> list[Block]:
-    """Show the training images on a t-SNE map."""
-    images = data.gallery
-    allowed = torch.arange(len(images.index))
-    if images.label is not None:
-        classes = images.label.unique()
-        order = torch.randperm(len(classes), generator=data.options.generator())
-        classes = classes[order[:MAX_GROUPS]].sort().values
-        allowed = torch.isin(images.label, classes).nonzero().squeeze(1)
-    if len(allowed) < MIN_IMAGES:
-        raise Unavailable(f'{len(allowed)} images are too few for t-SNE')
-    rows, points = tsne(data.backbone[allowed], seed=data.options.seed)
-    groups = None
-    text = (
-        'Pooled features of the backbone. Neighbourhoods are meaningful; axes and distances '
-        'between groups are not (Figure 7 of InterCLR).'
-    )
-    if images.label is not None:
-        label = images.label[allowed[rows]]
-        groups = {
-            images.label_name(value): (label == value).nonzero().squeeze(1)
-            for value in label.unique().tolist()
-        }
-        text += f' Colours, markers and names show {len(groups)} classes.'
-    return [scatter(points, groups, f'{len(rows)} training images by t-SNE'), Paragraph(text)]

@@ -44,10 +44,19 @@ class ImageSet:
         """Return the path of an image."""
         return self.loader.dataset.get_data_info(row)['img_path']
 
+    @property
+    def folder(self) -> str:
+        """The absolute path of the folder of the images, for display; ``''`` if there is none."""
+        folder = self._folder
+        return printable(Path(folder).absolute() if Path(folder).is_dir() else folder)
+
+    @property
+    def _folder(self) -> str:
+        return getattr(self.loader.dataset, 'data_prefix', {}).get('img_path') or ''
+
     def file_name(self, row: int) -> str:
         """Return the path of an image relative to the folder of the images, for display."""
-        path = Path(self.path(row))
-        folder = getattr(self.loader.dataset, 'data_prefix', {}).get('img_path')
+        path, folder = Path(self.path(row)), self._folder
         inside = folder and path.is_relative_to(folder)
         return printable(path.relative_to(folder) if inside else path)
 
@@ -67,6 +76,8 @@ def training_images(run: TrainingRun, options: ReportOptions) -> ImageSet:
         Unavailable: If the config has no pipeline without augmentation.
         ImagesUnavailable: If the data set cannot be loaded.
     """
+    if 'dataset' not in (run.config.get('train_dataloader') or {}):
+        raise ValueError(f'The config in {run.checkpoint} has no train_dataloader.dataset.')
     dataset = deepcopy(run.config.train_dataloader.dataset)
     while WRAPPED in dataset:
         dataset = dataset[WRAPPED]
@@ -145,7 +156,7 @@ def _build(
         collate_fn=training.get('collate_fn', dict(type='default_collate')),
         dataset=dataset,
     )
-    require_registered(config)
+    require_registered(config, f'The config in {run.checkpoint}')
     try:
         with DefaultScope.overwrite_default_scope(run.config.get('default_scope')):
             loader = Runner.build_dataloader(config, seed=options.seed)
@@ -155,16 +166,26 @@ def _build(
         raise ImagesUnavailable(
             f'the images cannot be loaded ({error}); give the folder of the data set by --data'
         ) from error
-    index = _sample(total, required, options)
+    index = sample(total, required, options.max_images, options.generator())
     if len(index) < total:
         images.get_subset_(index.tolist())
     classes = tuple(map(str, images.metainfo.get('classes') or ()))
     return ImageSet(loader, index, total, image_labels(images), classes)
 
 
-def _sample(total: int, required: Sequence[int], options: ReportOptions) -> Tensor:
-    """Sample indices of images, including the required ones; in ascending order."""
-    order = torch.randperm(total, generator=options.generator())
+def sample(total: int, required: Sequence[int], num: int, generator: torch.Generator) -> Tensor:
+    """Sample rows of images, including the required ones.
+
+    Args:
+        total (int): Number of images.
+        required (Sequence[int]): Rows to include; those outside 0 to ``total`` - 1 are ignored.
+        num (int): Number of rows to sample at most.
+        generator (Generator): Source of randomness.
+
+    Returns:
+        Tensor: int64, ascending, shape ``(min(num, total),)``.
+    """
+    order = torch.randperm(total, generator=generator)
     required = torch.tensor([index for index in required if 0 <= index < total]).long().unique()
     others = order[~torch.isin(order, required)]
-    return torch.cat([required, others])[: min(options.max_images, total)].sort().values
+    return torch.cat([required, others])[: min(num, total)].sort().values

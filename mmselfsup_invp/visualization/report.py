@@ -1,5 +1,7 @@
 """An HTML page about a run in a single file."""
 
+import base64
+import hashlib
 import re
 import time
 from collections.abc import Callable
@@ -9,19 +11,23 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from tempfile import TemporaryFile
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
 from ..datasets.files import write_whole
 from ..evaluation import read_run
 from ..version import __version__
-from . import distributions, galleries, metrics
+from . import distributions, metrics
 from .benchmarks import benchmarks
 from .blocks import Block, Code, ImagesUnavailable, Section, Table, Unavailable
+from .image_map import explore
 from .options import ReportOptions
+from .retrieval import retrieval
 from .run_data import RunData
 from .verdict import verdict
 
-TEMPLATE = 'report.html'
+ASSETS = Path(__file__).parent / 'assets'
+SCRIPTS = ('data.js', 'panel.js', 'map.js', 'page.js')  # In the order of the page.
 PACKAGES = (
     *('torch', 'torchvision', 'mmengine', 'mmcv', 'mmcls', 'mmselfsup', 'mmpretrain'),
     'scikit-learn',
@@ -54,6 +60,7 @@ def configuration(data: RunData) -> list[Block]:
 # Name, title and function of the sections, in the order of the page.
 SECTIONS: tuple[tuple[str, str, Callable[[RunData], list[Block]]], ...] = (
     ('verdict', 'Verdict', verdict),
+    ('map', 'Map of the images', explore),
     ('overview', 'Overview', overview),
     ('learning', 'Learning curves', metrics.learning),
     ('knn', 'kNN accuracy and purity', metrics.knn),
@@ -61,10 +68,7 @@ SECTIONS: tuple[tuple[str, str, Callable[[RunData], list[Block]]], ...] = (
     ('clusters', 'Clusters', metrics.clusters),
     ('sizes', 'Cluster sizes', distributions.sizes),
     ('similarities', 'Similarity distributions', distributions.similarities),
-    ('positives', 'Easy and hard positives', galleries.positives),
-    ('hops', 'Neighbours per hop', galleries.hops),
-    ('retrieval', 'Retrieval', galleries.retrieval),
-    ('tsne', 't-SNE', distributions.layout),
+    ('retrieval', 'Retrieval', retrieval),
     ('benchmarks', 'Benchmarks', benchmarks),
     ('config', 'Config', configuration),
 )
@@ -79,8 +83,9 @@ def write_report(
 ) -> list[str]:
     """Write an HTML page about a run of ``tools/train.py``.
 
-    The page embeds its images and needs neither a network nor JavaScript. Sections that do not
-    apply to the run are omitted; the page says why.
+    The page embeds its images and scripts and needs no network; a content security policy rules
+    out any other script, whatever the file names contain. Sections that do not apply to the run are
+    omitted; the page says why.
 
     Args:
         run (str | Path): Work folder of the run.
@@ -117,13 +122,8 @@ def write_report(
             progress(f'{title}: omitted, {reason}')
         else:
             progress(f'{title}: {time.perf_counter() - start:.1f} s')
-    page = _template().render(
-        title=f'{data.run.config.model.type}, {data.run.path.resolve().name}',
-        sections=sections,
-        omitted=omitted,
-        created=f'{datetime.now():%Y-%m-%d %H:%M}',
-        version=__version__,
-    )
+    title = f'{data.run.config.model.type}, {data.run.path.resolve().name}'
+    page = render(title, sections, omitted)
     write_whole(out, page)
     return failed
 
@@ -141,15 +141,37 @@ def _require_writable(out: Path) -> None:
         ) from error
 
 
-def _template() -> Template:
+def render(title: str, sections: list[Section], omitted: list[tuple[str, str]]) -> str:
+    """Render a page.
+
+    Args:
+        title (str): Title.
+        sections (list[Section]): Contents.
+        omitted (list[tuple[str, str]]): Titles of further sections and why they are missing.
+
+    Returns:
+        str: HTML.
+    """
+    script = '\n'.join((ASSETS / name).read_text() for name in SCRIPTS)
+    # The browser runs the script with this hash and no other.
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
+        loader=FileSystemLoader(ASSETS),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template(TEMPLATE)
+    return environment.get_template('report.html').render(
+        title=title,
+        sections=sections,
+        omitted=omitted,
+        created=f'{datetime.now():%Y-%m-%d %H:%M}',
+        version=__version__,
+        style=Markup((ASSETS / 'report.css').read_text()),
+        script=Markup(script),
+        script_hash=digest,
+    )
 
 
 def _date(timestamp: str) -> str:

@@ -42,7 +42,7 @@ class RunData:
         cfg = deepcopy(self.run.config)
         if cfg.get('data_preprocessor'):
             cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)
-        require_registered(cfg.model)
+        require_registered(cfg.model, f'The config in {self.run.checkpoint}')
         with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
             model = MODELS.build(cfg.model)
         # Training shortens a queue to the data set: its rows do not fit the model in the config.
@@ -50,10 +50,14 @@ class RunData:
         state = {
             name: value for name, value in self.run.state.items() if not name.startswith(memories)
         }
-        missing = [name for name, _ in model.named_parameters() if name not in state]
+        missing = [
+            name
+            for name, value in model.state_dict().items()
+            if not name.startswith(memories) and getattr(state.get(name), 'shape', 0) != value.shape
+        ]
         if missing:
             raise ValueError(
-                f'{self.run.checkpoint} has no weights for {len(missing)} parameters of '
+                f'{self.run.checkpoint} has no weights of the right shape for {len(missing)} of '
                 f'{type(model).__name__} ({", ".join(missing[:3])} ...). Give a checkpoint of '
                 'this run.'
             )

@@ -111,7 +111,7 @@ def test_a_finished_cell_is_measured_and_not_trained_again(data, tmp_path, monke
     for name in ('train', 'val'):
         (tmp_path / 'data' / f'{name}.npz').symlink_to(data / f'{name}.npz')
     (tmp_path / 'data' / 'test.npz').symlink_to(data / 'val.npz')
-    tested = cells.test_cell(cell, tmp_path / 'data', tmp_path / 'work')
+    tested = cells.measure_cell(cell, tmp_path / 'data', tmp_path / 'work', 'test')
     assert tested == cells.read_results(results)[0]['figures']
     interrupt_at(monkeypatch, epoch=0)
     assert cells.run_cell(cell, data, tmp_path / 'work', results)

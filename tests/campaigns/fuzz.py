@@ -40,18 +40,9 @@ from tests import toy  # noqa: E402
 DIGITS = sorted((ROOT / 'configs').glob('*/*_digits.py'))
 # Sizes that fit the 24 images of the toy data set.
 SMALL = dict(
-    num_workers=0,
-    persistent_workers=False,
-    batch_size=8,
-    max_epochs=1,
-    k=3,
-    num_neighbours=2,
-    num_clusters=4,
-    num_negatives=6,
-    num_classes=4,
-    num_heads=2,
-    num_events=2,
-)
+    num_workers=0, persistent_workers=False, batch_size=8, max_epochs=1, k=3, num_neighbours=2,
+    num_clusters=4, num_negatives=6, num_classes=4, num_heads=2, num_events=2,
+)  # fmt: skip
 # Options of which every number within their range is valid, also where the config has an integer.
 REAL = {
     'brightness', 'contrast', 'decay_mult', 'degrees', 'dropout', 'eps', 'eta_min', 'hue',

@@ -47,16 +47,8 @@ def test_without_checkpoints_a_folder_is_free(tmp_path):
     assert resumed(tmp_path) == resumed(tmp_path / 'new') == (None, None)
 
 
-def test_resume_takes_the_latest(folder):
-    assert resumed(folder, resume=True) == (True, str(folder / 'epoch_10.pth'))
-    # By name alone: the folder may have been moved.
-    (folder / 'last_checkpoint').write_text('/elsewhere/epoch_9.pth')
-    assert resumed(folder, resume=True) == (True, str(folder / 'epoch_9.pth'))
-
-
-def test_resume_without_a_checkpoint_starts_from_scratch(tmp_path, capsys):
-    assert resumed(tmp_path / 'new', resume=True) == (False, None)
-    assert 'has no checkpoint yet: the run starts from scratch.' in capsys.readouterr().out
+def test_without_a_name_the_choice_is_left_to_the_hook(folder):
+    assert resumed(folder, resume=True) == (True, None)
 
 
 def test_a_named_checkpoint_is_searched_here_and_in_the_folder(folder):
@@ -69,11 +61,11 @@ def test_a_named_checkpoint_is_searched_here_and_in_the_folder(folder):
         resumed(folder, resume=True, load_from='epoch_8.pth')
 
 
-def test_a_truncated_checkpoint_is_named(folder):
+def test_a_named_checkpoint_must_be_intact(folder):
     whole = (folder / 'epoch_10.pth').read_bytes()
     (folder / 'epoch_11.pth').write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ValueError, match='epoch_11.pth is damaged: .* Delete it'):
-        resumed(folder, resume=True)
+    with pytest.raises(ValueError, match='epoch_11.pth is truncated: .* Give another checkpoint'):
+        resumed(folder, resume=True, load_from='epoch_11.pth')
 
 
 def test_a_checkpoint_from_elsewhere_needs_a_folder_of_its_own(folder, tmp_path):

@@ -11,9 +11,11 @@ import torch
 from mmengine.hooks import Hook
 from mmengine.runner import find_latest_checkpoint
 
+from mmselfsup_invp.checkpoint_files import latest_checkpoint
 from mmselfsup_invp.engine import atomic_backend
 from mmselfsup_invp.engine.hooks import CheckpointHook
 from mmselfsup_invp.engine.hooks.checkpoint_hook import NonFiniteWeights, require_finite
+from mmselfsup_invp.memory import NonFiniteFeatures
 
 from .. import toy
 from .processes import preload
@@ -118,8 +120,8 @@ def train_until_killed(images: Path, folder: Path, point: str) -> None:
         ('while it is written', 'epoch_1'),
         pytest.param('before the checkpoint', 'epoch_1', marks=pytest.mark.slow),
         # last_checkpoint still names the first.
-        ('after the checkpoint', 'epoch_1'),
-        pytest.param('before the record', 'epoch_1', marks=pytest.mark.slow),
+        ('after the checkpoint', 'epoch_2'),
+        pytest.param('before the record', 'epoch_2', marks=pytest.mark.slow),
         pytest.param('after the record', 'epoch_2', marks=pytest.mark.slow),
     ],
 )
@@ -131,7 +133,7 @@ def test_a_kill_loses_no_checkpoint(images, tmp_path, straight, point, latest):
     process.start()
     process.join(300)
     assert process.exitcode == -signal.SIGKILL
-    assert find_latest_checkpoint(tmp_path) == str(tmp_path / f'{latest}.pth')
+    assert latest_checkpoint(tmp_path) == tmp_path / f'{latest}.pth'
     for path in tmp_path.glob('*.pth'):
         assert read(path)['memory.bank'].isfinite().all()
     resumed = build(images, tmp_path, resume=True).train()
@@ -152,6 +154,56 @@ def test_a_full_disk_leaves_the_checkpoint_before(images, tmp_path, straight, mo
         build(images, tmp_path, 3, Watch('after_train_epoch', fill, 'HIGHEST')).train()
     assert names(tmp_path) == ['epoch_1.pth']
     assert_same(build(images, tmp_path, resume=True).train().state_dict(), straight)
+
+
+def zero(path):
+    """Zero a block inside a checkpoint, which torch.load does not notice."""
+    with path.open('r+b') as file:
+        file.seek(path.stat().st_size // 2)
+        file.write(bytes(4096))
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[:1000])
+
+
+@pytest.mark.parametrize(
+    ('damaged', 'start'),
+    [
+        ({'epoch_2': zero}, 'resumes from {}/epoch_1.pth; passed over: epoch_2.pth is corrupt'),
+        ({'epoch_2': truncate}, 'resumes from {}/epoch_1.pth; passed over: epoch_2.pth is trunc'),
+        (
+            {'epoch_2': truncate, 'epoch_1': zero},
+            '{} has no intact checkpoint: the run starts from scratch; passed over: epoch_2.pth',
+        ),
+        ({'epoch_2': Path.unlink}, 'resumes from {}/epoch_1.pth.'),
+    ],
+    ids=['corrupt', 'torn', 'all', 'deleted'],
+)
+def test_a_run_resumes_from_the_newest_intact_checkpoint(
+    images, tmp_path, straight, damaged, start
+):
+    build(images, tmp_path, 2, checkpoint=dict(max_keep_ckpts=2)).train()
+    for name, damage in damaged.items():
+        damage(tmp_path / f'{name}.pth')
+    resumed = build(images, tmp_path, resume=True).train()
+    assert_same(resumed.state_dict(), straight)
+    logs = ''.join(path.read_text() for path in tmp_path.glob('*/*.log'))
+    assert start.format(tmp_path) in logs
+
+
+def test_a_full_disk_at_the_first_save_does_not_prevent_resuming(images, tmp_path, straight):
+    (tmp_path / 'epoch_1.pth.tmp').write_bytes(b'half of a checkpoint')
+    (tmp_path / 'last_checkpoint').write_text('')
+    assert_same(build(images, tmp_path, resume=True).train().state_dict(), straight)
+    assert names(tmp_path) == ['epoch_3.pth']
+
+
+def test_other_storage_is_left_to_mmengine(images, tmp_path):
+    (tmp_path / 'last_checkpoint').write_text('s3://bucket/epoch_2.pth')
+    runner = build(images, tmp_path, resume=True)
+    hook_of(runner).before_run(runner)
+    assert runner._resume and runner._load_from is None
 
 
 class Metrics(Hook):
@@ -178,6 +230,18 @@ def test_the_best_checkpoint_is_deleted_after_the_next_was_saved(images, tmp_pat
     ((name, present),) = removed
     assert name == 'best_accuracy_epoch_1.pth' and 'best_accuracy_epoch_2.pth' in present
     assert 'best_accuracy_epoch_2.pth' in names(tmp_path)
+
+
+def test_a_checkpoint_cannot_name_another_file_to_be_deleted(images, tmp_path):
+    victim, work = tmp_path / 'victim.txt', tmp_path / 'work'
+    victim.touch()
+    options = dict(max_keep_ckpts=-1, save_best='accuracy', rule='greater')
+    build(images, work, 1, Metrics(), checkpoint=options).train()
+    checkpoint = torch.load(work / 'epoch_1.pth')
+    checkpoint['message_hub']['runtime_info'].update(best_ckpt=str(victim), best_score=0.5)
+    torch.save(checkpoint, work / 'epoch_1.pth')
+    build(images, work, 2, Metrics(), checkpoint=options, resume=True).train()
+    assert victim.exists() and 'best_accuracy_epoch_2.pth' in names(work)
 
 
 @pytest.mark.parametrize('part', ['backbone.conv1.weight', 'backbone.bn1.running_var'])
@@ -240,3 +304,19 @@ class TestLearningRate:
         assert self.rates(images, tmp_path / 'resumed', 3, 0.1, resume=True) == straight[3:]
         logs = ''.join(path.read_text() for path in (tmp_path / 'resumed').glob('*/*.log'))
         assert 'in the checkpoint' not in logs
+
+    def test_a_run_that_exploded_continues_with_a_lower_rate(self, images, tmp_path):
+        """What the documentation advises."""
+        self.rates(images, tmp_path, 1, 0.1)
+        with pytest.raises((NonFiniteFeatures, NonFiniteWeights)):
+            self.rates(images, tmp_path, 3, 1e18, resume=True)
+        assert names(tmp_path) == ['epoch_1.pth']
+        assert len(self.rates(images, tmp_path, 3, 0.01, resume=True)) == 6
+        assert names(tmp_path) == ['epoch_3.pth']
+
+
+def test_no_checkpoint_falls_between_the_backward_passes_of_a_step(images, tmp_path):
+    wrapper = dict(accumulative_counts=2)
+    options = dict(by_epoch=False, interval=3)
+    with pytest.raises(ValueError, match=r'interval = 3 .* no multiple of .*counts = 2'):
+        build(images, tmp_path, optim_wrapper=wrapper, checkpoint=options).train()

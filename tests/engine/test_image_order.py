@@ -7,10 +7,18 @@ import shutil
 import pytest
 import torch
 
-from mmselfsup_invp.engine.hooks.image_order import IMAGE_ORDER, image_order
+from mmselfsup_invp.datasets.transforms import UnreadableImage
+from mmselfsup_invp.engine.hooks.image_order import (
+    IMAGE_ORDER,
+    image_order,
+    image_sizes,
+    require_same_sizes,
+)
 
 from .. import toy
+from ..toy import stop_workers
 from .methods import changes
+from .recording import Watch
 
 SAVE = dict(default_hooks=dict(checkpoint=dict(interval=1)))
 
@@ -102,6 +110,52 @@ class TestOrder:
         self.shuffle(copy)
         (tmp_path / 'next').mkdir()
         assert resume(copy, tmp_path, tmp_path / 'next', **config).epoch == 2
+
+    def swap(self, folder, first='000.png', second='001.png'):
+        """Exchange the contents of two files, of different sizes, under the same names."""
+        one, other = folder / 'train' / first, folder / 'train' / second
+        assert one.stat().st_size != other.stat().st_size
+        content = one.read_bytes()
+        one.write_bytes(other.read_bytes())
+        other.write_bytes(content)
+
+    def test_changed_contents_are_refused_by_name(self, work_dir, copy, tmp_path):
+        self.swap(copy)
+        message = (
+            '(?s)contents of 2 images were changed .*train/000.png, .*train/001.png. Their row'
+        )
+        with pytest.raises(ValueError, match=message):
+            resume(copy, work_dir, tmp_path)
+
+    def test_the_contents_may_change_where_rows_are_no_images(self, copy, tmp_path):
+        config = dict(changes('MomentumInvP', copy), **SAVE)
+        toy.build_runner(copy, tmp_path, 1, **config).train()
+        self.swap(copy)
+        (tmp_path / 'next').mkdir()
+        assert resume(copy, tmp_path, tmp_path / 'next', **config).epoch == 2
+
+    def test_files_that_are_missing_at_one_time_are_not_compared(self, copy):
+        dataset = toy.build_dataset(toy.loader(copy)['dataset'])
+        before = image_sizes(dataset)
+        (copy / 'train' / '003.png').unlink()
+        after = image_sizes(dataset)
+        assert after[3] == -1 and (before > 0).all()
+        require_same_sizes(before, dataset)
+        require_same_sizes(after, dataset)
+
+    @pytest.mark.parametrize('num_workers', [0, pytest.param(2, marks=pytest.mark.slow)])
+    def test_a_file_that_vanishes_while_training_is_named(self, copy, tmp_path, num_workers):
+        """The run stops; with the file restored, it resumes."""
+        loader = toy.loader(copy, views=toy.VIEWS, num_workers=num_workers)
+        config = dict(train_dataloader=loader, **SAVE)
+        runner = toy.build_runner(copy, tmp_path / 'work', 3, **config)
+        image, moved = copy / 'train' / '005.png', tmp_path / '005.png'
+        runner.register_hook(Watch('after_train_epoch', lambda _: shutil.move(image, moved)))
+        with pytest.raises(UnreadableImage, match='train/005.png .FileNotFoundError'):
+            runner.train()
+        stop_workers(runner.train_dataloader)
+        shutil.move(moved, image)
+        assert resume(copy, tmp_path / 'work', tmp_path, **config).epoch == 2
 
     def test_repeats_and_one_image(self, images, tmp_path):
         once = toy.loader(images)['dataset']

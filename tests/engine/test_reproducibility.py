@@ -6,7 +6,7 @@ import torch
 from mmselfsup_invp.datasets import AugmentedViews
 
 from .. import toy
-from .methods import MODELS, changes
+from .methods import MODELS, changes, hook_config
 from .recording import Watch, ids_of
 
 SAVE = dict(default_hooks=dict(checkpoint=dict(interval=1)))
@@ -37,6 +37,8 @@ def run(images, work_dir, epochs=2, name='InvP', num_workers=0, batches=None, **
         gallery_dataloader=toy.loader(images, 'train'),
     )
     run['custom_hooks'].append(knn)
+    if name == 'ODC':
+        run['custom_hooks'].append(dict(type='ODCReweightHook', interval=4))
     runner = toy.build_runner(images, work_dir, epochs, **{**run, **SAVE, **config})
     if batches is not None:
         runner.register_hook(
@@ -80,6 +82,65 @@ def test_a_resumed_run_equals_the_uninterrupted_one(images, tmp_path, name, num_
     assert resumed.epoch == 4 and resumed.iter == straight.iter == 12
     assert differ(half, resumed)
     assert_same(straight, resumed)
+
+
+WITHIN = dict(default_hooks=dict(checkpoint=dict(interval=1, by_epoch=False, max_keep_ckpts=-1)))
+
+
+def resumed_at(images, tmp_path, iteration, **options):
+    """A run of 3 epochs of 3 iterations, and one resumed from a checkpoint of it."""
+    straight = run(images, tmp_path / 'straight', 3, **options, **WITHIN)
+    checkpoint = tmp_path / 'straight' / f'iter_{iteration}.pth'
+    resume = dict(resume=True, load_from=str(checkpoint))
+    return straight, run(images, tmp_path / 'resumed', 3, **options, **WITHIN, **resume)
+
+
+@pytest.mark.parametrize(
+    ('name', 'iteration', 'num_workers'),
+    [
+        *((name, 4, 0) for name in MODELS),
+        *(pytest.param('InvP', iteration, 0, marks=pytest.mark.slow) for iteration in (3, 5, 6)),
+        pytest.param('SeLa', 5, 2, marks=pytest.mark.slow),
+    ],
+)
+def test_a_run_resumed_within_an_epoch_equals_the_uninterrupted_one(
+    images, tmp_path, name, iteration, num_workers
+):
+    batches = []
+    options = dict(name=name, num_workers=num_workers, batches=batches)
+    straight, resumed = resumed_at(images, tmp_path, iteration, **options)
+    assert resumed.iter == straight.iter == 9 and resumed.epoch == 3
+    assert_same(straight, resumed)
+    assert len(batches) == 9 + 9 - iteration  # No batch is loaded again.
+    for one, other in zip(batches[iteration:], batches[9:], strict=False):
+        assert torch.equal(ids_of(one), ids_of(other))
+
+
+@pytest.mark.parametrize(
+    ('name', 'options'),
+    [
+        ('InvP', dict(refresh='epoch')),
+        ('InvP', dict(mutual_share=0.05)),
+        ('InterCLR', dict(offline_interval=1)),
+    ],
+)
+def test_what_happens_at_the_start_of_an_epoch_is_not_repeated(images, tmp_path, name, options):
+    hooks = [dict(type='EpochSeedHook'), hook_config(name, images, **options)]
+    assert_same(*resumed_at(images, tmp_path, 4, name=name, custom_hooks=hooks))
+
+
+def test_the_images_seen_count_with_another_batch_size(images, tmp_path):
+    """After 8 of 24 images, a run with batches of 4 has 4 left in that epoch."""
+    run(images, tmp_path / 'first', 1, **WITHIN)
+    batches = []
+    loader = toy.loader(images, views=toy.VIEWS, batch_size=4)
+    resume = dict(resume=True, load_from=str(tmp_path / 'first' / 'iter_1.pth'))
+    run(
+        images, tmp_path / 'second', 1, batches=batches, train_dataloader=loader, **WITHIN, **resume
+    )
+    assert len(batches) == 4
+    ids = torch.cat([ids_of(batch) for batch in batches])
+    assert len(ids.unique()) == 16
 
 
 def test_the_same_seed_gives_the_same_run_and_another_another(images, tmp_path):

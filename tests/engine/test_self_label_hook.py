@@ -252,29 +252,19 @@ class TestLog:
 
 class TestErrors:
     @pytest.mark.parametrize(
-        ('options', 'message'),
+        ('option', 'value'),
         [
-            (dict(num_events=1), 'num_events = 1 is not valid'),
-            (
-                dict(spacing='cubic'),
-                "spacing = 'cubic' is not valid. It must be one of 'power', 'linear'",
-            ),
-            (dict(heads='one'), "heads = 'one' is not valid. It must be one of 'all', 'rotate'"),
-            (
-                dict(relabel_mode='test'),
-                "relabel_mode = 'test' is not valid. It must be one of 'train', 'eval'",
-            ),
-            (dict(relabel_mode='eval'), "relabel_mode='eval' needs relabel_dataloader"),
-            (dict(criterion='strict'), "criterion = 'strict' is not valid"),
-            (
-                dict(storage='disk'),
-                "storage = 'disk' is not valid. It must be one of 'log_prob', 'features'",
-            ),
+            *(('num_events', 1), ('spacing', 'cubic'), ('heads', 'one')),
+            *(('relabel_mode', 'test'), ('criterion', 'strict'), ('storage', 'disk')),
         ],
     )
-    def test_wrong_options_are_named(self, options, message):
-        with pytest.raises(ValueError, match=message):
-            SelfLabelHook(**options)
+    def test_wrong_options_are_named(self, option, value):
+        with pytest.raises(ValueError, match=f'{option} = {value!r} is not valid'):
+            SelfLabelHook(**{option: value})
+
+    def test_evaluation_mode_needs_a_loader(self):
+        with pytest.raises(ValueError, match="relabel_mode='eval' needs relabel_dataloader"):
+            SelfLabelHook(relabel_mode='eval')
 
     def test_fewer_images_than_classes(self, images, tmp_path):
         many = dict(num_classes=25)

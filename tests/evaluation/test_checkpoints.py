@@ -127,7 +127,7 @@ def test_a_hostile_checkpoint_is_refused_and_nothing_is_executed(run, tmp_path, 
 @pytest.mark.parametrize('content', [b'', b'text', b'PK\x03\x04 cut short'])
 def test_what_is_no_checkpoint_is_refused(tmp_path, content):
     (tmp_path / 'broken.pth').write_bytes(content)
-    with pytest.raises(ValueError, match='broken.pth cannot be read: it is no') as raised:
+    with pytest.raises(ValueError, match='broken.pth (cannot be read: it|is truncated)') as raised:
         read_backbone(tmp_path / 'broken.pth')
     assert 'weights_only' not in str(raised.value)
 

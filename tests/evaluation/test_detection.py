@@ -1,5 +1,4 @@
 from importlib import import_module
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -8,22 +7,7 @@ from mmengine.registry import TRANSFORMS, DefaultScope
 
 from mmselfsup_invp.datasets import LoadImage
 from mmselfsup_invp.datasets.transforms import UnreadableImage
-from mmselfsup_invp.evaluation import (
-    check_loaded,
-    detection,
-    detection_data,
-    read_backbone,
-    run_detection,
-)
-from mmselfsup_invp.evaluation.detection_data import check_detection_data
-from mmselfsup_invp.evaluation.protocols import (
-    Benchmark,
-    Job,
-    detector,
-    evaluate,
-    results_table,
-    write_outcome,
-)
+from mmselfsup_invp.evaluation import check_loaded, detection, read_backbone, run_detection
 
 from .. import detectors
 
@@ -254,93 +238,9 @@ def test_nothing_is_written_before_the_batch_is_refused(checkpoint, config, tmp_
     assert not (tmp_path / 'work').exists()
 
 
-CELLS = ('RBC', 'WBC', 'Platelets')
-
-
-@pytest.fixture
-def cells(tmp_path):
-    """A small set in VOC layout, and the config for it."""
-    root = detectors.voc_folder(tmp_path / 'cells', classes=CELLS)
-    config = Config.fromfile(detectors.BCCD)
-    for loader in (config.train_dataloader, config.test_dataloader):
-        loader.dataset.data_root = str(root)
-    return root, config
-
-
-def rename(root, old, new):
-    for path in (root / 'Annotations').glob('*.xml'):
-        path.write_text(path.read_text().replace(f'<name>{old}<', f'<name>{new}<'))
-
-
-def another_head(root, config):
-    config.model.roi_head.bbox_head.num_classes = 2
-
-
-def another_head_of_a_cascade(root, config):
-    head = config.model.roi_head.bbox_head
-    config.model.roi_head.bbox_head = [head, dict(head, num_classes=4)]
-
-
-def other_names(root, config):
-    for name in CELLS:
-        rename(root, name, name.lower())
-
-
-def one_other_name(root, config):
-    rename(root, 'WBC', 'white')
-
-
-def no_annotations(root, config):
-    (root / 'Annotations').rename(root / 'elsewhere')
-
-
-def no_image(root, config):
-    (root / 'JPEGImages/000002.jpg').unlink()
-
-
-def no_list(root, config):
-    (root / 'ImageSets/Main/test.txt').unlink()
-
-
-def no_xml(root, config):
-    (root / 'Annotations/000001.xml').write_text('<annotation><object>')
-
-
-@pytest.mark.parametrize(
-    ('change', 'message'),
-    [
-        (another_head, 'num_classes=2, but the train data have 3 classes: RBC, WBC, Platelets'),
-        (another_head_of_a_cascade, 'num_classes=4, but the train data have 3'),
-        (other_names, r'Without a box .*: RBC, WBC, Platelets\. .*no class.*: rbc \(2\), wbc'),
-        (one_other_name, r'Without a box in the annotations: WBC\. .*: white \(1\)\. Set meta'),
-        (no_annotations, '4 files .*trainval.txt lists are missing, .*Annotations/000000.xml'),
-        (no_image, r'1 files .* missing, the first is .*JPEGImages/000002\.jpg'),
-        (no_list, r'no list of images .*test\.txt'),
-        (no_xml, r'Annotations/000001\.xml is no annotation in XML: no element found'),
-    ],
-)
-def test_data_that_do_not_fit_are_named_before_the_run(cells, change, message):
-    root, config = cells
-    check_detection_data(config)
-    change(root, config)
-    with pytest.raises((ValueError, FileNotFoundError), match=message):
-        check_detection_data(config)
-
-
-def test_classes_may_be_left_out_on_purpose(cells, monkeypatch):
-    said = []
-    monkeypatch.setattr(detection_data, 'print_log', lambda text, **_: said.append(text))
-    _, config = cells
-    for loader in (config.train_dataloader, config.test_dataloader):
-        loader.dataset.metainfo.classes = CELLS[:2]
-    config.model.roi_head.bbox_head.num_classes = 2
-    check_detection_data(config)
-    assert len(said) == 2 and 'no class, and their number: Platelets (1)' in said[0]
-
-
 def test_a_run_looks_at_its_data_first(checkpoint, config, tmp_path):
     data = detectors.devkit(tmp_path / 'data')
-    no_annotations(data / 'VOC2012', None)
+    (data / 'VOC2012/Annotations').rename(data / 'elsewhere')
     with pytest.raises(FileNotFoundError, match='VOC2012/Annotations/000000.xml'):
         run_detection(checkpoint, config, tmp_path / 'work', data)
     assert not (tmp_path / 'work').exists()
@@ -362,29 +262,6 @@ def test_the_loader_of_images_keeps_its_name(checkpoint):
     assert step.type == 'LoadImageFromFile'
     with DefaultScope.overwrite_default_scope('mmdet'):
         assert isinstance(TRANSFORMS.build(step), LoadImage)
-
-
-@pytest.mark.parametrize(
-    ('loop', 'length'), [(dict(max_iters=24000), '24000 iterations'), (dict(max_epochs=4), 4)]
-)
-def test_a_benchmark_reports_how_long_it_trained(monkeypatch, tmp_path, loop, length):
-    calls = []
-    monkeypatch.setattr(
-        detector, 'run_detection', lambda *_, **settings: calls.append(settings) or dict(AP50=50.0)
-    )
-    benchmark = Benchmark(
-        name='some-detection', title='a title', kind='detection', metric='AP50', data='voc2007'
-    )
-    backbone = SimpleNamespace(
-        path=tmp_path / 'a.pth', experiment='invp', epoch=800, fingerprint=lambda random_init: 'f'
-    )
-    config = Config(dict(train_cfg=loop, benchmark=dict(kind='detection')))
-    job = Job(benchmark, config, backbone, tmp_path, seed=3, launcher='slurm')
-    outcome = evaluate(job)
-    assert calls[0]['launcher'] == 'slurm' and calls[0]['options'] == {'randomness.seed': 3}
-    assert outcome.epochs == length
-    write_outcome(job, outcome)
-    assert f'| AP50 | 50.00 | - | {length} | 3 |' in results_table(tmp_path)
 
 
 def test_without_mmdet_it_says_what_to_install(checkpoint, tmp_path, monkeypatch):

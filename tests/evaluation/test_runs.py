@@ -84,7 +84,7 @@ def test_what_is_missing_is_named(run):
     with pytest.raises(FileNotFoundError, match='There is no checkpoint .*epoch_4.pth'):
         read_run(run, run / 'epoch_4.pth')
     (run / 'epoch_3.pth').unlink()
-    with pytest.raises(FileNotFoundError, match='has no checkpoint .epoch_'):
+    with pytest.raises(FileNotFoundError, match='has no intact checkpoint .epoch_'):
         read_run(run)
 
 

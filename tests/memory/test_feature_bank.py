@@ -144,7 +144,7 @@ def test_half_precision_of_the_module_is_that_of_new_rows():
             dict(dtype='int8'),
             "dtype = 'int8' is not valid. It must be one of 'float32', 'float16', 'bfloat16'",
         ),
-        (dict(dtype=torch.float64), "dtype = 'float64' is unknown"),
+        (dict(dtype=torch.float64), "dtype = 'float64' is not valid"),
     ],
 )
 def test_wrong_options_are_named(option, message):

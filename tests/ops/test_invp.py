@@ -203,5 +203,5 @@ def test_golden_background_as_large_as_the_bank():
 
 def test_an_unusable_backend_is_refused():
     query, bank, anchor, positive, _ = problem()
-    with pytest.raises(ValueError, match="backend = 'hnsw' is unknown"):
+    with pytest.raises(ValueError, match="backend = 'hnsw' is not valid"):
         invp_step(query, bank, anchor, positive, SAMPLING, backend='hnsw')

@@ -149,6 +149,7 @@ class TestTooFew:
         label = torch.full((20,), 3)
         own = torch.tensor([3, 4])  # The second query's cluster is empty.
         found = sample_negatives(strategy, bank[:2], bank, label, own, num, 0.1, generator(2))
+        assert NO_NEGATIVE == -1  # No row of the bank.
         assert (found.index[0] == NO_NEGATIVE).all() and (found.index[1] >= 0).all()
         assert not found.similarity[0].any() and found.similarity[1].any()
 
@@ -195,10 +196,10 @@ class TestDraws:
 @pytest.mark.parametrize(
     ('options', 'message'),
     [
-        (dict(strategy='easy'), "strategy = 'easy' is unknown; valid: 'hard', 'semi_hard', 'ran"),
-        (dict(num=0), 'num = 0 is outside the valid range'),
-        (dict(pool_ratio=0.0), 'pool_ratio = 0.0 must be above 0 and at most 1'),
-        (dict(pool_ratio=1.5), 'pool_ratio = 1.5 must be above 0 and at most 1'),
+        (dict(strategy='easy'), "strategy = 'easy' is not valid. It must be one of 'hard', 'semi_"),
+        (dict(num=0), 'num = 0 is not valid. It must be an integer from 1'),
+        (dict(pool_ratio=0.0), 'pool_ratio = 0.0 is not valid.* above 0 and at most 1'),
+        (dict(pool_ratio=1.5), 'pool_ratio = 1.5 is not valid'),
         (dict(query=torch.ones(1, 3)), 'query has 3 dimensions where 2 are needed'),
     ],
 )
@@ -230,7 +231,7 @@ class TestPositive:
 
     @pytest.mark.parametrize('anchor', [None, torch.tensor([0])])
     def test_an_empty_cluster_gives_some_row(self, anchor):
-        found = sample_positive(torch.tensor([0, 0, 2]), torch.tensor([9]), anchor)
+        found = sample_positive(torch.tensor([0, 0, 2]), torch.tensor([1]), anchor)
         assert 0 <= found < 3
 
     def test_follows_the_generator(self):

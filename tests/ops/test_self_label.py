@@ -93,8 +93,11 @@ class TestSchedule:
     @pytest.mark.parametrize(
         ('options', 'message'),
         [
-            (dict(spacing='cubic'), "spacing = 'cubic' is unknown; valid: 'power', 'linear'"),
-            (dict(num_events=1), 'num_events = 1 is outside'),
+            (
+                dict(spacing='cubic'),
+                "spacing = 'cubic' is not valid.* 'power', 'linear'",
+            ),
+            (dict(num_events=1), 'num_events = 1 is not valid. It must be an integer from 2'),
         ],
     )
     def test_wrong_options_are_named(self, options, message):

@@ -111,9 +111,11 @@ def test_an_unfilled_graph_gives_no_weight():
 @pytest.mark.parametrize(
     ('changes', 'message'),
     [
-        (dict(edges='both'), "valid: 'all', 'mutual'"),
-        (dict(hops=0), 'hops = 0'),
-        (dict(hops=16), 'branches ..? hops = '),
+        (dict(edges='both'), "one of 'all', 'mutual'"),
+        (dict(hops=0), 'hops = 0 is not valid. It must be an integer from 1 to 16'),
+        (dict(hops=16), r'branches \*\* hops = 152587890625 .* 1 to 1048576'),
+        (dict(branches=0), 'branches = 0'),
+        (dict(hops=2.0), 'hops = 2.0'),
         (dict(restart=1.5), 'restart = 1.5'),
         (dict(trust=0), 'trust = 0'),
         (dict(temperature=0), 'temperature = 0'),

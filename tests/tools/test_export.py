@@ -9,7 +9,7 @@ import torchvision
 
 from mmselfsup_invp.export import TARGETS
 
-from ..export.test_exporting import save_checkpoint
+from ..export.checkpoints import save_checkpoint
 from ..toy import build_runner
 
 TOOL = Path(__file__).resolve().parents[2] / 'tools' / 'export.py'

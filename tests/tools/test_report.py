@@ -20,7 +20,7 @@ from .. import toy
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / 'tools' / 'report.py'
-VOID = {'meta', 'img', 'link', 'br', 'hr'}
+VOID = {'meta', 'img', 'link', 'br', 'hr', 'input'}
 
 
 class Page(HTMLParser):
@@ -29,7 +29,7 @@ class Page(HTMLParser):
     def __init__(self, text):
         super().__init__()
         self.ids, self.images, self.links, self.open = [], [], [], []
-        self.words = ''
+        self.words, self.map = '', None
         self.feed(text)
         self.close()
         assert not self.open  # Every element was closed.
@@ -42,7 +42,7 @@ class Page(HTMLParser):
             self.ids.append(attrs['id'])
         if tag == 'img':
             self.images.append(attrs)
-        assert tag not in ('script', 'link', 'iframe', 'object')
+        assert tag not in ('link', 'iframe', 'object') and 'src' not in attrs or tag == 'img'
         if tag == 'a':
             self.links.append(attrs['href'])
 
@@ -50,7 +50,9 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data):
-        if not self.open or self.open[-1] != 'style':
+        if self.open and self.open[-1] == 'script' and data.startswith('{'):
+            self.map = json.loads(data)
+        if not self.open or self.open[-1] not in ('style', 'script'):
             self.words += data
 
 
@@ -115,7 +117,7 @@ def check(page, omitted):
     assert page.images
     for image in page.images:
         decode(image['src'])
-        assert image['alt']
+        assert image['alt'] or image['id'] == 'sheet'  # Of which the script shows single tiles.
 
 
 def test_a_page_of_invp(report, capsys):
@@ -127,13 +129,12 @@ def test_a_page_of_invp(report, capsys):
     assert 'Clusters: omitted, the log has no metrics of clusters' in ''.join(lines)
     for words in (
         'epoch_2.pth',
-        'anchor 14',
-        '014.png',
-        'class 2',
+        'Map of 24 images',
         'the graph in the checkpoint',
-        'hop 2',
     ):
         assert words in page.words
+    assert page.map['anchors'] == [3, 14] and page.map['names'][14] == '014.png'
+    assert page.map['label'][14] == 2 and page.map['hops'] == 2
     assert 'purity_hop2' in page.words and "type='PropagationMemory'" in page.words
     assert re.search(r'query \d+', page.words) and re.search(r'torch \d', page.words)
 
@@ -164,11 +165,11 @@ def test_missing_images_are_an_error_and_the_other_sections_are_written(report, 
     run, _ = report('invp')
     moved = images.rename(images.with_name('moved'))
     try:
-        with pytest.raises(SystemExit, match='images cannot be read; Similarity .*SNE are missing'):
+        with pytest.raises(SystemExit, match='images cannot be read; Map .*Retrieval are missing'):
             call(run)
         page = Page((run / 'report.html').read_text())
-        images_only = ['similarities', 'positives', 'hops', 'retrieval', 'tsne']
-        check(page, ['clusters', 'sizes', *images_only, 'benchmarks'])
+        images_only = ['map', 'similarities', 'retrieval']
+        check(page, [*images_only, 'clusters', 'sizes', 'benchmarks'])
         check(call(run, '--data', moved), ['clusters', 'sizes', 'benchmarks'])
     finally:
         moved.rename(images)
@@ -207,7 +208,7 @@ def test_a_page_without_labels(report):
     check(page, omitted)
     assert 'Similarity distributions: the training images have no labels.' in page.words
     assert 'Retrieval: the run has no KNNEvalHook' in page.words
-    assert 'class' not in page.words.partition('Easy and hard positives')[2].partition('t-SNE')[0]
+    assert page.map['label'] is None and len(page.map['cluster']) == 24
 
 
 @pytest.mark.parametrize(
@@ -233,3 +234,11 @@ def test_the_command_line(tmp_path):
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 1
     assert 'There is no folder nothing.' in done.stderr and 'Traceback' not in done.stderr
+
+
+def test_the_figure_of_walks(report, tmp_path, capsys):
+    run, _ = report('invp')
+    call(run, '--walks', tmp_path / 'walks.webp', '--anchors', 3, 14)
+    with Image.open(tmp_path / 'walks.webp') as picture:
+        assert picture.format == 'WEBP' and picture.width > picture.height
+    assert capsys.readouterr().out.endswith('walks.webp\n')

@@ -13,6 +13,7 @@ import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
 
+from mmselfsup_invp.checkpoint_files import damage_of
 from mmselfsup_invp.cli.training import load_config
 
 from .. import toy
@@ -66,7 +67,7 @@ def test_errors_come_alone_or_last(config, tmp_path):
     (tmp_path / 'epoch_7.pth').write_text('another run')
     done = run(config, '--work-dir', tmp_path, cwd=tmp_path)
     assert done.returncode == 1 and 'holds another run: epoch_7.pth' in done.stderr
-    assert [path.name for path in tmp_path.iterdir()] == ['epoch_7.pth']
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['.lock', 'epoch_7.pth']
 
     options = ['--work-dir', tmp_path / 'work', '--cfg-options']
     done = run(config, *options, 'model.head.hop=2', cwd=tmp_path)
@@ -82,8 +83,9 @@ def test_errors_come_alone_or_last(config, tmp_path):
 
 
 @pytest.mark.slow
-def test_an_interrupt_is_reported_with_the_command_to_resume(config, tmp_path):
-    """As by Ctrl-C, in the second epoch."""
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_is_answered_with_the_command_to_resume(config, tmp_path, number):
+    """In the second epoch; before, a second run in the folder is refused."""
     work_dir = tmp_path / 'work'
     options = ['--work-dir', work_dir, '--cfg-options', 'train_cfg.max_epochs=100000']
     command = [sys.executable, str(SCRIPT), str(config), *map(str, options)]
@@ -92,11 +94,16 @@ def test_an_interrupt_is_reported_with_the_command_to_resume(config, tmp_path):
     ) as process:
         while process.poll() is None and not (work_dir / 'last_checkpoint').is_file():
             time.sleep(0.1)
-        process.send_signal(signal.SIGINT)
+        if number == signal.SIGTERM:
+            second = run(config, '--work-dir', work_dir, '--resume', cwd=tmp_path)
+            assert second.returncode == 1
+            assert f'work is in use by process {process.pid} on ' in second.stderr
+        process.send_signal(number)
         text = process.stderr.read().decode()
-    assert process.returncode == 130, text
+    assert process.returncode == 128 + number, text
     assert 'Traceback (most' not in text
     assert 'The latest checkpoint is' in text and text.strip().endswith('=100000 --resume')
+    assert damage_of(work_dir / (work_dir / 'last_checkpoint').read_text()) is None
 
 
 class TestLoadConfig:

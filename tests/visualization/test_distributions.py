@@ -35,9 +35,3 @@ def test_sizes_count_empty_clusters_and_all_heads():
 def test_without_labels_there_are_no_sizes(labels):
     with pytest.raises(Unavailable, match='the checkpoint has no labels'):
         distributions.sizes(with_labels(labels, num_clusters=2))
-
-
-def test_the_map_has_too_few_images(trained):
-    data = RunData(trained[0], ReportOptions(max_images=3))
-    with pytest.raises(Unavailable, match='3 images are too few'):
-        distributions.layout(data)

@@ -8,7 +8,7 @@ from torch import nn
 
 from mmselfsup_invp.evaluation import Curve, read_run
 from mmselfsup_invp.visualization.blocks import Unavailable
-from mmselfsup_invp.visualization.verdict import assess, chance_level
+from mmselfsup_invp.visualization.verdict import assess, chance_level, edge_similarity
 
 from .. import toy
 
@@ -64,7 +64,7 @@ def test_a_network_with_constant_features_has_the_chance_level(images, tmp_path)
     name, level = chance_level(found)
     assert level == pytest.approx(math.log(11))  # num_background = 10.
     assert found.curves[name].value[-1] == pytest.approx(level, abs=1e-4)
-    assert assess(found).startswith('Collapsed: ')
+    assert assess(found).title == 'Collapsed'
 
 
 def test_other_chance_levels():
@@ -73,32 +73,82 @@ def test_other_chance_levels():
     assert chance_level(run('InterCLR')) is None
 
 
+def all_words(found):
+    facts = [f'{name} {value}' for name, value in found.facts]
+    return ' '.join([found.title, found.text, found.advice, *facts])
+
+
 @pytest.mark.parametrize(
-    ('changes', 'words'),
+    ('changes', 'state', 'title', 'words'),
     [
-        (dict(losses=(5.3, 4.12)), ['Learning: ', 'loss_ins is 4.12', '78% of', 'level 5.30']),
-        (dict(losses=(5.32, 5.24)), ['Plateau: ', '99% of', 'Try, in this order: a linear neck']),
-        (dict(losses=(5.24, 5.24)), ['Plateau: ']),
-        (dict(losses=(14.84, 8.3)), ['Too early to tell: ', '157% of', 'more epochs.']),
-        (dict(losses=(5.36, 5.24)), ['Too early to tell: ']),
-        (dict(logged={'features/similarity': 0.97}), ['Collapsed: ', '0.97', 'a linear neck']),
-        (dict(logged={'graph/mean_norm': 0.98}), ['Collapsed: ', 'similarity 0.96']),
-        (dict(logged={'graph/mean_norm': 0.97}), ['Learning: ']),
-        (dict(method='InterCLR'), ['Not collapsed: ', 'went from 5.00', 'to 4.00', 'InterCLR has']),
+        (dict(losses=(5.3, 4.12)), 'good', 'Learning', ['loss_ins is 78%', 'chance level 5.30']),
+        (dict(losses=(5.3, 4.12)), 'good', 'Learning', ['loss_ins 5.30 in the first', '4.12 in']),
+        (dict(losses=(5.32, 5.24)), 'bad', 'Plateau', ['99%', 'Try, in this order: a linear neck']),
+        (dict(losses=(5.24, 5.24)), 'bad', 'Plateau', []),
+        (dict(losses=(14.84, 8.3)), 'open', 'Too early to tell', ['157% of', 'max_epochs']),
+        (dict(losses=(5.36, 5.24)), 'open', 'Too early to tell', []),
+        (dict(logged={'features/similarity': 0.97}), 'bad', 'Collapsed', ['0.97', 'a linear neck']),
+        (dict(logged={'graph/mean_norm': 0.98}), 'bad', 'Collapsed', ['similarity is 0.96']),
+        (dict(logged={'graph/mean_norm': 0.97}), 'good', 'Learning', ['images 0.94']),
+        (
+            dict(method='InterCLR'),
+            'open',
+            'Not collapsed',
+            ['InterCLR has no', '5.00 in the first'],
+        ),
     ],
 )
-def test_the_verdict_states_the_reason_and_the_options(changes, words):
-    text = assess(run(**changes, loss=dict(num_background=200)))
-    assert text.startswith(words[0]) and all(word in text for word in words)
+def test_the_verdict_states_the_reason_and_the_options(changes, state, title, words):
+    found = assess(run(**changes, loss=dict(num_background=200)))
+    assert (found.state, found.title) == (state, title)
+    assert all(word in all_words(found) for word in words)
+
+
+def with_graph(angle, weight=1.0, purity=(40.0,)):
+    """A run that propagates, in which neighbours are at so many degrees."""
+    angle = math.radians(angle)
+    found = run(loss=dict(num_background=200), logged=dict(loss_inv=weight))
+    found.curves['graph/purity_hop1'] = Curve([float(n + 1) for n in range(len(purity))], purity)
+    pair = torch.tensor([[1.0, 0.0, 0, 0], [math.cos(angle), math.sin(angle), 0, 0]])
+    found.state['memory.bank'] = torch.cat([pair, pair.roll(2, dims=1)] * 250)
+    found.state['memory.neighbours'] = (torch.arange(1000) ^ 1)[:, None].repeat(1, 2)
+    found.state['memory.neighbours'][:, 1] = -1  # No edge.
+    return found
+
+
+def test_the_similarity_along_the_edges():
+    found = with_graph(60)
+    assert edge_similarity(found) == pytest.approx(0.5)
+    assert 'similarity of neighbours 0.50' in all_words(assess(found))
+    found.state['memory.neighbours'][:] = -1
+    assert edge_similarity(found) is None and edge_similarity(run()) is None
+
+
+@pytest.mark.parametrize(
+    ('angle', 'weight', 'purity', 'title'),
+    [
+        (5, 1.0, (40.0,), 'Overfitted graph'),
+        (30, 1.0, (40.0,), 'Learning'),
+        (5, 0.0, (40.0,), 'Learning'),  # The loss does not depend on the graph yet.
+        (30, 1.0, (30.0, 41.0, 36.0), 'Overfitted graph'),
+        (30, 1.0, (30.0, 41.0, 38.0), 'Learning'),
+    ],
+)
+def test_an_overfitted_graph(angle, weight, purity, title):
+    found = assess(with_graph(angle, weight, purity))
+    assert found.title == title
+    assert ('model.head.hops' in found.advice) == (title == 'Overfitted graph')
+    if purity[-1] == 36:
+        assert 'from 41 % in epoch 2 to 36 %' in found.text
 
 
 def test_a_plateau_is_a_loss_that_stays_over_the_last_quarter():
     long = run(loss=dict(num_background=200))
     for values, word in (([9.0, 7.0, 5.3, 5.2], 'Plateau'), ([9.0, 7.0, 5.6, 5.2], 'Too early')):
         long.curves['loss_ins'] = Curve([2.0, 4.0, 6.0, 8.0], values)
-        assert assess(long).startswith(word)
+        assert assess(long).title.startswith(word)
     long.curves['loss_ins'] = Curve([0.5], [5.3])
-    assert assess(long).startswith('Too early')
+    assert assess(long).title.startswith('Too early')
 
 
 def test_there_is_no_verdict_without_a_loss():

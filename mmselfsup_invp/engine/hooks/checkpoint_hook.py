@@ -4,16 +4,22 @@ from pathlib import Path
 from typing import Any
 
 from mmengine import hooks
-from mmengine.dist import is_main_process
+from mmengine.dist import broadcast_object_list, get_world_size, is_main_process
 from mmengine.fileio import LocalBackend, get_file_backend
 from mmengine.runner import Runner
 from torch import nn
 
+from ...checkpoint_files import choice_of_checkpoint, newest_intact, recorded_name
 from ...compat.host import HOOKS
 from ...evaluation.checkpoints import listed
 from ..atomic_backend import AtomicLocalBackend
 from ..learning_rate import rescale_learning_rate
+from ..loops import EpochBasedTrainLoop
+from ..resume_checks import require_resumable
 from .common import unwrap
+
+# Key in a checkpoint's 'meta': images of the current epoch that were seen, of all processes.
+SAMPLES = 'epoch_samples'
 
 
 class NonFiniteWeights(ValueError):
@@ -32,6 +38,10 @@ class CheckpointHook(hooks.CheckpointHook):
       older one deleted. MMEngine (0.10.7) deletes first, so that a run with ``max_keep_ckpts=1``
       that is killed while it writes loses all its checkpoints. The disk must have space for one
       more checkpoint than are kept.
+    - ``resume=True`` takes the newest checkpoint that is intact, and logs which damaged ones it
+      passed over (:func:`~mmselfsup_invp.checkpoint_files.newest_intact`).
+    - With ``by_epoch=False`` a run resumes within the epoch, with the images not yet seen
+      (:class:`~mmselfsup_invp.engine.loops.EpochBasedTrainLoop`).
     - A model with NaN or +Inf is not saved: the run stops and the last good checkpoint remains.
     - A learning rate that was changed in the config takes effect in a resumed run
       (:func:`~mmselfsup_invp.engine.learning_rate.rescale_learning_rate`).
@@ -45,6 +55,21 @@ class CheckpointHook(hooks.CheckpointHook):
         >>> default_hooks = dict(checkpoint=dict(type='CheckpointHook', max_keep_ckpts=1))
     """
 
+    def before_run(self, runner: Runner) -> None:
+        """With ``resume=True`` and no ``load_from``, choose the newest intact checkpoint."""
+        if not runner._resume or runner._load_from:
+            return
+        folder = Path(runner.work_dir)
+        if '://' in recorded_name(folder):  # In other storage, from which MMEngine resumes.
+            return
+        # The main process decides for all.
+        found = [newest_intact(folder) if is_main_process() else None]
+        broadcast_object_list(found)
+        checkpoint, damaged = found[0]
+        runner._resume, runner._load_from = checkpoint is not None, checkpoint and str(checkpoint)
+        log = runner.logger.warning if damaged else runner.logger.info
+        log(choice_of_checkpoint(folder, checkpoint, damaged))
+
     def before_train(self, runner: Runner) -> None:
         """Choose the atomic backend for local files."""
         out_dir = str(self.out_dir or runner.work_dir)
@@ -52,11 +77,21 @@ class CheckpointHook(hooks.CheckpointHook):
         if not chosen and isinstance(get_file_backend(out_dir), LocalBackend):
             self.backend_args = dict(backend='atomic')
         super().before_train(runner)
+        self._forget_foreign_best()
+        self._check_interval(runner)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        """Let a learning rate that was changed in the config take effect in a resumed run."""
+        """Resume within an epoch, and with the learning rate of the config.
+
+        Raises:
+            ValueError: If the run cannot resume from it.
+        """
         if not runner._resume:
             return
+        require_resumable(runner, checkpoint)
+        samples = checkpoint['meta'].get(SAMPLES)
+        if samples and isinstance(runner.train_loop, EpochBasedTrainLoop):
+            runner.train_loop.first_batch = samples // total_batch_size(runner)
         changed = rescale_learning_rate(checkpoint, runner.optim_wrapper)
         if changed is not None:
             saved, current = changed
@@ -64,6 +99,17 @@ class CheckpointHook(hooks.CheckpointHook):
                 f'The initial learning rate is {current:g} in the config and {saved:g} in the '
                 'checkpoint. The run continues its schedule with that of the config.'
             )
+
+    def after_train_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: dict | None = None,
+        outputs: dict | None = None,
+    ) -> None:
+        """With ``by_epoch=False``, save a checkpoint at the interval."""
+        self._batches = batch_idx + 1
+        super().after_train_iter(runner, batch_idx, data_batch, outputs)
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
         """Save a checkpoint, then delete those that are no longer kept.
@@ -73,6 +119,8 @@ class CheckpointHook(hooks.CheckpointHook):
         """
         latest = self.last_ckpt or runner.message_hub.runtime_info.get('last_ckpt')
         require_finite(unwrap(runner.model), runner.iter, latest)
+        if isinstance(runner.train_loop, EpochBasedTrainLoop) and not self.by_epoch:
+            meta[SAMPLES] = self._batches * total_batch_size(runner)
         removed = self._keep(runner, step)
         filename = self.filename_tmpl.format(step)
         self.last_ckpt = self.file_backend.join_path(self.out_dir, filename)
@@ -96,6 +144,28 @@ class CheckpointHook(hooks.CheckpointHook):
                 if self.file_backend.isfile(path):
                     self.file_backend.remove(path)
 
+    def _forget_foreign_best(self) -> None:
+        """Keep the best checkpoint only if it is here, because it will be deleted.
+
+        Its path comes from the checkpoint that the run resumes from.
+        """
+        here = Path(self.out_dir).resolve()
+        several = getattr(self, 'best_ckpt_path_dict', {})
+        for paths, names in ((vars(self), ['best_ckpt_path']), (several, list(several))):
+            for name in names:
+                if paths.get(name) and Path(paths[name]).resolve().parent != here:
+                    paths[name] = None
+
+    def _check_interval(self, runner: Runner) -> None:
+        """Gradients that are not yet applied are not in a checkpoint."""
+        count = getattr(runner.optim_wrapper, '_accumulative_counts', 1)
+        if not self.by_epoch and self.interval % count:
+            raise ValueError(
+                f'CheckpointHook has interval = {self.interval} iterations, which is no multiple '
+                f'of optim_wrapper.accumulative_counts = {count}. Set one, so that no checkpoint '
+                'falls between the backward passes of a step.'
+            )
+
     def _keep(self, runner: Runner, step: int) -> list[int]:
         """Add a step to those that are kept; return those to delete after it was saved.
 
@@ -116,6 +186,11 @@ class CheckpointHook(hooks.CheckpointHook):
         atomic = isinstance(self.file_backend, AtomicLocalBackend)
         with self.file_backend.deferred_removals() if atomic else nullcontext():
             super()._save_best_checkpoint(runner, metrics)
+
+
+def total_batch_size(runner: Runner) -> int:
+    """Images of an iteration on all processes."""
+    return runner.train_dataloader.batch_sampler.batch_size * get_world_size()
 
 
 def require_finite(model: nn.Module, iteration: int, last_checkpoint: str | None) -> None:

@@ -30,6 +30,11 @@ def require_epochs(runner: Runner, hook: Hook) -> None:
         )
 
 
+def starts_epoch(runner: Runner) -> bool:
+    """Whether the epoch starts with its first batch; False in a run resumed within the epoch."""
+    return not getattr(runner.train_loop, 'first_batch', 0)
+
+
 def log_metrics(
     runner: Runner,
     group: str,

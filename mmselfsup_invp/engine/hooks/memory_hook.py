@@ -9,7 +9,14 @@ from ...models.memories import Memory, memories_of
 from ...options import NonNegativeInt, PositiveInt, checked
 from .common import check_ids, log_metrics, require_epochs, unwrap
 from .feature_similarity import FeatureSimilarity
-from .image_order import IMAGE_ORDER, image_order, require_same_order
+from .image_order import (
+    IMAGE_ORDER,
+    IMAGE_SIZES,
+    image_order,
+    image_sizes,
+    require_same_order,
+    require_same_sizes,
+)
 
 # Mean cosine similarity above which the features count as collapsed. In the first four epochs of
 # InvP on the digits it is at most 0.93 with a linear neck and up to 0.99 with an MLP.
@@ -31,8 +38,9 @@ class MemoryHook(Hook):
     - Every epoch, ``features/similarity`` is logged, the mean cosine similarity between the
       features of different images (:class:`FeatureSimilarity`); a warning follows if they have
       collapsed.
-    - Checkpoints store the order of the images, and a run resumes only from a checkpoint of the
-      same model and the same images. (MMEngine loads the weights that fit and logs the others.)
+    - Checkpoints store the order and the file sizes of the images, and a run resumes only from a
+      checkpoint of the same model and the same images. (MMEngine loads the weights that fit and
+      logs the others.)
 
     A subclass names the memories that it maintains and adds its schedule and its log.
 
@@ -64,6 +72,7 @@ class MemoryHook(Hook):
         self.check_interval = check_interval
         self.health_interval = health_interval
         self._order: str | None = None
+        self._sizes: Tensor | None = None
         self._similarity: FeatureSimilarity | None = None
 
     def collapse_advice(self) -> str:
@@ -136,9 +145,12 @@ class MemoryHook(Hook):
             self._similarity.remove()
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Store the order of the images, which is the order of the rows."""
+        """Store the order of the images, which is the order of the rows, and their sizes."""
         if any(memory.holds_images for memory in self.memories):
             checkpoint['meta'][IMAGE_ORDER] = self._image_order(runner)
+            if self._sizes is None:
+                self._sizes = image_sizes(runner.train_dataloader.dataset)
+            checkpoint['meta'][IMAGE_SIZES] = self._sizes
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Compare a checkpoint to resume from with the model and the data set.
@@ -150,9 +162,11 @@ class MemoryHook(Hook):
             return
         source = runner._load_from or f'The latest checkpoint in {runner.work_dir}'
         check_fit(unwrap(runner.model), checkpoint['state_dict'], source)
-        saved = checkpoint.get('meta', {}).get(IMAGE_ORDER)
-        if saved is not None and any(memory.holds_images for memory in self.memories):
-            require_same_order(saved, self._image_order(runner))
+        meta = checkpoint.get('meta', {})
+        if IMAGE_ORDER in meta and any(memory.holds_images for memory in self.memories):
+            require_same_order(meta[IMAGE_ORDER], self._image_order(runner))
+            if IMAGE_SIZES in meta:
+                require_same_sizes(meta[IMAGE_SIZES], runner.train_dataloader.dataset)
 
     def warn_of_few_labels(self, runner: Runner, group: str, entropy: float) -> None:
         """Warn if most images share a few labels, by the normalised entropy of their sizes."""

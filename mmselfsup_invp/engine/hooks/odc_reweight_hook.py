@@ -35,8 +35,11 @@ class ODCReweightHook(Hook):
         self.interval = interval
 
     def before_train(self, runner: Runner) -> None:
-        """Set the weights for the initial clusters."""
-        self._reweight(runner)
+        """Set the weights for the initial clusters; a checkpoint contains those of its run."""
+        if runner.iter == 0:
+            self._reweight(runner)
+        model = unwrap(runner.model)
+        model.head.loss.class_weight = model.loss_weight
 
     def after_train_iter(
         self,
@@ -59,7 +62,6 @@ class ODCReweightHook(Hook):
             )
         size = cluster_sizes(memories[0].labels, memories[0].num_clusters)
         model.loss_weight.copy_(cluster_weights(size, self.power))
-        model.head.loss.class_weight = model.loss_weight
 
 
 def cluster_weights(size: Tensor, power: float) -> Tensor:

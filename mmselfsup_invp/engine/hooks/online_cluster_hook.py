@@ -11,7 +11,7 @@ from ...models.memories import ClusterMemory, KeyQueue, ODCClusterMemory
 from ...ops import cluster_sizes
 from ...ops.clustering import cluster_health
 from ...options import NonNegativeInt, PositiveInt, Seed, checked
-from .common import build_loader, log_metrics, unit_embedding, unwrap
+from .common import build_loader, log_metrics, starts_epoch, unit_embedding, unwrap
 from .memory_hook import MemoryHook
 
 # Clusters up to which NMI is adjusted for chance; the adjustment takes too long with more.
@@ -123,7 +123,7 @@ class OnlineClusterHook(MemoryHook):
             if isinstance(part, OnlineClusterBranch):
                 part.ramp = float(runner.epoch >= self.warmup_epochs)
         interval = self.offline_interval
-        if interval and runner.epoch and runner.epoch % interval == 0:
+        if starts_epoch(runner) and interval and runner.epoch and runner.epoch % interval == 0:
             self._cluster(runner, keep_bank=True)
 
     def after_train_iter(

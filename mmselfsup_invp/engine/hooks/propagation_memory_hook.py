@@ -11,8 +11,11 @@ from ...models.memories import PropagationMemory, PropagationQueue
 from ...ops import ramp_weight
 from ...ops.ramps import Ramp
 from ...options import Fraction, NonNegativeFloat, NonNegativeInt, PositiveInt, checked
-from .common import log_metrics, unwrap
+from .common import log_metrics, starts_epoch, unwrap
 from .memory_hook import MemoryHook
+
+# Key of the weight of the propagation loss in a checkpoint's 'meta'.
+RAMP = 'ramp'
 
 
 @HOOKS.register_module()
@@ -103,12 +106,25 @@ class PropagationMemoryHook(MemoryHook):
     def before_train_epoch(self, runner: Runner) -> None:
         """Set the weight of the propagation loss; rebuild the graph with ``refresh='epoch'``."""
         head = unwrap(runner.model).head
+        if not starts_epoch(runner):
+            head.ramp = self._saved_ramp
+            return
         if self.mutual_share is None:
             head.ramp = ramp_weight(self.ramp, runner.epoch + 1, self.ramp_epochs)
         else:
             head.ramp = float(self.memory.graph.mutual_share() >= self.mutual_share)
         if self.refresh == 'epoch' and (runner.epoch or self.initial_graph == 'knn'):
             self.memory.rebuild_graph()
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Store the weight of the propagation loss, for a run resumed within the epoch."""
+        super().before_save_checkpoint(runner, checkpoint)
+        checkpoint['meta'][RAMP] = float(unwrap(runner.model).head.ramp)
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Compare a checkpoint with the run and read the weight of the propagation loss."""
+        super().after_load_checkpoint(runner, checkpoint)
+        self._saved_ramp = checkpoint.get('meta', {}).get(RAMP, 0.0)
 
     def log_health(self, runner: Runner) -> None:
         """Log the state of the graph."""

@@ -1,11 +1,9 @@
-from typing import Annotated
-
 import numpy as np
 import torch
 
 from ...compat.host import METRICS, VOCAveragePrecision
-from ...options import Choice, checked
-from ..average_precision import RULES, mean_average_precision
+from ...options import checked
+from ..average_precision import Rule, mean_average_precision
 
 
 @METRICS.register_module()
@@ -20,7 +18,7 @@ class VOCMeanAveragePrecision(VOCAveragePrecision):
             image shows difficult objects alone do not count there.
     """
 
-    def __init__(self, rule: Annotated[str, Choice(RULES)] = '11points', **kwargs) -> None:
+    def __init__(self, rule: Rule = '11points', **kwargs) -> None:
         super().__init__(**kwargs)
         self.rule = rule
 

@@ -4,12 +4,12 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from mmengine.config import Config
 
 from ...config import merge_options, read_config
-from ...ops.checks import require_choice
+from ...options import Choice, check_option
 from ..checkpoints import PretrainedBackbone
 from .detector import Detection
 from .frozen import SVM, FewShotSVM, Similarity, WeightedKNN
@@ -78,7 +78,7 @@ def _checked(entry: dict[str, Any], path: str | Path) -> Benchmark:
     except TypeError as error:
         valid = ', '.join(field.name for field in fields(Benchmark))
         raise ValueError(f'The benchmark of {path}: {error}. Its keys: {valid}.') from error
-    require_choice('benchmark.kind', benchmark.kind, KINDS)
+    check_option(benchmark.name, 'benchmark.kind', benchmark.kind, Annotated[str, Choice(KINDS)])
     kind = KINDS[benchmark.kind]
     try:
         evaluation = kind(**benchmark.options)
@@ -94,7 +94,8 @@ def _checked(entry: dict[str, Any], path: str | Path) -> Benchmark:
     if metrics is not None:
         if len(metrics) == 1:
             entry.setdefault('metric', metrics[0])
-        require_choice('benchmark.metric', entry.get('metric', ''), metrics)
+        metric = entry.get('metric', '')
+        check_option(benchmark.name, 'benchmark.metric', metric, Annotated[str, Choice(metrics)])
     return Benchmark(**entry)
 
 

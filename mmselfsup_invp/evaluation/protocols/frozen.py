@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -14,24 +14,23 @@ from rich.progress import track
 from torch import Tensor
 
 from ...datasets.files import write_whole
-from ...ops.checks import require_choice, require_positive
+from ...options import PositiveFloat, PositiveInt, checked
 from ..knn import knn_accuracy
 from ..similarity import similarity_distribution, similarity_metrics
 from ..svm import SHOTS, LinearSVMs, few_shot_target, unit_features
 from .features import Split, splits_of
 from .job import Job, Outcome
 
+CostSelection = Literal['test', 'cross_validation']
 
+
+@checked
 @dataclass(frozen=True)
 class WeightedKNN:
     """Weighted kNN on pooled features; see :func:`~mmselfsup_invp.evaluation.knn_predict`."""
 
-    k: int
-    temperature: float
-
-    def __post_init__(self) -> None:
-        _require_counts(k=self.k)
-        require_positive('temperature', self.temperature, '0.07')
+    k: PositiveInt
+    temperature: PositiveFloat
 
     def metrics(self) -> list[str]:
         return [f'k{self.k}_t{self.temperature}']
@@ -42,6 +41,7 @@ class WeightedKNN:
         return _outcome(job, {self.metrics()[0]: accuracy})
 
 
+@checked
 @dataclass(frozen=True)
 class Similarity:
     """Similarity of test images to their own class and to others: Figure 2a of InvP.
@@ -49,14 +49,9 @@ class Similarity:
     The fields are the options of :func:`~mmselfsup_invp.evaluation.similarity_distribution`.
     """
 
-    num_neighbours: int = 5
-    num_others: int = 1500
-    num_queries: int | None = None
-
-    def __post_init__(self) -> None:
-        _require_counts(num_neighbours=self.num_neighbours, num_others=self.num_others)
-        if self.num_queries is not None:
-            _require_counts(num_queries=self.num_queries)
+    num_neighbours: PositiveInt = 5
+    num_others: PositiveInt = 1500
+    num_queries: PositiveInt | None = None
 
     def metrics(self) -> list[str]:
         return ['auroc']
@@ -70,6 +65,7 @@ class Similarity:
         return _outcome(job, similarity_metrics(*distributions))
 
 
+@checked
 @dataclass(frozen=True)
 class SVM(LinearSVMs):
     """Linear SVMs on all labels, the cost of each class by cross-validation.
@@ -95,6 +91,7 @@ class SVM(LinearSVMs):
         return _outcome(job, dict(mAP=float(np.nanmean([*values.values()])), **values))
 
 
+@checked
 @dataclass(frozen=True)
 class FewShotSVM(LinearSVMs):
     """Linear SVMs on a few positives a class, the mean over numbers of shots.
@@ -109,14 +106,14 @@ class FewShotSVM(LinearSVMs):
             labels. Defaults to ``'test'``.
     """
 
-    shots: Sequence[int] = SHOTS
-    samples: int = 5
-    cost_selection: str = 'test'
+    shots: Sequence[PositiveInt] = SHOTS
+    samples: PositiveInt = 5
+    cost_selection: CostSelection = 'test'
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _require_counts(samples=self.samples, shots=min(self.shots, default=0))
-        require_choice('cost_selection', self.cost_selection, ('test', 'cross_validation'))
+        if not self.shots:
+            raise ValueError('shots is empty; at least one number is needed.')
 
     def metrics(self) -> list[str]:
         return ['mAP']
@@ -158,12 +155,6 @@ class _Stored:
             self.values[key] = self.function(*inputs)
             write_whole(self.path, json.dumps(self.values))
         return self.values[key]
-
-
-def _require_counts(**values: int) -> None:
-    for name, value in values.items():
-        if not isinstance(value, int) or value < 1:
-            raise ValueError(f'{name} = {value!r} must be an integer above 0.')
 
 
 def _outcome(job: Job, metrics: dict[str, float]) -> Outcome:

@@ -1,12 +1,10 @@
-from typing import Annotated
-
 from mmengine.model import BaseModule
 from torch import Tensor
 
 from ... import ops
 from ...compat.host import MODELS
-from ...ops.negatives import ORDERS
-from ...options import Choice, InitCfg, PositiveFraction, PositiveInt, checked
+from ...ops.negatives import Strategy
+from ...options import InitCfg, PositiveFraction, PositiveInt, checked
 from ..memories import ClusterMemory
 
 
@@ -45,7 +43,7 @@ class OnlineClusterBranch(BaseModule):
         self,
         memory: dict,
         num_negatives: PositiveInt = 16384,
-        negatives: Annotated[str, Choice(ORDERS)] = 'semi_hard',
+        negatives: Strategy = 'semi_hard',
         pool_ratio: PositiveFraction = 0.1,
         loss: dict | None = None,
         exclude_self: bool = False,

@@ -1,4 +1,4 @@
-from typing import Annotated, Literal
+from typing import Literal
 
 import torch
 from mmengine.model import BaseModule
@@ -6,8 +6,8 @@ from torch import Tensor
 
 from ...compat.host import MODELS
 from ...ops import Neighbours, Positives
-from ...ops.graph import Edges, nearest_others
-from ...options import InitCfg, NonNegativeFloat, PositiveInt, Range, checked
+from ...ops.graph import Edges, Hops, Mode, nearest_others
+from ...options import InitCfg, NonNegativeFloat, PositiveInt, checked
 from ..memories import GraphMemory
 
 
@@ -46,8 +46,8 @@ class InvPHead(BaseModule):
         self,
         loss: dict | None = None,
         positive: Literal['propagate', 'knn'] = 'propagate',
-        hops: Annotated[int, Range(1, 16)] = 3,
-        propagation: Literal['set', 'concat'] = 'set',
+        hops: Hops = 3,
+        propagation: Mode = 'set',
         edges: Edges = 'all',
         knn_k: PositiveInt = 50,
         lambda_inv: NonNegativeFloat = 0.6,

@@ -1,12 +1,10 @@
-from typing import Annotated
-
 import torch
 from mmengine.model import BaseModule
 from torch import Tensor
 
 from ...compat.host import MODELS
 from ...ops import exclude_anchor
-from ...ops.graph import Edges
+from ...ops.graph import Edges, Hops
 from ...ops.positives import contains
 from ...ops.soft_propagation import WalkOptions, soft_cross_entropy, soft_walk
 from ...options import (
@@ -14,7 +12,6 @@ from ...options import (
     InitCfg,
     PositiveFraction,
     PositiveInt,
-    Range,
     Temperature,
     checked,
 )
@@ -66,7 +63,7 @@ class SoftInvPHead(BaseModule):
         key_temperature: Temperature = 0.05,
         instance_weight: Fraction = 0.5,
         propagation: Fraction = 0.5,
-        hops: Annotated[int, Range(1, 16)] = 2,
+        hops: Hops = 2,
         branches: PositiveInt = 5,
         restart: Fraction = 0.5,
         edges: Edges = 'all',

@@ -7,8 +7,8 @@ from torch import Tensor
 
 from ...compat.host import MODELS
 from ...ops import full_logsumexp, margin_nce
-from ...ops.margins import MARGINS, margin_logit
-from ...options import Choice, InitCfg, Range, Temperature, checked
+from ...ops.margins import Margin, margin_logit
+from ...options import InitCfg, Range, Temperature, checked
 
 
 @MODELS.register_module()
@@ -34,7 +34,7 @@ class MarginNCELoss(BaseModule):
         self,
         temperature: Temperature = 0.1,
         margin: Annotated[float, Range(-4, 4)] = 0.0,
-        kind: Annotated[str, Choice(MARGINS)] = 'cosine',
+        kind: Margin = 'cosine',
         init_cfg: InitCfg = None,
     ) -> None:
         super().__init__(init_cfg)

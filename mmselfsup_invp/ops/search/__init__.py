@@ -11,10 +11,10 @@ from typing import Annotated, NamedTuple
 import torch
 from torch import Tensor
 
-from ...options import Choice
-from ..checks import require_choice, require_features, require_length, require_range
+from ...options import Choice, check_option
+from ..checks import require_features, require_length, require_range
 from . import faiss, native, self_test, torch_blocks
-from .order import least_similar_last, nearest_first, sort_descending
+from .order import highest_columns, least_similar_last, nearest_first, sort_descending
 from .products import disable_autocast, similarities
 from .request import Neighbours, Request
 from .threshold import fallbacks, reset_fallbacks
@@ -25,8 +25,8 @@ __all__ = [
     'Neighbours',
     'default_elements',
     'fallbacks',
+    'highest_columns',
     'nearest_first',
-    'require_backend',
     'reset_fallbacks',
     'similarities',
     'top_m',
@@ -58,11 +58,6 @@ PREFERRED = {'cpu': 'native', 'cuda': 'triton'}
 def default_elements(device: torch.device) -> int:
     """Return how many similarities to hold at a time on ``device``."""
     return CPU_ELEMENTS if device.type == 'cpu' else DEVICE_ELEMENTS
-
-
-def require_backend(name: str) -> None:
-    """Raise ``ValueError`` that lists the backends unless ``name`` is one."""
-    require_choice('backend', name, ['auto', *BACKENDS])
 
 
 @torch.no_grad()
@@ -159,7 +154,7 @@ def _check(request: Request) -> None:
 
 def _choose(name: str, request: Request) -> str:
     """Return the module of a backend that can serve the request."""
-    require_backend(name)
+    check_option('top_m', 'backend', name, BackendName)
     if name == 'auto':
         return BACKENDS[_automatic(request)].module
     reason = BACKENDS[name].unsupported_reason(request)

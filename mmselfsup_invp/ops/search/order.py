@@ -1,4 +1,4 @@
-"""Puts the rows that a search has found in order: in C on the CPU, in PyTorch elsewhere."""
+"""Orders the rows that a search has found: in C on the CPU, in PyTorch elsewhere."""
 
 import torch
 from torch import Tensor
@@ -20,12 +20,16 @@ def sort_descending(found: Neighbours) -> Neighbours:
 
 def least_similar_last(found: Neighbours) -> Neighbours:
     """Exchange the least similar row of each query with its last, in place."""
-    column = found.similarity.argmin(dim=1, keepdim=True)
+    move_last(found, found.similarity.argmin(dim=1, keepdim=True))
+    return found
+
+
+def move_last(found: Neighbours, column: Tensor) -> None:
+    """Exchange one entry of each query with its last, in place; ``column`` is ``(B, 1)``."""
     for values in found:
         last = values[:, -1:].clone()
         values[:, -1:] = values.gather(1, column)
         values.scatter_(1, column, last)
-    return found
 
 
 def nearest_first(similarity: Tensor, index: Tensor, num: Tensor) -> Neighbours:
@@ -33,12 +37,48 @@ def nearest_first(similarity: Tensor, index: Tensor, num: Tensor) -> Neighbours:
 
     The similarities must not be NaN; ``num`` is int64 of shape ``(B,)``.
     """
-    if not _in_c(similarity):
-        return sort_descending(Neighbours(similarity, index))
-    count = torch.full_like(num, similarity.size(1))
-    candidates = native.Candidates(similarity.contiguous().clone(), index.int().contiguous(), count)
-    native.select_highest(candidates, num)
-    return Neighbours(candidates.value, candidates.index.long())
+    if _in_c(similarity):
+        count = torch.full_like(num, similarity.size(1))
+        copies = similarity.contiguous().clone(), index.int().contiguous()
+        candidates = native.Candidates(*copies, count)
+        native.select_highest(candidates, num)
+        return Neighbours(candidates.value, candidates.index.long())
+    first = _is_among_highest(similarity, num[:, None])
+    place = torch.where(first, first.cumsum(1) - 1, num[:, None] + (~first).cumsum(1) - 1)
+    parts = similarity, index
+    return Neighbours(*(torch.empty_like(part).scatter_(1, place, part) for part in parts))
+
+
+def highest_columns(values: Tensor, num: int) -> Tensor:
+    """Return the columns of the ``num`` highest values of each row, in any order, int64.
+
+    The values, contiguous and not NaN, may be overwritten.
+    """
+    if not _in_c(values):
+        return values.topk(num, dim=1, sorted=False).indices
+    column = torch.arange(values.size(1), dtype=torch.int32).repeat(len(values), 1)
+    count = torch.full((len(values),), values.size(1))
+    native.select_highest(native.Candidates(values, column, count), torch.full_like(count, num))
+    return column[:, :num].long()
+
+
+def _is_among_highest(values: Tensor, num: Tensor) -> Tensor:
+    """Whether each value is among the ``num`` highest of its row, the first of equal ones.
+
+    Bisects the threshold of each row, without a sort and without a device synchronisation.
+    """
+    bits = values.view(torch.int32)
+    # The bits of positive floats are in their order, those of negative ones in reverse.
+    order = bits ^ (bits >> 31 & 2**31 - 1)
+    low = torch.full_like(num, -(2**31))
+    high = torch.full_like(num, 2**31 - 1)
+    for _ in range(32):
+        middle = low + (high - low + 1 >> 1)
+        enough = (order >= middle.int()).sum(dim=1, keepdim=True) >= num
+        low, high = torch.where(enough, middle, low), torch.where(enough, high, middle - 1)
+    above, equal = order > low.int(), order == low.int()
+    missing = num - above.sum(dim=1, keepdim=True)
+    return above | equal & (equal.cumsum(dim=1) <= missing)
 
 
 def _in_c(similarity: Tensor) -> bool:

@@ -151,9 +151,16 @@ def test_an_empty_batch_finds_nothing():
     assert similarity.shape == index.shape == (0, 3)
 
 
-@pytest.mark.parametrize('num', [[0, 5, 9], [9, 9, 9], [1, 1, 2]])
-def test_the_nearest_first_are_those_of_a_sort(num, compiled):
+def rows_with_ties():
+    """Similarities of both signs, some of them equal, -inf or -0."""
     similarity = torch.randn(3, 9, generator=torch.Generator().manual_seed(11))
+    similarity[1] = torch.tensor([0.5, -0.5, 0.5, 0.0, -0.0, 0.5, -0.5, -torch.inf, -torch.inf])
+    return similarity
+
+
+@pytest.mark.parametrize('num', [[0, 5, 9], [9, 9, 9], [1, 1, 2], [4, 2, 3], [1, 8, 1]])
+def test_the_nearest_first_are_those_of_a_sort(num, compiled):
+    similarity = rows_with_ties()
     index = torch.randperm(27, generator=torch.Generator().manual_seed(12)).view(3, 9)
     before = similarity.clone()
     values, rows = search.nearest_first(similarity, index, torch.tensor(num))
@@ -163,3 +170,14 @@ def test_the_nearest_first_are_those_of_a_sort(num, compiled):
         own = values[row, :first]
         assert torch.equal(own.sort(descending=True).values, before[row].topk(first).values)
         assert [row_of[place] for place in rows[row, :first].tolist()] == own.tolist()
+        assert len(rows[row, :first].unique()) == first
+
+
+@pytest.mark.parametrize('num', [1, 2, 5, 9])
+def test_the_highest_columns_are_those_of_a_sort(num, compiled):
+    values = rows_with_ties()
+    columns = search.highest_columns(values.clone(), num)
+    assert columns.dtype == torch.int64 and columns.shape == (3, num)
+    found = values.gather(1, columns).sort(dim=1, descending=True).values
+    assert torch.equal(found, values.topk(num, dim=1).values)
+    assert all(len(row.unique()) == num for row in columns)
