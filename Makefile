@@ -45,7 +45,7 @@ test: lint  ## check style and types, then run the fast tests
 detection: $(STAMPS)/detection  ## compile mmcv for object detection (once), then run its tests
 	$(PY) -m pytest -m detection $(ARGS)
 
-hosts: $(STAMPS)/hosts  ## test with MMPretrain as the host, in .venv-mmpretrain
+hosts: $(STAMPS)/host-mmpretrain $(STAMPS)/host-onedl-mmpretrain  ## test with both MMPretrains as the host
 	$(PY) -m pytest -m 'slow or not slow' tests/test_hosts.py $(ARGS)
 
 docs: $(STAMPS)/docs  ## build the documentation site in docs/_build/html
@@ -63,7 +63,7 @@ format: setup  ## format the code
 	$(PY) -m ruff check --fix
 
 clean:  ## delete .venv and build files; .cache stays
-	rm -rf .venv .venv-mmpretrain build dist docs/_build *.egg-info .pytest_cache .ruff_cache .mypy_cache
+	rm -rf .venv .venv-*mmpretrain build dist docs/_build *.egg-info .pytest_cache .ruff_cache .mypy_cache
 	find mmselfsup_invp -name '*.so' -delete
 	find . -name __pycache__ -not -path './.cache/*' -prune -exec rm -rf {} +
 
@@ -80,11 +80,12 @@ $(STAMPS)/package: $(STAMPS)/locked setup.cfg setup.py $(wildcard mmselfsup_invp
 	@$(PIP) check
 	@touch $@
 
-$(STAMPS)/hosts: $(STAMPS)/package requirements/host-mmpretrain.txt
-	@$(PY) -m venv --clear .venv-mmpretrain
-	@echo '==> Installing requirements/host-mmpretrain.txt into .venv-mmpretrain'
-	@$(PIP) --python .venv-mmpretrain install --requirement requirements/host-mmpretrain.txt
-	@$(PIP) --python .venv-mmpretrain install --quiet --no-deps --no-build-isolation --editable .
+# Python 3.12 is preferred for the maintained packages.
+$(STAMPS)/host-%: requirements/host-%.txt $(STAMPS)/package
+	@$(if $(findstring onedl,$*),python3.12 -m venv --clear .venv-$* 2>/dev/null ||) $(PY) -m venv --clear .venv-$*
+	@echo '==> Installing $< into .venv-$*'
+	@$(PIP) --python .venv-$* install --requirement $<
+	@$(PIP) --python .venv-$* install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
 $(STAMPS)/docs: $(STAMPS)/package requirements/docs.txt

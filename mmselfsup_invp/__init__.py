@@ -1,4 +1,4 @@
-"""InvP, InterCLR and SeLa as a plugin for MMSelfSup 1.0 or MMPretrain 1.2.
+"""InvP, InterCLR and SeLa as a plugin for MMSelfSup 1.0 or MMPretrain (1.2, onedl 1.3).
 
 :mod:`mmselfsup_invp.ops` and :mod:`mmselfsup_invp.memory` need PyTorch alone. All other parts need
 one of these, the host. Where it is installed, importing this package registers the components,

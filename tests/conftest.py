@@ -2,6 +2,7 @@ import os
 import random
 import sys
 from collections.abc import Iterator
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -64,7 +65,9 @@ def brief_host(monkeypatch: pytest.MonkeyPatch) -> None:
         from mmengine.runner import runner
 
         monkeypatch.setattr(runner, 'collect_env', dict)
-        monkeypatch.setattr(config, 'FormatCode', lambda text, **_: (text, False))
+        # onedl-mmengine imports the function where it is used.
+        owner = config if hasattr(config, 'FormatCode') else import_module('yapf.yapflib.yapf_api')
+        monkeypatch.setattr(owner, 'FormatCode', lambda text, **_: (text, False))
 
 
 @pytest.fixture(scope='session')

@@ -1,6 +1,9 @@
 """The scope of this package."""
 
+from importlib import import_module
+
 import pytest
+from mmengine.config import Config
 from mmengine.hub import get_model
 from mmengine.registry import MODELS, DefaultScope
 
@@ -10,11 +13,30 @@ from mmselfsup_invp.config import require_registered
 
 
 class TestScope:
-    @pytest.mark.parametrize('scope', ['mmengine', 'mmcls', 'mmselfsup', 'mmselfsup_invp'])
-    def test_our_components_are_found_from_every_project(self, scope):
+    @pytest.mark.parametrize('project', ['mmselfsup_invp', 'mmselfsup'])
+    @pytest.mark.parametrize(
+        'scope',
+        [
+            *('mmengine', 'mmcls', 'mmselfsup', 'mmselfsup_invp'),
+            pytest.param('mmdet', marks=pytest.mark.detection),
+        ],
+    )
+    def test_our_components_are_found_from_every_project(self, scope, project):
+        registry = import_module(f'{scope}.registry')
         with DefaultScope.overwrite_default_scope(scope):
-            loss = MODELS.build(dict(type='mmselfsup_invp.HardSamplingLoss'))
-        assert type(loss).__name__ == 'HardSamplingLoss'
+            for models in (MODELS, registry.MODELS):
+                loss = models.build(dict(type=f'{project}.HardSamplingLoss'))
+                assert type(loss).__name__ == 'HardSamplingLoss'
+
+    def test_a_config_of_another_project_may_inherit_ours(self, tmp_path):
+        config = tmp_path / 'mine.py'
+        config.write_text(
+            "_base_ = 'mmselfsup_invp::invp/invp_resnet18-slim_1xb32-coslr-50e_digits.py'\n"
+            "default_scope = 'mmcls'\n"
+        )
+        with DefaultScope.overwrite_default_scope('mmcls'):
+            model = host_registry.MODELS.build(Config.fromfile(config).model)
+        assert type(model).__name__ == 'InvP'
 
     def test_it_finds_components_of_the_host_too(self):
         with DefaultScope.overwrite_default_scope('mmselfsup_invp'):

@@ -19,6 +19,8 @@ default_hooks = dict(
     epoch_seed=dict(type='EpochSeedHook'),
     # Estimates the memory, and warns of a plateau.
     health=dict(type='RunHealthHook'),
+    # Writes backbone.pth, which the scripts of the hosts read.
+    backbone_file=dict(type='BackboneFileHook'),
 )
 
 env_cfg = dict(

@@ -1,9 +1,10 @@
 """The host: the OpenMMLab package that the components are registered with.
 
-It is MMSelfSup 1.0 or MMPretrain 1.2. Only this package imports either of them:
+It is MMSelfSup 1.0, MMPretrain 1.2 or the maintained onedl-mmpretrain 1.3, whose module is
+``mmpretrain`` too. Only this package imports them:
 
 - ``versions`` finds the installed host; it needs the standard library alone.
-- ``host`` has what the components use of the host under the same names for both, from the
+- ``host`` has what the components use of the host under the same names for all, from the
   adapters ``mmselfsup`` and ``mmpretrain``.
 - ``patches`` fixes faults of the host and of MMEngine, ``checkpoints`` its loading of
   checkpoints.

@@ -1,4 +1,4 @@
-"""Adapter of MMPretrain 1.2; ``host`` describes the names.
+"""Adapter of MMPretrain 1.2 and onedl-mmpretrain 1.3; ``host`` describes the names.
 
 The components below keep the names and the meaning that they have in MMSelfSup 1.0 and
 MMClassification, so that the same config works with both hosts.

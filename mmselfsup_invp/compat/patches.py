@@ -16,7 +16,7 @@ from mmengine.config import utils as config_utils
 from mmengine.dataset import BaseDataset
 from mmengine.fileio import list_from_file
 from mmengine.logging import HistoryBuffer
-from mmengine.runner import Runner
+from mmengine.runner import Runner, checkpoint
 from packaging.version import Version
 
 from .checkpoints import load_checkpoints_safely, patched
@@ -30,6 +30,7 @@ def apply_patches() -> None:
     """Apply all patches; ``import mmselfsup_invp`` does so for a supported host."""
     drop_missing_registry_locations()
     allow_checkpoint_globals()
+    refuse_unsafe_checkpoints()
     register_config_prefix()
     report_empty_datasets()
     report_unreadable_lists()
@@ -81,6 +82,22 @@ def _history_statistic(owner: object, name: str) -> Callable:
     if owner is not HistoryBuffer or name not in ('min', 'max', 'current', 'mean'):
         raise UnpicklingError(f'A checkpoint may not look up {name!r} of {owner!r}.')
     return getattr(owner, name)
+
+
+def refuse_unsafe_checkpoints() -> None:
+    """Let no checkpoint be loaded by unrestricted unpickling, which executes code in it.
+
+    onedl-mmengine falls back to that with a warning (``_safe_torch_load`` in runner/checkpoint.py).
+    MMEngine has no such function.
+    """
+    if hasattr(checkpoint, '_safe_torch_load'):
+        checkpoint._safe_torch_load = _load_weights_only
+
+
+def _load_weights_only(
+    file: object, map_location: object = None, weights_only: bool | None = None
+) -> object:
+    return torch.load(file, map_location=map_location, weights_only=True)
 
 
 def register_config_prefix() -> None:

@@ -5,30 +5,43 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
 # Package: (lowest version, first version that is too new, tested version).
-COMMON: dict[str, tuple[str, str, str]] = {
-    'torch': ('2.0', '2.12', '2.11.0'),
+TORCH = ('2.0', '2.12', '2.11.0')
+ARCHIVED: dict[str, tuple[str, str, str]] = {
+    'torch': TORCH,
     'mmengine': ('0.10.0', '1.0.0', '0.10.7'),
     # MMEngine imports pkg_resources (mmengine/utils/package_utils.py), removed in setuptools 81.
     'setuptools': ('58', '81', '80.8.0'),
     # mmcv 2.0 and 2.1 raise OverflowError in adjust_hue (mmcv/image/photometric.py) with NumPy 2.
     'numpy': ('1.22', '2', '1.26.4'),
 }
-# The first host whose packages are all supported is used.
+# The first host whose packages are all supported is used. The names are those on PyPI; the modules
+# of the onedl packages have the names of the archived ones.
 HOSTS: dict[str, dict[str, tuple[str, str, str]]] = {
     'mmselfsup': {
-        **COMMON,
+        **ARCHIVED,
         'mmcv': ('2.0.0', '2.1.0', '2.0.1'),
         'mmcls': ('1.0.0rc6', '1.1.0', '1.0.0rc6'),
         'mmselfsup': ('1.0.0', '1.1.0', '1.0.0'),
     },
     'mmpretrain': {
-        **COMMON,
+        **ARCHIVED,
         'mmcv': ('2.1.0', '2.3.0', '2.1.0'),
         'mmpretrain': ('1.2.0', '1.3.0', '1.2.0'),
     },
+    'onedl-mmpretrain': {
+        'torch': TORCH,
+        'numpy': ('1.26', '3', '2.5.5'),
+        'onedl-mmengine': ('0.10.10', '1.0.0', '0.10.12'),
+        'onedl-mmcv': ('2.3.0', '2.4.0', '2.3.6'),
+        'onedl-mmpretrain': ('1.3.6', '1.4.0', '1.3.6'),
+    },
 }
 # What users call the hosts.
-TITLES = {'mmselfsup': 'MMSelfSup', 'mmpretrain': 'MMPretrain'}
+TITLES = {
+    'mmselfsup': 'MMSelfSup',
+    'mmpretrain': 'MMPretrain',
+    'onedl-mmpretrain': 'the maintained MMPretrain',
+}
 # Distributions that also provide a package; the one without compiled operations is installed.
 ALTERNATIVES = {'mmcv': 'mmcv-lite'}
 # Parts of this package that import the host.
@@ -52,8 +65,9 @@ def require_host() -> None:
 
 @cache
 def host_name() -> str | None:
-    """Import name of the host, a key of :data:`HOSTS`; None without one. Determined once."""
-    return find_host(installed_version)
+    """Import name of the host: ``'mmselfsup'``, ``'mmpretrain'`` or None. Determined once."""
+    host = find_host(installed_version)
+    return host and host.removeprefix('onedl-')
 
 
 @cache
@@ -63,7 +77,7 @@ def host_error() -> str | None:
 
 
 def find_host(installed: Installed) -> str | None:
-    """The first host whose packages are all supported; see :func:`check_versions`."""
+    """The first key of :data:`HOSTS` whose packages are all supported, None without one."""
     return next((host for host in HOSTS if not _problems(host, installed)), None)
 
 
@@ -75,8 +89,8 @@ def check_versions(installed: Installed) -> str | None:
 
     Returns:
         str | None: A message that names every unsupported package, what is supported and the
-        command that installs it; None if a host is supported. The message is about MMSelfSup,
-        or about MMPretrain if that alone is installed.
+        command that installs it; None if a host is supported. The message is about the first of
+        the hosts that is installed, MMSelfSup if none is.
     """
     if find_host(installed):
         return None
@@ -87,7 +101,7 @@ def check_versions(installed: Installed) -> str | None:
         [
             f'Its components for {TITLES[host]} need',
             *(f'    {problem}' for problem, _ in problems),
-            f'Install the tested versions:  pip install {command}',
+            *([f'Install the tested versions:  pip install {command}'] if command else []),
             'mmselfsup_invp.ops and mmselfsup_invp.memory work without them.',
         ]
     )
@@ -103,17 +117,28 @@ def _problems(host: str, installed: Installed) -> list[tuple[str, str]]:
         state = f'{number} is installed' if number else 'it is not installed'
         name = package if number else ALTERNATIVES.get(package, package)
         problems.append((f'{package} >={low},<{end}, but {state}', f'"{name}=={tested}"'))
-    if host == 'mmpretrain' and not problems and _mmdet_refuses(installed):
-        tested = HOSTS[host]['mmcv'][2]
-        state = f'mmdet {installed("mmdet")} is installed, whose import fails with mmcv >=2.2.0'
-        problems.append((f'mmcv <2.2.0, for {state}', f'"mmcv=={tested}"'))
+    if not problems and _mmdet_stops_import(host, installed):
+        problems.append(
+            (
+                f'an environment without mmdet {installed("mmdet")}, whose import fails beside '
+                'mmcv >=2.2.0 and stops that of MMPretrain (pip uninstall mmdet), or mmcv <2.2.0',
+                f'"mmcv=={HOSTS["mmpretrain"]["mmcv"][2]}"' if host == 'mmpretrain' else '',
+            )
+        )
     return problems
 
 
-def _mmdet_refuses(installed: Installed) -> bool:
-    """Whether MMDetection raises an AssertionError, at which the import of MMPretrain's models
-    fails (mmdet/__init__.py, mmpretrain/models/utils/box_utils.py)."""
-    return _within(installed('mmdet'), '3.0', '3.4') and not _within(installed('mmcv'), '2', '2.2')
+def _mmdet_stops_import(host: str, installed: Installed) -> bool:
+    """Whether MMDetection raises an AssertionError when MMPretrain's models import it.
+
+    See mmdet/__init__.py and mmpretrain/models/utils/box_utils.py, which expects ImportError.
+    """
+    mmcv = installed('onedl-mmcv' if host.startswith('onedl') else 'mmcv')
+    return (
+        host.endswith('mmpretrain')
+        and _within(installed('mmdet'), '3.0', '3.4')
+        and not _within(mmcv, '2', '2.2')
+    )
 
 
 def _within(number: str | None, low: str, end: str) -> bool:

@@ -1,8 +1,11 @@
 """Components of MMSelfSup's meaning under MMPretrain; run by tests/test_hosts.py."""
 
+from pickle import UnpicklingError
+
 import pytest
 import torch
 from mmengine.registry import MODELS, TRANSFORMS, DefaultScope
+from mmengine.runner import CheckpointLoader, checkpoint
 
 from mmselfsup_invp.compat import host_name
 
@@ -80,6 +83,20 @@ class TestSamples:
         found = model(model.data_preprocessor(packed)[0])
         torch.testing.assert_close(found, model.backbone(image), rtol=0, atol=0)
         assert found[-1].size(0) == 3
+
+
+class Unknown:
+    """A class that is not allowed in checkpoints."""
+
+
+def test_a_checkpoint_with_code_is_not_loaded(tmp_path):
+    path = tmp_path / 'unknown.pth'
+    torch.save(dict(state_dict={}, meta=Unknown()), path)
+    with pytest.raises(ValueError, match='not executed'):
+        CheckpointLoader.load_checkpoint(str(path))
+    if hasattr(checkpoint, '_safe_torch_load'):  # Of onedl-mmengine, for remote storage.
+        with pytest.raises(UnpicklingError, match='Unknown'):
+            checkpoint._safe_torch_load(path)
 
 
 def test_odc_asks_for_mmselfsup():

@@ -101,6 +101,13 @@ class TestHosts:
         assert versions.find_host(both.get) == 'mmselfsup'
         assert versions.find_host({**both, 'mmcv': '2.1.0'}.get) == 'mmpretrain'
 
+    @pytest.mark.parametrize(
+        ('host', 'name'), [(host, host.removeprefix('onedl-')) for host in versions.HOSTS]
+    )
+    def test_its_name_is_that_of_the_module(self, monkeypatch, host, name):
+        monkeypatch.setattr(versions, 'installed_version', TESTED[host].get)
+        assert versions.host_name.__wrapped__() == name
+
     def test_the_message_is_about_the_installed_one(self):
         message = check('mmpretrain', mmpretrain='1.1.0', mmcv=None)
         assert message.startswith('Its components for MMPretrain need\n')
@@ -108,19 +115,26 @@ class TestHosts:
         assert 'pip install "mmcv-lite==2.1.0" "mmpretrain==1.2.0"\n' in message
 
     @pytest.mark.parametrize(
-        ('mmcv', 'mmdet', 'refused'),
-        [('2.2.0', '3.3.0', True), ('2.1.0', '3.3.0', False), ('2.2.0', None, False)],
+        ('host', 'mmcv', 'mmdet', 'command'),
+        [
+            ('mmpretrain', {'mmcv': '2.2.0'}, '3.3.0', 'pip install "mmcv==2.1.0"'),
+            ('mmpretrain', {'mmcv': '2.1.0'}, '3.3.0', None),
+            ('mmpretrain', {'mmcv': '2.2.0'}, None, None),
+            ('onedl-mmpretrain', {}, '3.3.0', 'pip uninstall mmdet'),
+            ('onedl-mmpretrain', {}, None, None),
+        ],
     )
-    def test_a_detector_that_stops_the_import_is_named(self, mmcv, mmdet, refused):
+    def test_a_detector_that_stops_the_import_is_named(self, host, mmcv, mmdet, command):
         """mmdet 3.3.0 raises an AssertionError beside mmcv >= 2.2.0."""
-        message = check('mmpretrain', mmcv=mmcv, mmdet=mmdet)
-        assert bool(message) == refused
-        if refused:
-            assert 'mmdet 3.3.0 is installed, whose import fails with mmcv >=2.2.0' in message
-            assert '"mmcv==2.1.0"' in message
+        message = check(host, **mmcv, mmdet=mmdet)
+        assert bool(message) == bool(command)
+        if command:
+            assert 'without mmdet 3.3.0, whose import fails beside mmcv >=2.2.0' in message
+            assert command in message
 
-    def test_requirements_are_the_tested_versions(self):
-        """Of the packages in which the hosts differ, and of those that both pin."""
-        lines = (ROOT / 'requirements' / 'host-mmpretrain.txt').read_text().splitlines()
-        for package, tested in TESTED['mmpretrain'].items():
+    @pytest.mark.parametrize('host', ['mmpretrain', 'onedl-mmpretrain'])
+    def test_requirements_are_the_tested_versions(self, host):
+        """Of the packages in which the hosts differ, and of those that all pin."""
+        lines = (ROOT / 'requirements' / f'host-{host}.txt').read_text().splitlines()
+        for package, tested in TESTED[host].items():
             assert f'{versions.ALTERNATIVES.get(package, package)}=={tested}' in lines

@@ -1,3 +1,4 @@
+from .backbone_file_hook import BackboneFileHook
 from .backbone_format_hook import BackboneFormatHook
 from .check_backbone_hook import CheckBackboneHook
 from .checkpoint_hook import CheckpointHook
@@ -11,6 +12,7 @@ from .run_health_hook import RunHealthHook
 from .self_label_hook import SelfLabelHook
 
 __all__ = [
+    'BackboneFileHook',
     'BackboneFormatHook',
     'CheckBackboneHook',
     'CheckpointHook',

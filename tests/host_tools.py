@@ -1,0 +1,163 @@
+"""The benchmark configs and tools of MMSelfSup: how they are started, and which of them fail.
+
+``python -m tests.host_tools`` prints the table in docs/en/compatibility.md. test_host_tools.py runs
+every row on toy data.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+HOST = Path(find_spec('mmselfsup').origin).parent / '.mim'
+CONFIGS = 'configs/benchmarks'
+CLASSIFICATION = 'tools/benchmarks/classification'
+PROTOCOLS = '../../configs/benchmarks/README.md#protocols'
+# One process, as the shell scripts of the host start several.
+LAUNCH = ('-m', 'torch.distributed.launch', '--nproc_per_node=1', '--master_port=29517')
+
+
+def train_script(project: str) -> str:
+    """The script that ``mim train PROJECT`` starts."""
+    return str(Path(find_spec(project).origin).parent / '.mim/tools/train.py')
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A script of the host with the configs that it is started with.
+
+    Attributes:
+        purpose (str): First column of the table.
+        command (tuple[str, ...]): The script and its arguments in a checkout of the host; one that
+            ends in ``train.py`` is started with each of the configs.
+        configs (tuple[str, ...]): Patterns of configs below ``configs/benchmarks``.
+        error (str): Regular expression in the output of a script that fails; empty if it runs.
+        cause (str): The line upstream at which it fails.
+        instead (str): What does the job instead.
+        launched (bool): Whether PyTorch's launcher starts it.
+    """
+
+    purpose: str
+    command: tuple[str, ...]
+    configs: tuple[str, ...] = ()
+    error: str = ''
+    cause: str = ''
+    instead: str = ''
+    launched: bool = False
+
+    def paths(self) -> Iterator[str]:
+        """The configs, from the folder of the checkout."""
+        for pattern in self.configs:
+            found = sorted(path.relative_to(HOST) for path in (HOST / CONFIGS).glob(pattern))
+            yield from map(str, found)
+
+    def row(self) -> str:
+        """The row of the table."""
+        script = '/'.join(Path(self.command[0]).parts[-2:])
+        project = 'mmcls' if self.command == MMCLS_TRAIN else 'mmselfsup'
+        launcher = ', several processes' if self.launched else ''
+        configs = len(list(self.paths()))
+        number = f' ({configs} configs)' if configs > 1 else ''
+        result = f'fails: {self.cause}' if self.error else 'runs unchanged'
+        cells = (f'{self.purpose}{number}', f'{project} `{script}`{launcher}', result, self.instead)
+        return f'| {" | ".join(cells)} |'
+
+
+MMCLS_TRAIN = (train_script('mmcls'),)
+PRETRAINING = 'PRETRAINING'  # Our config of the run whose backbone is evaluated.
+KNN = (f'{CLASSIFICATION}/knn_imagenet/test_knn.py', PRETRAINING, '--num-knn', '1', '2')
+SVM = (
+    *(f'{CLASSIFICATION}/svm_voc07/extract.py', PRETRAINING),
+    *('--layer-ind', '0,1,2,3,4', '--work-dir', 'work'),
+)
+RANK = "the script has no `--local-rank`, which PyTorch's launcher passes since 2.0"
+
+
+def protocol(*names: str) -> str:
+    """A link to protocols of tools/benchmark.py."""
+    return f'[{", ".join(f"`{name}`" for name in names)}]({PROTOCOLS})'
+
+
+TOOLS = {
+    'pre-training': Tool('pre-training by our configs', ('tools/train.py', PRETRAINING)),
+    'linear': Tool(
+        'linear classification, ImageNet',
+        MMCLS_TRAIN,
+        (
+            'classification/imagenet/resnet50_linear-*.py',
+            'classification/imagenet/resnet50_8xb32*.py',
+        ),
+    ),
+    'layers': Tool(
+        'linear classification of each stage, ImageNet',
+        MMCLS_TRAIN,
+        ('classification/imagenet/resnet50_mhead_*.py',),
+        'MultiHeadEvaluator is not in the',
+        'MMSelfSup 1.0.0 has no `MultiHeadEvaluator`',
+        'our `tools/train.py` with the same config, or ' + protocol('imagenet-linear'),
+    ),
+    'few labels': Tool(
+        'fine-tuning on 1 % and 10 %',
+        MMCLS_TRAIN,
+        ('classification/imagenet/imagenet_1*percent/resnet50_head*.py',),
+    ),
+    'places': Tool(
+        'Places205',
+        MMCLS_TRAIN,
+        ('classification/places205/resnet50_*.py',),
+        'test_dataloader, test_cfg, and test_evaluator should be either all None or not None',
+        '`_base_/datasets/places205.py` has no `test_dataloader`',
+        protocol('places205-linear'),
+    ),
+    'inaturalist': Tool(
+        'iNaturalist 2018',
+        MMCLS_TRAIN,
+        ('classification/inaturalist2018/resnet50_*.py',),
+        'should be either all None or not None',
+        '`_base_/datasets/inaturalist2018.py` is of MMSelfSup 0.x (`data = dict(...)`)',
+        'none',
+    ),
+    'knn': Tool('kNN, ImageNet', KNN),
+    'distributed knn': Tool(
+        'kNN, ImageNet',
+        KNN,
+        error='unrecognized arguments: --local-rank',
+        cause=RANK,
+        instead=protocol('imagenet-knn'),
+        launched=True,
+    ),
+    'svm': Tool(
+        'features for SVMs, VOC 2007',
+        SVM,
+        error='tuple indices must be integers or slices',
+        cause='it collates by `pseudo_collate`, `SelfSupDataPreprocessor` needs stacked views',
+        instead=protocol('voc07-svm', 'voc07-lowshot'),
+    ),
+    'distributed svm': Tool(
+        'features for SVMs, VOC 2007',
+        SVM,
+        error='unrecognized arguments: --local-rank',
+        cause=RANK,
+        instead=protocol('voc07-svm', 'voc07-lowshot'),
+        launched=True,
+    ),
+    'distributed classification': Tool(
+        'linear classification, ImageNet',
+        MMCLS_TRAIN,
+        ('classification/imagenet/resnet50_linear-8xb32-steplr*.py',),
+        'unrecognized arguments: --local-rank',
+        RANK,
+        '`torchrun`, or our `tools/dist_train.sh` with the same config',
+        launched=True,
+    ),
+}
+
+
+def table() -> str:
+    """The table of all tools."""
+    head = '| Benchmark | Script | Result | Instead |\n|---|---|---|---|\n'
+    return head + ''.join(f'{tool.row()}\n' for tool in TOOLS.values())
+
+
+if __name__ == '__main__':
+    print(table())
