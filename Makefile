@@ -2,7 +2,7 @@
 # compiler as well. The environment goes to .venv, downloads and the compiled mmcv to .cache.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test detection hosts lint types format clean
+.PHONY: help setup demo test detection hosts docs lint types format clean
 
 PY := .venv/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check
@@ -48,6 +48,9 @@ detection: $(STAMPS)/detection  ## compile mmcv for object detection (once), the
 hosts: $(STAMPS)/host-mmpretrain $(STAMPS)/host-onedl-mmpretrain  ## test with both MMPretrains as the host
 	$(PY) -m pytest -m 'slow or not slow' tests/test_hosts.py $(ARGS)
 
+docs: $(STAMPS)/docs  ## build the documentation site in docs/_build/html
+	$(PY) -m sphinx -W --keep-going -c docs . docs/_build/html $(ARGS)
+
 lint: types  ## check style and types (`make format` fixes most of the style)
 	$(PY) -m ruff format --check
 	$(PY) -m ruff check
@@ -60,7 +63,7 @@ format: setup  ## format the code
 	$(PY) -m ruff check --fix
 
 clean:  ## delete .venv and build files; .cache stays
-	rm -rf .venv .venv-*mmpretrain build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
+	rm -rf .venv .venv-*mmpretrain build dist docs/_build *.egg-info .pytest_cache .ruff_cache .mypy_cache
 	find mmselfsup_invp -name '*.so' -delete
 	find . -name __pycache__ -not -path './.cache/*' -prune -exec rm -rf {} +
 
@@ -83,6 +86,10 @@ $(STAMPS)/host-%: requirements/host-%.txt $(STAMPS)/package
 	@echo '==> Installing $< into .venv-$*'
 	@$(PIP) --python .venv-$* install --requirement $<
 	@$(PIP) --python .venv-$* install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(STAMPS)/docs: $(STAMPS)/package requirements/docs.txt
+	@$(PIP) install --quiet --requirement requirements/docs.txt --constraint requirements/locked.txt
 	@touch $@
 
 # Both packages contain the module mmcv. Without its stamp, an environment between the two would be

@@ -9,6 +9,7 @@ so that a config needs one line::
 
 import sys
 import warnings
+from collections.abc import Callable
 from importlib import import_module
 from types import ModuleType
 
@@ -18,6 +19,8 @@ from .version import __version__
 __all__ = ['__version__', 'register_all_modules']
 
 SUBPACKAGES = {'memory', 'ops', *compat.NEED_HOST}
+# Functions of this package by the modules that they are in.
+FUNCTIONS = {'embed': 'embedding', 'train': 'cli.images'}
 
 
 def register_all_modules(init_default_scope: bool = True) -> None:
@@ -49,10 +52,12 @@ def register_all_modules(init_default_scope: bool = True) -> None:
             register_host_modules(init_default_scope=True)
 
 
-def __getattr__(name: str) -> ModuleType:
+def __getattr__(name: str) -> ModuleType | Callable:
     """Import a subpackage on first use; one that needs the host reports what is missing."""
     if name in SUBPACKAGES:
         return import_module(f'{__name__}.{name}')
+    if name in FUNCTIONS:
+        return getattr(import_module(f'{__name__}.{FUNCTIONS[name]}'), name)
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
 
 

@@ -1,6 +1,7 @@
 """Every evaluation of configs/benchmarks on tiny folders in the layouts of the real data sets."""
 
 import dataclasses
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     layouts.voc(root / 'data/VOCdevkit')
     for name in ('cifar10', 'cifar100', 'digits'):
         layouts.cifar(root / 'data' / name, **few)
+    shutil.copytree(root / 'data/imagenet/train', root / 'data/custom/train')
     sets = data_sets()
     for name in ('imagenet', 'imagenet-1percent', 'imagenet-10percent', 'places205', 'voc2007',
                  'cars', 'pets', 'flowers', 'caltech101'):  # fmt: skip
@@ -59,7 +61,10 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 def save_checkpoint(folder: Path, backbone: dict, width: int) -> Path:
     model = model_config(backbone=backbone, neck=dict(in_channels=width))
-    meta = dict(cfg=Config(dict(model=model)).pretty_text, epoch=1, experiment_name='toy_1_2')
+    crop = dict(type='mmcls.RandomResizedCrop', scale=CROP)
+    loader = dict(dataset=dict(pipeline=[crop]))
+    config = Config(dict(model=model, train_dataloader=loader))
+    meta = dict(cfg=config.pretty_text, epoch=1, experiment_name='toy_1_2')
     torch.save(dict(state_dict=build_model(model).state_dict(), meta=meta), folder / 'epoch_1.pth')
     return folder / 'epoch_1.pth'
 
@@ -95,11 +100,14 @@ def job_of(name: str, checkpoint: Path, out: Path) -> Job:
         config.train_cfg.update(max_epochs=1, val_interval=1)
     few = dict(svm=dict(costs=[1.0], jobs=1), knn=dict(k=3), similarity=dict(num_neighbours=1))
     few['few_shot'] = dict(few['svm'], shots=[1], samples=2)
+    if 'svm' in config.benchmark.options.get('classifier', ''):
+        few['own_labels'] = {'settings.jobs': 1}
     options = few.get(config.benchmark.kind, {})
     config.merge_from_dict({f'benchmark.options.{key}': value for key, value in options.items()})
     if config.benchmark.kind == 'knn':
         config.benchmark.metric = f'k3_t{config.benchmark.options.temperature}'
-    benchmark = Benchmark(**{'metric': 'mAP', **config.benchmark.to_dict()})
+    metric = 'top1' if config.benchmark.kind == 'own_labels' else 'mAP'
+    benchmark = Benchmark(**{'metric': metric, **config.benchmark.to_dict()})
     return Job(benchmark, config, read_backbone(checkpoint), out)
 
 
@@ -121,7 +129,7 @@ def test_the_data_set_is_one_that_can_be_prepared(name):
     config = Config.fromfile(BENCHMARKS[name])
     data = config.benchmark.data
     assert data in OTHERS or data in data_sets()
-    if data != 'digits':
+    if data in data_sets():
         root = data_sets()[data].root
         loader = config.train_dataloader.dataset.data_root
         assert loader.startswith(f'{root}/')

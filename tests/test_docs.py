@@ -1,30 +1,26 @@
-"""Links, paths, options and examples of the documentation."""
+"""Links, paths, options, messages, arguments and configs of the documentation."""
 
+import ast
 import inspect
-import json
-import os
 import re
-import subprocess
+import runpy
+import shlex
 import sys
+from argparse import ArgumentParser, Namespace
+from importlib import import_module
 from pathlib import Path
 
+import mmselfsup
 import pytest
-import torch
 from mmengine.config import Config
 
 from mmselfsup_invp.cli.errors import options_of
+from mmselfsup_invp.cli.options import read_run_config
 from mmselfsup_invp.compat.host import MODELS, registries
 from mmselfsup_invp.datasets import PILGaussianBlur
 
-from . import toy
+from .pages import PAGES, ROOT, anchors, blocks, inline_commands, name
 
-ROOT = Path(__file__).resolve().parent.parent
-PAGES = [
-    *sorted(ROOT.glob('*.md')),
-    *sorted(ROOT.glob('benchmarks/*.md')),
-    *sorted(ROOT.glob('configs/**/README.md')),
-    *sorted(ROOT.glob('docs/en/*.md')),
-]
 OPTIONS = (ROOT / 'docs/en/configuration.md').read_text()
 SECTIONS = dict(re.findall(r'^## (\w+)\n(.*?)(?=^## |\Z)', OPTIONS, re.DOTALL | re.MULTILINE))
 # Options that a section describes in words.
@@ -34,25 +30,9 @@ IN_WORDS = {
 }
 # Sections that list the options which a component adds to those of a class of another package.
 ADDED_ALONE = {'CheckpointHook', 'FewLabels', 'ImageFiles', 'LoadImage', 'VOCMeanAveragePrecision'}
-EXAMPLES = ('close_head', 'clustered_simsiam', 'nearest_neighbour')
+HOST_CONFIGS = Path(mmselfsup.__file__).parent / '.mim/configs/selfsup/_base_'
 
-every_page = pytest.mark.parametrize('page', PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-
-
-def blocks(page: Path, language: str) -> list[str]:
-    return re.findall(rf'^```{language}\n(.*?)^```', page.read_text(), re.DOTALL | re.MULTILINE)
-
-
-def named_files(page: Path) -> dict[str, str]:
-    """Files of a page: Python blocks below a line that begins with the name of the file."""
-    pattern = r'^`(\w+\.py)`[^\n]*\n\n```python\n(.*?)^```'
-    return dict(re.findall(pattern, page.read_text(), re.DOTALL | re.MULTILINE))
-
-
-def anchors(page: Path) -> set[str]:
-    """Anchors that GitHub gives the headings of a page."""
-    titles = re.findall(r'^#+ (.+)$', page.read_text(), re.MULTILINE)
-    return {re.sub(r'[^\w\- ]', '', title.lower()).replace(' ', '-') for title in titles}
+every_page = pytest.mark.parametrize('page', PAGES, ids=name)
 
 
 @every_page
@@ -68,25 +48,47 @@ def test_links_have_targets(page):
 
 @every_page
 def test_named_files_exist(page):
-    text = '\n'.join(blocks(page, 'shell'))
-    named = set(re.findall(r'(?<![\w/])((?:configs|tools)/[\w/.-]+\.(?:py|sh))', text))
-    assert not {name for name in named if not (ROOT / name).is_file()}
+    text = '\n'.join(block.code for block in blocks(page) if block.language == 'shell')
+    pattern = r'(?<![\w/:])((?:benchmarks|configs|examples|tools)/[\w/.-]+\.(?:py|sh))'
+    assert not {path for path in re.findall(pattern, text) if not (ROOT / path).is_file()}
 
 
 @every_page
-def test_inherited_configs_load(page, tmp_path):
-    modules = {name.removesuffix('.py') for name in named_files(page)}
-    for block in blocks(page, 'python'):
-        if "'mmselfsup_invp::" not in block:
+def test_commands_are_in_shell_blocks(page):
+    """Only these blocks are checked and run."""
+    for block in blocks(page):
+        if block.language not in ('shell', 'python'):
+            assert block.language not in ('bash', 'sh', 'console', 'py')
+            assert not re.search(r'^(python|pip|make|sh|mim|tools/)\b', block.code, re.MULTILINE)
+
+
+@every_page
+def test_configs_load(page, tmp_path):
+    """Complete configs, and parts of one."""
+    # As in configs/selfsup/invp of MMSelfSup, where a config of README.md belongs.
+    (tmp_path / '_base_').symlink_to(HOST_CONFIGS)
+    folder = tmp_path / 'invp'
+    folder.mkdir()
+    found = blocks(page)
+    for block in found:
+        if not block.is_config:
             continue
-        # Modules of the page are imported by test_the_examples_run.
-        block = re.sub(rf", '({'|'.join(modules)})'\]", ']', block)
-        (tmp_path / 'mine.py').write_text(block)
-        config = Config.fromfile(tmp_path / 'mine.py')
-        # A benchmark on frozen features has no model.
-        assert 'model' in config or config.benchmark
-        if not modules:
-            assert 'model' not in config or MODELS.get(config.model.type)
+        (folder / 'mine.py').write_text(block.code)
+        config = Config.fromfile(folder / 'mine.py', import_custom_modules=False)
+        # Components of the page are registered by test_docs_run.
+        if 'type' in config.get('model', ()) and not any(block.file for block in found):
+            assert MODELS.get(config.model.type)
+
+
+@every_page
+def test_imports_exist(page):
+    for block in blocks(page):
+        if block.language != 'python':
+            continue
+        for node in ast.walk(ast.parse(block.code)):
+            if isinstance(node, ast.ImportFrom) and node.module.startswith('mmselfsup_invp'):
+                module = import_module(node.module)
+                assert all(hasattr(module, alias.name) for alias in node.names), node.module
 
 
 def component(name: str) -> type:
@@ -123,65 +125,78 @@ def test_every_option_is_listed_with_its_default(name):
     assert listed == expected
 
 
-def test_the_example_in_pytorch_runs():
-    (example,) = (one for one in blocks(ROOT / 'README.md', 'python') if 'invp_step' in one)
-    torch.manual_seed(0)
-    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(48, 128))
-    dataset = torch.utils.data.TensorDataset(torch.randn(1100, 3, 4, 4), torch.arange(1100))
-    names = dict(
-        model=model,
-        optimizer=torch.optim.SGD(model.parameters(), lr=0.1),
-        dataset=dataset,
-        # Two epochs: from the second one on the images have neighbours.
-        loader=[*torch.utils.data.DataLoader(dataset, 550)] * 2,
-    )
-    exec(example, names)
-    assert names['step'].positive.mask.any(dim=1).all()
-    assert names['step'].propagation > 0
+def tool_call(command: str) -> tuple[str, list[str]] | None:
+    """The Python tool that a command runs, and its arguments."""
+    words = shlex.split(command, comments=True)
+    words = words[: next((n for n, word in enumerate(words) if word in ('&&', '|', '>')), None)]
+    start = next((n for n, word in enumerate(words) if word.startswith('tools/')), None)
+    if start is None:
+        return None
+    tool, arguments = words[start], words[start + 1 :]
+    if tool == 'tools/dist_train.sh':  # CONFIG GPUS [options]
+        return 'tools/train.py', [arguments[0], *arguments[2:]]
+    if tool == 'tools/slurm_train.sh':  # PARTITION JOB CONFIG [options]
+        return 'tools/train.py', arguments[2:]
+    return (tool, arguments) if tool.endswith('.py') else None
 
 
-def run_on_digits(command: str, folder: Path, *changes: str) -> list[dict]:
-    """Run a training command of a page on 32 images, a batch of the digits; returns its log."""
-    toy.image_folder(folder / 'data/digits', images=32)
-    for name in ('tools', 'configs'):
-        (folder / name).symlink_to(ROOT / name)
-    separator = '' if '--cfg-options' in command else '--cfg-options'
-    done = subprocess.run(
-        f'{command.strip()} {separator} {" ".join(changes)}',
-        shell=True,
-        cwd=folder,
-        env={**os.environ, 'PATH': f'{Path(sys.executable).parent}:{os.environ["PATH"]}'},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    (log,) = folder.glob('work_dirs/**/vis_data/scalars.json')
-    return [line for line in map(json.loads, log.open()) if 'loss' in line]
+class Parsed(Exception):
+    """Raised with the arguments of a tool, instead of running it."""
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize('name', EXAMPLES)
-def test_the_examples_run(name, tmp_path):
-    """Two iterations by the command of the page, one in each epoch."""
-    page = ROOT / 'docs/en/extend.md'
-    for file, code in named_files(page).items():
-        (tmp_path / file).write_text(code)
-    (command,) = (one for one in blocks(page, 'shell') if f'{name}_digits.py' in one)
-    changes = ['train_cfg.max_epochs=2', 'default_hooks.logger.interval=1']
-    if name == 'close_head':
-        changes.append('default_hooks.memory.ramp_epochs=0')
-    steps = run_on_digits(command, tmp_path, *changes)
-    assert len(steps) == 2
-    for step in steps:
-        parts = [value for key, value in step.items() if key.startswith('loss_')]
-        assert len(parts) == 2 and sum(parts) == pytest.approx(step['loss'], rel=1e-4)
-    assert name != 'close_head' or steps[-1]['num_positives'] > 0
+def parse(tool: str, arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> Namespace:
+    """Arguments as the parser of a tool reads them."""
+    original = ArgumentParser.parse_args
+
+    def parse_args(parser: ArgumentParser) -> None:
+        raise Parsed(original(parser))
+
+    with monkeypatch.context() as patch, pytest.raises(Parsed) as parsed:
+        patch.setattr(ArgumentParser, 'parse_args', parse_args)
+        patch.setattr(sys, 'argv', [tool, *arguments])
+        runpy.run_path(str(ROOT / tool), run_name='__main__')
+    return parsed.value.args[0]
 
 
-@pytest.mark.slow
-def test_the_run_with_two_hops_propagates(tmp_path):
-    page = ROOT / 'docs/en/get_started.md'
-    (command,) = (one for one in blocks(page, 'shell') if 'two_hops' in one)
-    first, second = run_on_digits(command, tmp_path, 'default_hooks.logger.interval=1')
-    assert first['num_positives'] == 0
-    assert second['num_positives'] > 4 and second['loss_inv'] > 0  # k = 4
+@every_page
+def test_tools_accept_the_arguments(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'configs').symlink_to(ROOT / 'configs')
+    shell = [block for block in blocks(page) if block.language == 'shell']
+    commands = [command for block in shell for command in block.commands()]
+    for call in filter(None, map(tool_call, commands + inline_commands(page))):
+        tool, arguments = call
+        for word in arguments:  # Configs that the reader writes.
+            if re.fullmatch(r'CONFIG|\w+\.py', word):
+                Path(word).touch()
+        args = parse(tool, arguments, monkeypatch)
+        config = getattr(args, 'config', None)
+        if config and ('::' in config or config.startswith('configs/')):
+            read_run_config(args)  # refuses options that the config does not have
+
+
+def messages() -> str:
+    """All texts in the code, with ... for the values that are inserted into them."""
+    found = []
+    for path in [*(ROOT / 'mmselfsup_invp').rglob('*.py'), *(ROOT / 'tools').glob('*.py')]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.JoinedStr):
+                parts = (getattr(part, 'value', None) for part in node.values)
+                found.append(''.join(part if isinstance(part, str) else '...' for part in parts))
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                found.append(node.value)
+    return '\n'.join(found)
+
+
+def test_quoted_messages_exist():
+    """The first column of the tables of messages and warnings."""
+    texts, quoted = messages(), []
+    for page in PAGES:
+        for table in re.findall(
+            r'^\| (?:Message|Warning) \|.*?(?=\n\n|\Z)', page.read_text(), re.S | re.M
+        ):
+            for row in table.splitlines()[2:]:
+                quoted += re.findall(r'`((?:[^`]|`make setup`)+)`', row.split(' | ')[0])
+    assert len(quoted) > 60
+    parts = {part.strip() for message in quoted for part in message.split('...')}
+    assert not {part for part in parts if part not in texts}

@@ -84,6 +84,7 @@ def test_help_is_the_default_and_names_every_target_and_variable(clone):
         ),
         ('detection', ['build_mmcv.sh', 'uninstall', 'import mmcv.ops', '-m pytest -m detection']),
         ('demo', ['tools/demo.py -k']),
+        ('docs', ['requirements/docs.txt', '-m sphinx -W']),
         ('hosts', ['venv --clear .venv-mmpretrain', 'host-mmpretrain.txt', 'tests/test_hosts.py']),
     ],
 )

@@ -4,6 +4,7 @@ python tools/benchmark.py --list
 python tools/benchmark.py --list voc07
 python tools/benchmark.py work_dirs/invp/epoch_800.pth --protocol imagenet-linear
 python tools/benchmark.py work_dirs/invp/epoch_800.pth --protocol voc07-svm voc07-lowshot
+python tools/benchmark.py work_dirs/invp/epoch_800.pth --protocol custom-knn --data photos
 python tools/benchmark.py work_dirs/invp/epoch_800.pth --protocol my_benchmark.py --random-init
 
 Detection also runs on several GPUs:
@@ -32,7 +33,8 @@ def main():
         nargs='?',
         const='',
         metavar='PREFIX',
-        help='show the names of all protocols, or describe those that begin with PREFIX',
+        help='show the names of all protocols and whether their data are ready, or describe those '
+        'that begin with PREFIX',
     )
     parser.add_argument('--data', help='folder of the data set (default: that of the config)')
     parser.add_argument(
@@ -73,7 +75,7 @@ def main():
         if args.list is None:
             run_protocols(args)
         else:
-            show_list(args.list)
+            show_list(args.list, args.data)
 
 
 if __name__ == '__main__':

@@ -14,16 +14,18 @@ from rich.table import Table
 
 from ..evaluation import PretrainedBackbone, read_backbone
 from ..evaluation.protocols import (
+    Benchmark,
     Job,
     check_network,
     evaluate,
     find_benchmarks,
+    find_configs,
     finished,
     read_benchmark,
     results_table,
     write_outcome,
 )
-from ..evaluation.protocols.data import check_data, move_data
+from ..evaluation.protocols.data import check_data, is_ready, move_data
 from ..evaluation.protocols.results import text
 from .errors import was_interrupted
 from .options import parse_values
@@ -64,18 +66,33 @@ def run_protocols(args: Namespace) -> None:
         console.print(f'results  {out}')
 
 
-def show_list(prefix: str = '') -> None:
-    """Print the protocols whose names begin so; without a prefix only names, by folder."""
-    found = [pair for pair in find_benchmarks(CONFIGS) if pair[1].name.startswith(prefix)]
+def show_list(prefix: str = '', data: str | None = None) -> None:
+    """Print the protocols whose names begin so, and whether their data are ready.
+
+    Without a prefix only the names are printed, by folder.
+
+    Args:
+        prefix (str): Beginning of the names. Defaults to ``''``, all.
+        data (str, optional): Folder of the data set. Defaults to None, that of each config.
+    """
+    found = []
+    for path, benchmark, config in find_configs(CONFIGS):
+        if benchmark.name.startswith(prefix):
+            if data:
+                move_data(config, data)
+            found.append((path.parent.name, benchmark, is_ready(config)))
     if prefix:
-        table = Table('protocol', 'description', 'data')
-        for _, benchmark in found:
-            data = [benchmark.data] if isinstance(benchmark.data, str) else benchmark.data
-            table.add_row(benchmark.name, benchmark.title, ', '.join(data))
+        table = Table('protocol', 'description', 'data', 'ready?')
+        for _, benchmark, ready in found:
+            names = [benchmark.data] if isinstance(benchmark.data, str) else benchmark.data
+            table.add_row(
+                benchmark.name, benchmark.title, ', '.join(names), 'yes' if ready else 'no'
+            )
     else:
-        table = Table('data', 'protocols')
-        for folder, pairs in groupby(found, key=lambda pair: pair[0].parent.name):
-            table.add_row(folder, ' '.join(benchmark.name for _, benchmark in pairs))
+        table = Table('data', 'ready?', 'protocols', box=None, pad_edge=False)
+        for (folder, ready), rows in groupby(sorted(found, key=_group), _group):
+            names = ' '.join(benchmark.name for _, benchmark, _ in rows)
+            table.add_row(folder, ready, names)
     Console().print(table)
     if not prefix:
         console.print('--list PREFIX describes the protocols whose names begin so.')
@@ -83,6 +100,12 @@ def show_list(prefix: str = '') -> None:
         console.print(
             'Detection is not listed, because mmdet is not installed: pip install "mmdet==3.3.0".'
         )
+
+
+def _group(row: tuple[str, Benchmark, bool]) -> tuple[str, str]:
+    """Folder of a protocol, and whether its data are ready."""
+    folder, _, ready = row
+    return folder, 'yes' if ready else 'no'
 
 
 def config_of(name: str) -> Path:

@@ -45,7 +45,10 @@ TITLES = {
 # Distributions that also provide a package; the one without compiled operations is installed.
 ALTERNATIVES = {'mmcv': 'mmcv-lite'}
 # Parts of this package that import the host.
-NEED_HOST = ('cli', 'datasets', 'engine', 'evaluation', 'export', 'models', 'visualization')
+NEED_HOST = (
+    *('cli', 'datasets', 'embedding', 'engine', 'evaluation', 'export'),
+    *('models', 'visualization'),
+)
 
 Installed = Callable[[str], str | None]
 

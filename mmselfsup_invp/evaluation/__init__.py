@@ -6,6 +6,7 @@ from .agreement import cluster_agreement
 from .average_precision import average_precision, mean_average_precision
 from .checkpoints import PretrainedBackbone, read_backbone, read_checkpoint, run_config
 from .detection import check_loaded, run_detection
+from .encoder import Encoder
 from .extraction import collect_features, extract_features
 from .few_shot import few_shot_accuracy
 from .graph_health import GraphHealth, graph_health, neighbour_purity
@@ -19,6 +20,7 @@ from .tsne import tsne
 
 __all__ = [
     'Curve',
+    'Encoder',
     'GraphHealth',
     'LayerwiseMetric',
     'MultiHeadEvaluator',

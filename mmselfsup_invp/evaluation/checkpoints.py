@@ -32,6 +32,7 @@ class PretrainedBackbone:
             in RGB order if ``bgr_to_rgb``) and others.
         epoch (int): Epochs trained; 0 if the checkpoint does not say.
         experiment (str): Name of the run's config.
+        run (Config): The whole config of the run.
     """
 
     path: Path
@@ -40,6 +41,7 @@ class PretrainedBackbone:
     preprocessor: dict[str, Any]
     epoch: int
     experiment: str
+    run: Config
 
     def build_config(self, random_init: bool = False) -> dict[str, Any]:
         """Config that builds the backbone with these weights, or with its initial ones."""
@@ -47,6 +49,16 @@ class PretrainedBackbone:
             return dict(self.config)
         weights = dict(type='Pretrained', checkpoint=str(self.path), prefix=PREFIX)
         return dict(self.config, init_cfg=weights)
+
+    def preprocessor_config(self) -> dict[str, Any]:
+        """Config of a classifier's preprocessor with the normalisation of pre-training."""
+        own = self.preprocessor
+        return dict(
+            type='mmcls.ClsDataPreprocessor',
+            mean=own.get('mean'),
+            std=own.get('std'),
+            to_rgb=own.get('bgr_to_rgb', own.get('to_rgb', False)),
+        )
 
     def fingerprint(self, random_init: bool = False) -> str:
         """Hash of the network, its pixels and, unless ``random_init``, its weights; 16 digits.
@@ -59,6 +71,15 @@ class PretrainedBackbone:
             found.update(f'{name} {value.dtype} {tuple(value.shape)}'.encode())
             found.update(value.flatten().view(torch.uint8).numpy())
         return found.hexdigest()[:DIGEST_LENGTH]
+
+    def require_finite(self) -> None:
+        """Raise ``ValueError`` if a weight is NaN or infinite."""
+        nonfinite = [name for name, value in self.state.items() if not value.isfinite().all()]
+        if nonfinite:
+            raise ValueError(
+                f'{self.path} has NaN or infinite values in {listed(nonfinite, 8)}. Use an earlier '
+                'checkpoint of the run.'
+            )
 
     def check_loaded(self, state: State) -> None:
         """Raise unless a network has all of these weights and no others.
@@ -164,7 +185,7 @@ def read_backbone(path: str | Path) -> PretrainedBackbone:
     name = str(meta.get('experiment_name', ''))  # MMEngine appends date and time.
     experiment = name.rsplit('_', 2)[0] if name.count('_') > 1 else name or model.get('type', '')
     return PretrainedBackbone(
-        path, weights, backbone, preprocessor, meta.get('epoch', 0), experiment
+        path, weights, backbone, preprocessor, meta.get('epoch', 0), experiment, config
     )
 
 

@@ -65,13 +65,34 @@ class LinearSVMs:
         Raises:
             ValueError: If a class has no positive, or no negative, to learn from.
         """
+        chosen = self._select_costs(train, seed)
+        return 100 * self._map(partial(_score, self, train, test, seed=seed), chosen)
+
+    def decision_values(self, train: Split, feature: np.ndarray, seed: int = 0) -> np.ndarray:
+        """Distances to the hyperplanes; the cost of each class as in :meth:`cross_validated`.
+
+        Args:
+            train (tuple[ndarray, ndarray]): The data set to learn from.
+            feature (ndarray): Float, shape ``(Q, D)``.
+            seed (int): Of folds and solver. Defaults to 0.
+
+        Returns:
+            ndarray: Float, shape ``(Q, C)``; positive for images of the class.
+
+        Raises:
+            ValueError: If a class has no positive, or no negative, to learn from.
+        """
+        chosen = self._select_costs(train, seed)
+        return self._map(partial(_decide, self, train, feature, seed=seed), chosen).T
+
+    def _select_costs(self, train: Split, seed: int) -> list[tuple[int, float]]:
+        """Each class with its cost, by cross-validation."""
         _check_targets(train[1])
         classes = range(train[1].shape[1])
         candidates = [(own, cost) for own in classes for cost in self.costs]
         validation = self._map(partial(_validate, self, train, seed=seed), candidates)
         best = validation.reshape(len(classes), -1).argmax(axis=1)
-        chosen = [(own, self.costs[index]) for own, index in zip(classes, best, strict=True)]
-        return 100 * self._map(partial(_score, self, train, test, seed=seed), chosen)
+        return [(own, self.costs[index]) for own, index in zip(classes, best, strict=True)]
 
     def each_cost(self, train: Split, test: Split, seed: int = 0) -> np.ndarray:
         """Average precisions on the test set with every cost, shape ``(C, len(costs))``.
@@ -84,7 +105,7 @@ class LinearSVMs:
         return 100 * scores.reshape(-1, len(self.costs))
 
     def _map(
-        self, score: Callable[[int, float], float], pairs: Sequence[tuple[int, float]]
+        self, score: Callable[[int, float], float | np.ndarray], pairs: Sequence[tuple[int, float]]
     ) -> np.ndarray:
         """Scores of pairs of a class and a cost, in parallel."""
         return np.array(Parallel(self.jobs)(delayed(score)(*pair) for pair in pairs))
@@ -103,12 +124,19 @@ class LinearSVMs:
         return model.fit(feature[own >= 0], own[own >= 0])
 
 
+def _decide(
+    svms: LinearSVMs, train: Split, feature: np.ndarray, number: int, cost: float, seed: int
+) -> np.ndarray:
+    """Distances of features to the hyperplane of one class."""
+    return svms.fit((train[0], train[1][:, number]), cost, seed).decision_function(feature)
+
+
 def _score(
     svms: LinearSVMs, train: Split, test: Split, number: int, cost: float, seed: int
 ) -> float:
     """Average precision of one class on the test set, 0 to 1."""
-    model = svms.fit((train[0], train[1][:, number]), cost, seed)
-    return average_precision(model.decision_function(test[0]), test[1][:, number], svms.rule)
+    decision = _decide(svms, train, test[0], number, cost, seed)
+    return average_precision(decision, test[1][:, number], svms.rule)
 
 
 def _validate(svms: LinearSVMs, train: Split, number: int, cost: float, seed: int) -> float:

@@ -74,12 +74,7 @@ def build_network(backbone: PretrainedBackbone) -> Network:
     require_same_shapes(
         shapes(backbone.state), shapes(module.state_dict()), str(backbone.path), 'its own config'
     )
-    nonfinite = [name for name, value in backbone.state.items() if not value.isfinite().all()]
-    if nonfinite:
-        raise ValueError(
-            f'{backbone.path} has NaN or infinite values in {listed(nonfinite, 8)}. Export an '
-            'earlier checkpoint of the run.'
-        )
+    backbone.require_finite()
     module.load_state_dict(backbone.state)
     module.eval()  # The ResNets of OpenMMLab return None.
     return Network(module, config, _settings(module, config['type']))

@@ -16,6 +16,7 @@ from ..config import require_registered
 from ..datasets import image_labels
 from ..datasets.files import printable
 from ..evaluation import TrainingRun
+from ..evaluation.centre_view import evaluation_pipeline, knn_hook
 from .blocks import ImagesUnavailable, Unavailable
 from .options import ReportOptions
 
@@ -81,7 +82,8 @@ def training_images(run: TrainingRun, options: ReportOptions) -> ImageSet:
     dataset = deepcopy(run.config.train_dataloader.dataset)
     while WRAPPED in dataset:
         dataset = dataset[WRAPPED]
-    dataset.pipeline = _test_pipeline(run.config)
+    require_registered(dataset, f'The config in {run.checkpoint}')
+    dataset.pipeline = _evaluation_pipeline(run.config)
     return _build(run, options, dataset, options.anchors)
 
 
@@ -92,7 +94,7 @@ def query_images(run: TrainingRun, options: ReportOptions) -> ImageSet:
         Unavailable: If the run has no such hook.
         ImagesUnavailable: If the data set cannot be loaded.
     """
-    hook = _knn_hook(run.config)
+    hook = knn_hook(run.config)
     if hook is None:
         raise Unavailable(
             'the run has no KNNEvalHook, whose query_dataloader provides images that were not '
@@ -122,26 +124,15 @@ def find_data_root(data_root: str, run: Path) -> str:
     return str(next(filter(Path.is_dir, folders), data_root))
 
 
-def _knn_hook(config: Config) -> ConfigDict | None:
-    hooks = [*config.get('default_hooks', {}).values(), *config.get('custom_hooks', [])]
-    # The type may have a scope, mmselfsup.KNNEvalHook.
-    name = 'KNNEvalHook'
-    return next((hook for hook in hooks if hook and hook['type'].rpartition('.')[2] == name), None)
-
-
-def _test_pipeline(config: Config) -> list:
+def _evaluation_pipeline(config: Config) -> list:
     """Return the pipeline without augmentation of KNNEvalHook, a cluster hook or the config."""
-    hook = _knn_hook(config)
-    clusters = config.get('default_hooks', {}).get('clusters') or {}
-    if hook is not None:
-        return deepcopy(hook.query_dataloader.dataset.pipeline)
-    if 'extract_dataloader' in clusters:
-        return deepcopy(clusters.extract_dataloader.dataset.pipeline)
-    if 'test_pipeline' in config:
-        return deepcopy(config.test_pipeline)
-    raise Unavailable(
-        'the config has no pipeline without augmentation (test_pipeline, or that of KNNEvalHook)'
-    )
+    pipeline = evaluation_pipeline(config)
+    if pipeline is None:
+        raise Unavailable(
+            'the config has no pipeline without augmentation (test_pipeline, or that of '
+            'KNNEvalHook)'
+        )
+    return deepcopy(pipeline)
 
 
 def _build(

@@ -147,3 +147,14 @@ class TestFewShots:
         assert ((few_shot_target(target, 5, seed=0) == 1).sum(axis=0) == 5).all()
         with pytest.raises(ValueError, match=f'shots = {shots} must be 1 to 5'):
             few_shot_target(target, shots, seed=0)
+
+
+def test_decision_values_are_those_of_the_selected_costs():
+    train, test = problem(), problem(seed=1)
+    svms = LinearSVMs(costs=[0.5, 1e-3], **ONE_JOB)
+    values = svms.decision_values(train, test[0], seed=4)
+    expected = svms.cross_validated(train, test, seed=4)
+    found = [
+        100 * average_precision(value, own) for value, own in zip(values.T, test[1].T, strict=True)
+    ]
+    np.testing.assert_allclose(found, expected)

@@ -73,7 +73,8 @@ def call(monkeypatch, capsys):
     return call
 
 
-def test_the_list_has_every_protocol_of_the_papers(call):
+def test_the_list_has_every_protocol_of_the_papers(call, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)  # Without data.
     listed = call('--list').out
     for name in (
         *('imagenet-linear', 'places205-linear', 'voc07-svm', 'voc07-lowshot', 'voc07-linear'),
@@ -81,11 +82,28 @@ def test_the_list_has_every_protocol_of_the_papers(call):
         *('transfer-cifar100', 'transfer-voc07', 'transfer-caltech101', 'transfer-cars'),
         *('transfer-pets', 'transfer-flowers'),
     ):
-        assert f' {name} ' in listed
-    assert len(listed.splitlines()) < 40
+        assert f' {name} ' in f' {" ".join(listed.split())} '
+    assert len(listed.splitlines()) <= 24
     described = call('--list', 'voc07').out
     assert 'voc07-svm' in described and 'SVMs' in described
     assert 'imagenet' not in described
+
+
+def test_the_list_says_whose_data_are_ready(call, monkeypatch, tmp_path):
+    def states():
+        """Protocols of the first line of each row, by folder and state."""
+        lines = map(str.split, call('--list').out.splitlines())
+        return {(line[0], line[1]): line[2:] for line in lines if {'yes', 'no'} & {*line[1:2]}}
+
+    monkeypatch.chdir(tmp_path)
+    assert {state for _, state in states()} == {'no'}
+    image_folder(tmp_path / 'data' / 'digits')
+    image_folder(tmp_path / 'data' / 'cars')
+    assert [*states()].count(('digits', 'yes')) == 1 and ('digits', 'no') not in states()
+    assert states()['transfer', 'yes'] == ['transfer-cars']
+    assert 'custom-knn' in states()['custom', 'no']
+    assert ' no ' in call('--list', 'custom-knn').out
+    assert ' yes ' in call('--list', 'custom-knn', '--data', tmp_path / 'data').out
 
 
 def test_a_result_is_written_once(call, project):
@@ -114,7 +132,7 @@ def test_a_result_is_written_once(call, project):
         (dict(protocol='mine.py'), 'There is no config mine.py'),
         (dict(data='elsewhere'), 'toy: not complete, .*docs/en/data.md describes'),
         (dict(options='benchmark.optins.k=3'), "'optins'.*Its keys: name"),
-        (dict(options='benchmark.options.kk=3'), "'kk' Options of kind='knn': k, temp"),
+        (dict(options='benchmark.options.kk=3'), "'knn'.: WeightedKNN has no option kk"),
     ],
 )
 def test_mistakes_end_in_one_message(call, project, changes, message):
@@ -187,6 +205,37 @@ def test_an_interrupt_ends_in_one_message(project, tmp_path):
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130 and 'Traceback' not in errors
     assert errors.strip().splitlines()[-1] == 'Interrupted. The same command continues.'
+
+
+def test_a_failed_run_may_be_started_again_with_a_changed_config(call, project, tmp_path):
+    arguments = (project / 'run' / 'epoch_1.pth', '--protocol', project / 'knn.py')
+    arguments += ('--out', tmp_path / 'out')
+    failed = call(*arguments, '--cfg-options', 'num_classes=2')
+    assert failed.returncode == 1 and 'The config says 2 classes' in failed.err
+    assert not list((tmp_path / 'out').glob('*.json'))
+    for changes in ((), ('--cfg-options', 'num_classes=4')):
+        done = call(*arguments, *changes)
+        assert done.returncode == 0 and 'finished before' not in done.out, done.err
+    assert len(list((tmp_path / 'out').glob('*.json'))) == 2
+
+
+def test_class_folders_need_a_folder_alone(call, project, tmp_path):
+    """Of the command line: the folder, the table with interval and references."""
+    images = project / 'data' / 'train'
+    for number, image in enumerate(sorted(images.glob('*.png'))):
+        folder = tmp_path / 'mine' / 'abc'[number % 3]
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(image, folder)
+    arguments = (project / 'run' / 'epoch_1.pth', '--protocol', 'custom-knn')
+    arguments += ('--out', tmp_path / 'out')
+    missing = call(*arguments, '--data', tmp_path / 'nothing')
+    assert missing.returncode == 1 and 'a folder of its own' in missing.err
+    done = call(*arguments, '--data', tmp_path / 'mine')
+    assert done.returncode == 0, done.err
+    table = (tmp_path / 'out' / 'results.md').read_text()
+    assert re.search(
+        r'\| top1 \| [\d.]+ \([\d.]+ to [\d.]+\) .* majority class: 33.33; untrained: ', table
+    )
 
 
 def test_all_protocols_are_checked_before_the_first_one_runs(call, project, tmp_path):

@@ -8,6 +8,7 @@ from pathlib import Path
 from torchvision.datasets import imagenet as tv_imagenet
 
 from ..files import shorten
+from ..image_files import EXTENSIONS
 from ..subsets import draw_per_class
 from .data_set import Contents, Sample
 from .lists import read_list
@@ -16,7 +17,6 @@ from .readers import split
 DEVKIT = tv_imagenet.ARCHIVE_META['devkit'][0]
 KAGGLE_LABELS = 'LOC_val_solution.csv'
 VAL_LABELS = (DEVKIT, KAGGLE_LABELS, 'meta/val.txt', 'val/n[0-9]*')  # Any of them will do.
-EXTENSIONS = ('.jpg', '.jpeg', '.png', '.ppm', '.bmp', '.pgm', '.tif')  # Those that mmcls reads.
 #: The lists that SimCLR published, which InterCLR and most later papers use.
 SIMCLR_LISTS = 'https://raw.githubusercontent.com/google-research/simclr/master/imagenet_subsets/'
 
@@ -138,12 +138,17 @@ def _listed(samples: list[Sample], subset_list: Path) -> list[Sample]:
 def read_custom(root: Path, seed: int = 0, test_percent: int = 20) -> Contents:
     """Custom images in class folders: ``{train,test}/CLASS``, ``train/CLASS`` or ``CLASS``.
 
-    Without a ``test`` folder, ``test_percent`` % of each class (rounded up) are drawn for the test
-    split.
+    The test folder may be named ``val`` as well. Without one, ``test_percent`` % of each class
+    (rounded up) are drawn for the test split.
     """
-    if (root / 'test').is_dir():
+    test = next((name for name in ('test', 'val') if (root / name).is_dir()), None)
+    if test is not None:
         classes = _custom_classes(root / 'train', root)
-        splits = {s: _class_images(root / s, classes, f'{s}/') for s in ('train', 'test')}
+        folders = dict(train='train', test=test)
+        splits = {
+            split: _class_images(root / folder, classes, f'{folder}/')
+            for split, folder in folders.items()
+        }
         return Contents(splits, classes, dict(split='folders'))
     prefix = 'train/' if (root / 'train').is_dir() else ''
     classes = _custom_classes(root / prefix, root)

@@ -9,13 +9,16 @@ from mmengine.config import Config
 from ...config import dicts_in
 from ...datasets.preparation import data_sets
 from ..checkpoints import DIGEST_LENGTH
+from .class_folders import ClassFolders
 
-LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
+# Parts of a config that name folders.
+PARTS = ('train_dataloader', 'val_dataloader', 'test_dataloader', 'class_folders')
 LISTS = ('ann_file', 'image_set_path')
 # VOC is prepared in the parent of these folders.
 VOC = ('VOC2007', 'VOC2012')
 # Data sets that tools/prepare_data.py does not have.
 OTHERS = {
+    'class-folders': 'put the images of each class into a folder of its own, or of train and val',
     'digits': 'run `python tools/convert_dataset.py digits {root}`',
     'bccd': 'configs/benchmarks/mmdetection/README.md says where to get it',
     'custom-voc': 'configs/benchmarks/mmdetection/README.md describes the layout of your images',
@@ -24,7 +27,7 @@ OTHERS = {
 
 def _datasets(config: Config) -> Iterator[dict]:
     """Configs of the data sets that have a folder, also those inside wrappers."""
-    for part in dicts_in([config.get(name) for name in LOADERS]):
+    for part in dicts_in([config.get(name) for name in PARTS]):
         if 'data_root' in part:
             yield part
 
@@ -48,11 +51,18 @@ def data_roots(config: Config) -> list[str]:
 
 
 def lists_digest(config: Config) -> str:
-    """Hash of the lists of images that a config reads; they must exist."""
+    """Hash of the lists of images, or the class folders, that a config reads; they must exist."""
     found = hashlib.sha256()
     for name, path in sorted({pair for dataset in _datasets(config) for pair in _lists(dataset)}):
         found.update(f'{name} '.encode() + path.read_bytes())
+    if 'class_folders' in config:
+        found.update(ClassFolders(Path(config.class_folders.data_root)).key.encode())
     return found.hexdigest()[:DIGEST_LENGTH]
+
+
+def is_ready(config: Config) -> bool:
+    """Whether lists and folders of the data exist."""
+    return next(_missing(config), None) is None
 
 
 def check_data(config: Config, names: str | Sequence[str]) -> None:

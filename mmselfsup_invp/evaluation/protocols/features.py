@@ -28,7 +28,7 @@ def splits_of(job: Job, *names: str) -> list[Split]:
     """
     device = get_device()
     backbone = job.build_backbone().to(device)
-    preprocessor = MODELS.build(job.preprocessor_config()).to(device)
+    preprocessor = MODELS.build(job.backbone.preprocessor_config()).to(device)
     return [_split(job, name, backbone, preprocessor) for name in names]
 
 

@@ -1,23 +1,16 @@
 """A benchmark of a checkpoint, its work folder and its outcome."""
 
-import copy
-import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
 from mmengine.config import Config
-from mmengine.logging import MMLogger
-from mmengine.registry import DefaultScope
 from torch import nn
 
-from ...compat.host import MODELS
-from ...registry import SCOPE
 from ..checkpoints import PretrainedBackbone, digest
+from ..network import build_backbone
 from .data import data_roots, lists_digest
 
 # Settings that do not change a result. The folders of the data are compared as absolute paths.
@@ -62,12 +55,18 @@ class Outcome:
         epochs (int | str): Epochs trained on top of the checkpoint, 0 if nothing is trained, or for
             example ``'24000 iterations'``.
         metrics (dict[str, float]): All metrics.
+        interval (tuple[float, float], optional): 95 % confidence interval of ``last``. Defaults to
+            None, not measured.
+        references (dict[str, float]): The reported metric without pre-training, by name, if it was
+            measured.
     """
 
     last: float
     best: float | None
     epochs: int | str
     metrics: dict[str, float]
+    interval: tuple[float, float] | None = None
+    references: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -137,42 +136,14 @@ class Job:
             config['type'] = f'mmselfsup.{config["type"]}'
         return config
 
-    def preprocessor_config(self) -> dict[str, Any]:
-        """Config of a classifier's preprocessor with the normalisation of pre-training."""
-        own = self.backbone.preprocessor
-        return dict(
-            type='mmcls.ClsDataPreprocessor',
-            mean=own.get('mean'),
-            std=own.get('std'),
-            to_rgb=own.get('bgr_to_rgb', own.get('to_rgb', False)),
-        )
-
     def build_backbone(self) -> nn.Module:
         """The network with its weights, in evaluation mode.
 
         Raises:
             ValueError: If a weight of the checkpoint is not loaded.
         """
-        torch.manual_seed(self.seed)
-        with DefaultScope.overwrite_default_scope(SCOPE), _without_info():
-            backbone = MODELS.build(copy.deepcopy(self.backbone_config()))
-            backbone.init_weights()
-        if not self.random_init:
-            self.backbone.check_loaded(backbone.state_dict())
-        backbone.eval()  # Returns None for the networks of MMClassification.
-        return backbone
-
-
-@contextmanager
-def _without_info() -> Iterator[None]:
-    """Suppress MMEngine's line for each weight that is initialised."""
-    logger = MMLogger.get_current_instance()
-    before = logger.level
-    logger.setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)
+        changes = self.benchmark.backbone
+        return build_backbone(self.backbone, self.random_init, self.seed, changes)
 
 
 def _relevant(config: Any) -> Any:

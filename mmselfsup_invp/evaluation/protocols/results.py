@@ -95,19 +95,28 @@ def results_table(folder: str | Path) -> str:
     rows = [[*COLUMNS, 'published'], ['---'] * (len(COLUMNS) + 1)]
     for result in results:
         result = {'last': result['value'], **result}
+        result['last'] = with_interval(result)
         rows.append([*(text(result.get(key)) for key in COLUMNS.values()), compared_to(result)])
     lines = [f'| {" | ".join(row)} |\n' for row in rows]
     return ''.join([*lines, *(f'\n{message}\n' for message in messages)])
 
 
 def compared_to(result: Result) -> str:
-    """The published results, or why they cannot be compared."""
+    """Results without pre-training, or the published ones, or why these cannot be compared."""
+    if references := result.get('references'):
+        return '; '.join(f'{name}: {text(value)}' for name, value in references.items())
     changes = (result.get('provenance') or {}).get('changes')
     if changes:
         settings = ', '.join(f'{key}={value}' for key, value in changes.items())
         return f'not comparable: {settings}'
     rows = [row for row in result.get('published') or [] if isinstance(row, dict)]
     return '; '.join(f'{row.get("method", "?")}: {row.get("value", "?")}' for row in rows) or '-'
+
+
+def with_interval(result: Result) -> str:
+    """The last value, with its confidence interval if there is one."""
+    value, interval = text(result['last']), result.get('interval')
+    return f'{value} ({text(interval[0])} to {text(interval[1])})' if interval else value
 
 
 def text(value: Any) -> str:

@@ -45,7 +45,7 @@ def _training_config(job: Job, backbone: nn.Module) -> Config:
         config.train_dataloader.dataset.seed = job.seed  # The seed also draws the labels.
     separate_logs(config, job.benchmark.name)
     config.model.backbone = job.backbone_config()
-    config.model.data_preprocessor = job.preprocessor_config()
+    config.model.data_preprocessor = job.backbone.preprocessor_config()
     if 'head' in config.model:
         with torch.no_grad():
             config.model.head.in_channels = backbone(torch.zeros(1, 3, 64, 64))[-1].size(1)

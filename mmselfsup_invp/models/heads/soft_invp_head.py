@@ -30,8 +30,8 @@ class SoftInvPHead(BaseModule):
 
     ``relation`` is the softmax of the key over its nearest rows, the target of `SCE
     <https://arxiv.org/abs/2111.14585>`_. ``walk`` is the distribution of the end of a random walk
-    on the kNN graph, see :func:`~mmselfsup_invp.ops.soft_propagation.soft_walk`. The sum |walk| of
-    its weights is 0 for an image without a trusted edge: such an image keeps the relation as its
+    on the kNN graph, see :func:`~mmselfsup_invp.ops.soft_propagation.soft_walk`. The sum ``|walk|``
+    of its weights is 0 for an image without a trusted edge: such an image keeps the relation as its
     target.
 
     Args:

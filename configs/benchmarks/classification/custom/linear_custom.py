@@ -1,0 +1,7 @@
+_base_ = '../_base_/custom.py'
+
+benchmark = dict(
+    name='custom-linear',
+    title='own class folders, logistic regression',
+    options=dict(classifier='logistic'),
+)

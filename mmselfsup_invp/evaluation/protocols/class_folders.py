@@ -1,0 +1,65 @@
+"""A folder of classes, its split and the features of its images."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from ...datasets.preparation.folders import read_custom
+from ..checkpoints import digest
+from ..encoder import Encoder
+
+
+class ClassFolders:
+    """Images of a folder of classes, sorted by path.
+
+    Args:
+        root (Path): ``{train,test}/CLASS``, ``{train,val}/CLASS``, ``train/CLASS`` or ``CLASS``.
+        seed (int): Seed that draws a fifth of each class for the test, if the folder has no split.
+            Defaults to 0.
+
+    Attributes:
+        files (list[str]): Paths of the images, N.
+        label (ndarray): int64, shape ``(N,)``, their classes.
+        train, test (ndarray): int64, positions of the images of each split.
+        key (str): Hash of the names of the images, their sizes in bytes and their labels.
+
+    Raises:
+        FileNotFoundError: If there are no class folders.
+        ValueError: If there is one class only, a class has no training image, or there are no test
+            images.
+    """
+
+    def __init__(self, root: Path, seed: int = 0) -> None:
+        contents = read_custom(root, seed)
+        held_out = {name for name, _ in contents.splits['test']}
+        samples = sorted(contents.splits['train'] + contents.splits['test'])
+        is_test = np.array([name in held_out for name, _ in samples], dtype=bool)
+        self.files = [str(root / name) for name, _ in samples]
+        self.label = np.array([label for _, label in samples], dtype=np.int64)
+        self.train, self.test = np.flatnonzero(~is_test), np.flatnonzero(is_test)
+        self.key = digest([(*sample, os.path.getsize(root / sample[0])) for sample in samples])
+        counts = np.bincount(self.label[self.train], minlength=len(contents.classes))
+        if len(counts) < 2 or not counts.all() or not len(self.test):
+            found = ', '.join(map('{} {}'.format, contents.classes, counts))
+            raise ValueError(
+                f'{root} needs two classes or more, with training images of each, and test images. '
+                f'Found to train: {found}; to test: {len(self.test)}. Images must lie directly in '
+                'the folder of their class.'
+            )
+
+    def majority(self) -> float:
+        """Percentage of test images of the most frequent class of the training images."""
+        most = np.bincount(self.label[self.train]).argmax()
+        return 100 * float((self.label[self.test] == most).mean())
+
+    def features(self, encoder: Encoder, folder: Path) -> np.ndarray:
+        """Features of all images, float32, ``(N, D)``, stored in a folder for other protocols."""
+        path = folder / f'{digest([encoder.key, self.key])}.npy'
+        if not path.is_file():
+            features = encoder.features(self.files)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            part = path.with_name(f'unfinished-{path.name}')
+            np.save(part, features)
+            part.replace(path)
+        return np.load(path)
