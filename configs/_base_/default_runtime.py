@@ -17,10 +17,10 @@ default_hooks = dict(
     checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=3),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     epoch_seed=dict(type='EpochSeedHook'),
-    # Estimates the memory, and warns of a plateau.
-    health=dict(type='RunHealthHook'),
     # Writes backbone.pth, which the scripts of the hosts read.
     backbone_file=dict(type='BackboneFileHook'),
+    # Estimates the memory, and warns of a plateau.
+    health=dict(type='RunHealthHook'),
 )
 
 env_cfg = dict(
