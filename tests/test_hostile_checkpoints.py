@@ -139,8 +139,10 @@ FILES = {
     'call in meta.cfg': (config("model = dict(backbone=dict(type=open('{}', 'w')))"), CONFIG),
     'type of the backbone': (config(f'model = dict(backbone={OPEN})'), CONFIG),
     'type of the model': (config(f'model = {OPEN}'), CONFIG),
-    # The report states that the images are missing.
-    'type of the data': (config(f'train_dataloader = dict(batch_size=1, dataset={OPEN})'), ()),
+    'type of the data': (
+        config(f'train_dataloader = dict(batch_size=1, dataset={OPEN})'),
+        ('report',),
+    ),
     'type of a hook': (config(f'custom_hooks = [{OPEN}]'), ()),
     'module of a hook': (config("custom_hooks = [dict(type='strange_module.Hook')]"), ()),
     'statement in meta.config': (config("open('{}', 'w')", key='config'), ()),
