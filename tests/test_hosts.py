@@ -33,7 +33,7 @@ LOADERS = (
     *('train_dataloader', 'default_hooks.knn.query_dataloader'),
     *('default_hooks.knn.gallery_dataloader', 'default_hooks.clusters.extract_dataloader'),
 )
-TIMES = {'time', 'data_time'}
+TIMES = {'time', 'data_time', 'images_per_second'}
 # Computed by scikit-learn; a sum in it has another order with NumPy 2.
 DECIMALS = {'sela/nmi': 10}
 
