@@ -106,7 +106,8 @@ def sample_negatives(
             global generator.
 
     Returns:
-        Neighbours: Similarities, float32, and rows, int64, both ``(B, K)``. A query without any
+        Neighbours: Similarities, float32, and rows, int64, both ``(B, K)``, in no particular
+        order. A query without any
         row of another cluster has :data:`NO_NEGATIVE` and similarity 0 everywhere. Pass the
         similarities to :func:`bank_similarity` as ``known`` to give them a gradient.
 
@@ -206,12 +207,16 @@ def sample_positive(
     return torch.where(drawn == anchor, row[last.clamp(min=0)], drawn)
 
 
+def _sorts_members_alone(device: torch.device) -> bool:
+    """Whether to select the members before sorting, for which a GPU would have to synchronise."""
+    return device.type == 'cpu'
+
+
 def _sorted_members(labels: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
     """Labels, int32, ascending, and rows of at least the members of the clusters ``wanted``."""
-    # A GPU sorts 32-bit integers in half the passes of 64-bit integers.
-    if labels.device.type != 'cpu':
+    if not _sorts_members_alone(labels.device):
+        # A GPU sorts 32-bit integers in half the passes of 64-bit integers.
         return labels.int().sort(stable=True)
-    # Selecting the members first leaves the CPU little to sort; a GPU would have to synchronise.
     is_wanted = torch.zeros(len(labels), dtype=torch.bool)
     is_wanted[wanted] = True
     row = is_wanted[labels].nonzero().squeeze(1)

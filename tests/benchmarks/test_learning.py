@@ -167,7 +167,7 @@ def test_table_has_mean_and_standard_error():
         for i, one in enumerate(figures)
     ]
     line = report.table(results).splitlines()[2]
-    assert line == '| a | 2 | 12 | 5 | 41.0 ± 1.0 |  | 2.0 ± 1.0 |  |  |  |'
+    assert line == '| a | 2 | 12 | 5 | 41.0 ± 1.0 |  | 2.0 ± 1.0 |  |  |  |  |  |  |'
 
 
 def test_splits_are_disjoint(tmp_path):

@@ -19,7 +19,7 @@ def options(**values):
     ('kind', 'changes', 'message'),
     [
         ('knn', {'benchmark.optins.k': 3}, "'optins'.*Its keys: name, title"),
-        ('knn', {'benchmark.options.kk': 3}, "no option kk.* of kind='knn': k, temperature"),
+        ('knn', {'benchmark.options.kk': 3}, "kind 'knn'.*no option kk.*k, temperature"),
         ('knn', options(k=3), "missing .* 'temperature'"),
         ('knn', {'benchmark.metric': 'foo'}, "metric = 'foo' is not valid.* one of 'k5_t0.1'"),
         ('knn', {'benchmark.options.k.l': 3}, 'cannot be changed by'),
@@ -84,6 +84,7 @@ def test_the_metric_of_knn_is_named_by_its_options(tmp_path):
 
 
 def test_every_kind_can_be_built():
-    needed = dict(knn=dict(k=1, temperature=1))
+    own = dict(classifier='knn')
+    needed = dict(knn=dict(k=1, temperature=1), own_labels=own)
     for name, kind in KINDS.items():
         kind(**needed.get(name, {})).metrics()
