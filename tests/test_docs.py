@@ -49,7 +49,7 @@ def test_links_have_targets(page):
 @every_page
 def test_named_files_exist(page):
     text = '\n'.join(block.code for block in blocks(page) if block.language == 'shell')
-    pattern = r'(?<![\w/])((?:benchmarks|configs|examples|tools)/[\w/.-]+\.(?:py|sh))'
+    pattern = r'(?<![\w/:])((?:benchmarks|configs|examples|tools)/[\w/.-]+\.(?:py|sh))'
     assert not {path for path in re.findall(pattern, text) if not (ROOT / path).is_file()}
 
 
