@@ -19,8 +19,8 @@ from .version import __version__
 __all__ = ['__version__', 'register_all_modules']
 
 SUBPACKAGES = {'memory', 'ops', *compat.NEED_HOST}
-# Functions of this package by the subpackages that they are in.
-FUNCTIONS = {'embed': 'embedding'}
+# Functions of this package by the modules that they are in.
+FUNCTIONS = {'embed': 'embedding', 'train': 'cli.images'}
 
 
 def register_all_modules(init_default_scope: bool = True) -> None:

@@ -8,7 +8,7 @@ serve configs with ``default_scope = 'mmselfsup_invp'`` and those that are inher
 With MMPretrain, the names of MMSelfSup and MMClassification (``mmcls.ResNet_CIFAR``) are found too.
 """
 
-from mmengine.registry import FUNCTIONS, Registry
+from mmengine.registry import FUNCTIONS, LOG_PROCESSORS, Registry
 
 from .compat.host import STAND_INS, registries
 from .structures import collate
@@ -59,3 +59,6 @@ for _scope, _components in STAND_INS.items():
 Registry(FUNCTIONS.name, parent=FUNCTIONS, scope=SCOPE, locations=[SCOPE]).register_module(
     name='default_collate', module=collate
 )
+# Empty: MMEngine's serves this scope too, without a warning that the scope has none.
+if SCOPE not in LOG_PROCESSORS.children:
+    Registry(LOG_PROCESSORS.name, parent=LOG_PROCESSORS, scope=SCOPE, locations=[SCOPE])

@@ -119,8 +119,7 @@ def reshape_all(state):
 
 
 OPEN = "dict(type='builtins.open', file='{}', mode='w')"
-REPORT = ('report',)
-CONFIG = ('benchmark', 'export', *REPORT)  # Commands that read the config in a checkpoint.
+CONFIG = ('benchmark', 'export', 'report')  # Commands that read the config in a checkpoint.
 READS_ALL = ('resume', 'load_from', 'init_cfg', 'test', *CONFIG)
 RUN = ('resume',)  # Reads the state of the run.
 
@@ -138,8 +137,10 @@ FILES = {
     ),
     'statement in meta.cfg': (config("open('{}', 'w')"), CONFIG),
     'call in meta.cfg': (config("model = dict(backbone=dict(type=open('{}', 'w')))"), CONFIG),
-    'type of the model': (config(f'model = dict(backbone={OPEN})'), CONFIG),
-    'type of the data': (config(f'train_dataloader = dict(batch_size=1, dataset={OPEN})'), REPORT),
+    'type of the backbone': (config(f'model = dict(backbone={OPEN})'), CONFIG),
+    'type of the model': (config(f'model = {OPEN}'), CONFIG),
+    # The report states that the images are missing.
+    'type of the data': (config(f'train_dataloader = dict(batch_size=1, dataset={OPEN})'), ()),
     'type of a hook': (config(f'custom_hooks = [{OPEN}]'), ()),
     'module of a hook': (config("custom_hooks = [dict(type='strange_module.Hook')]"), ()),
     'statement in meta.config': (config("open('{}', 'w')", key='config'), ()),

@@ -20,14 +20,33 @@ def create_parser(description):
     return parser
 
 
-def create_run_parser(description):
-    """Argument parser of a tool that runs a config on one or several processes."""
+def create_run_parser(description, images=False):
+    """Argument parser of a tool that runs a config on one or several processes.
+
+    With ``images``, a folder of images may be given instead of the config.
+    """
     parser = create_parser(description)
-    parser.add_argument(
+    source = parser.add_mutually_exclusive_group(required=True) if images else parser
+    source.add_argument(
         'config',
         type=existing_config,
+        nargs='?' if images else None,
         help='path of the config, or PACKAGE::PATH of one in an installed package',
     )
+    if images:
+        source.add_argument(
+            '--images',
+            metavar='FOLDER',
+            help='instead of a config: train on all images below this folder, by settings chosen '
+            'for them and this machine',
+        )
+        parser.add_argument(
+            '--recipe',
+            nargs='+',
+            action=Options,
+            metavar='KEY=VALUE',
+            help='with --images: settings to use instead of the chosen ones, such as epochs=50',
+        )
     parser.add_argument(
         '--cfg-options',
         nargs='+',

@@ -17,6 +17,8 @@ default_hooks = dict(
     checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=3),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     epoch_seed=dict(type='EpochSeedHook'),
+    # Estimates the memory, and warns of a plateau.
+    health=dict(type='RunHealthHook'),
 )
 
 env_cfg = dict(
@@ -25,9 +27,8 @@ env_cfg = dict(
     dist_cfg=dict(backend='nccl'),
 )
 
-log_processor = dict(
-    window_size=10, custom_cfg=[dict(data_src='', method='mean', window_size='global')]
-)
+# Losses beside their chance levels, images per second and the remaining time.
+log_processor = dict(type='ProgressLogProcessor')
 vis_backends = [dict(type='LocalVisBackend')]
 visualizer = dict(type='Visualizer', vis_backends=vis_backends, name='visualizer')
 

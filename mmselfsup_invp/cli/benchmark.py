@@ -12,7 +12,6 @@ from rich.console import Console
 from rich.markdown import Markdown
 from rich.table import Table
 
-from ..config import read_config
 from ..evaluation import PretrainedBackbone, read_backbone
 from ..evaluation.protocols import (
     Benchmark,
@@ -20,6 +19,7 @@ from ..evaluation.protocols import (
     check_network,
     evaluate,
     find_benchmarks,
+    find_configs,
     finished,
     read_benchmark,
     results_table,
@@ -76,9 +76,8 @@ def show_list(prefix: str = '', data: str | None = None) -> None:
         data (str, optional): Folder of the data set. Defaults to None, that of each config.
     """
     found = []
-    for path, benchmark in find_benchmarks(CONFIGS):
+    for path, benchmark, config in find_configs(CONFIGS):
         if benchmark.name.startswith(prefix):
-            config = read_config(path)
             if data:
                 move_data(config, data)
             found.append((path.parent.name, benchmark, is_ready(config)))

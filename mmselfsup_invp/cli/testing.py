@@ -11,6 +11,7 @@ from ..engine import KNNEvalHook
 from ..engine.hooks.common import unwrap
 from ..evaluation.checkpoints import PREFIX, check_fit, read_checkpoint
 from .errors import explain_unknown_options
+from .launching import process_group
 from .options import read_run_config
 
 
@@ -39,6 +40,11 @@ def test(cfg: Config) -> None:
         ValueError: If the checkpoint is not one of this model, or the config has neither a test
             loop nor a KNNEvalHook.
     """
+    with process_group(cfg):
+        _evaluate(cfg)
+
+
+def _evaluate(cfg: Config) -> None:
     weights = read_weights(cfg.load_from) if cfg.load_from else None
     with explain_unknown_options(cfg):
         runner = Runner.from_cfg(cfg)

@@ -5,12 +5,15 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from mmengine.config import Config
-from mmengine.runner import Runner
 
 from ..config_checks import check_config
+from ..engine.console import ConciseRunner
+from . import images
 from .errors import explain_unknown_options, was_interrupted
+from .launching import process_group
 from .lock import work_folder_lock
 from .options import read_run_config
+from .trackers import add_tracker
 from .work_folder import is_first_process, prepare_resume, resume_instructions
 
 
@@ -21,7 +24,11 @@ def load_config(args: Namespace) -> Config:
         FileNotFoundError: If there is no such config.
         ValueError: If an argument does not fit the config.
     """
+    if args.images:
+        images.use_images(args)
     cfg = read_run_config(args)
+    if args.images:
+        cfg = images.named(cfg, args.work_dir)
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
     elif cfg.get('work_dir') is None:
@@ -31,6 +38,8 @@ def load_config(args: Namespace) -> Config:
         _enable_amp(cfg)
     if args.auto_scale_lr:
         _enable_lr_scaling(cfg)
+    for tracker in args.log_to or ():
+        add_tracker(cfg, tracker)
     if args.resume is not None:
         cfg.resume = True
         cfg.load_from = None if args.resume == 'auto' else args.resume
@@ -66,11 +75,12 @@ def train(cfg: Config) -> None:
     """
     check_config(cfg)
     first = is_first_process(cfg.get('launcher', 'none'))
-    with work_folder_lock(Path(cfg.work_dir)) if first else nullcontext():
+    lock = work_folder_lock(Path(cfg.work_dir)) if first else nullcontext()
+    with process_group(cfg), lock:
         prepare_resume(cfg)
         try:
             with explain_unknown_options(cfg):
-                Runner.from_cfg(cfg).train()
+                ConciseRunner.from_cfg(cfg).train()
         except BaseException as error:
             if not was_interrupted(error):
                 raise

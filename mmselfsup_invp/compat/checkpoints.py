@@ -116,9 +116,10 @@ def _load_url(load: Callable, url: str, *args: Any, **options: Any) -> Any:
 def _load_state_dict(
     load: Callable, module: nn.Module, state_dict: dict[str, Any], *args: Any, **options: Any
 ) -> None:
-    shapes = {name: value.shape for name, value in module.state_dict().items()}
-    fits = (getattr(state_dict.get(name), 'shape', None) == shapes[name] for name in shapes)
-    if shapes and not any(fits):
+    # MMEngine unwraps modules in a wrapper.
+    own = {name.removeprefix('module.'): value for name, value in module.named_parameters()}
+    fits = (getattr(state_dict.get(name), 'shape', None) == own[name].shape for name in own)
+    if own and not any(fits):
         raise ValueError(
             f'none of the {len(state_dict)} weights has the name and shape of one of the '
             f'{type(module).__name__}.'

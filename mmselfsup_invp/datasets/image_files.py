@@ -1,9 +1,13 @@
 import os
 from collections.abc import Iterator, Sequence
+from typing import Literal
+
+import torch
 
 from ..compat.host import DATASETS, BaseDataset
 from ..options import checked
 from .files import printable
+from .transforms import UnreadableImage
 
 EXTENSIONS = ('.jpg', '.jpeg', '.png', '.bmp', '.pgm', '.ppm', '.tif', '.tiff', '.webp')
 
@@ -25,12 +29,19 @@ class ImageFiles(BaseDataset):
         data_prefix (str | dict): Folder of the images below ``data_root``. Defaults to ''.
         extensions (Sequence[str]): Extensions of images; not applied to a list. Defaults to those
             of JPEG, PNG, BMP, PGM, PPM, TIFF and WebP.
+        broken (str): What happens if an image cannot be read: ``'raise'`` ends the run with its
+            name; ``'skip'`` takes the next image that can be read, with the ``sample_idx`` of that
+            one. The row of a skipped image keeps its initial value. Defaults to ``'raise'``.
         **kwargs: Arguments of MMClassification's ``BaseDataset``.
 
     Raises:
         FileNotFoundError: If the folder or the list does not exist.
         ValueError: If there is no image, if links lead to the same folder twice (a link to a
             parent folder, for example), or if an image is no regular file (a FIFO, a broken link).
+
+    Attributes:
+        skipped (Tensor): bool, shape ``(N,)``: images that could not be read so far. In shared
+            memory, so that the main process sees what the workers of a loader skipped.
 
     Example:
         >>> images = ImageFiles(data_root='data/custom', data_prefix='train')  # doctest: +SKIP
@@ -39,10 +50,40 @@ class ImageFiles(BaseDataset):
     """
 
     def __init__(
-        self, ann_file: str = '', *, extensions: Sequence[str] = EXTENSIONS, **kwargs
+        self,
+        ann_file: str = '',
+        *,
+        extensions: Sequence[str] = EXTENSIONS,
+        broken: Literal['raise', 'skip'] = 'raise',
+        **kwargs,
     ) -> None:
         self.extensions = tuple(extension.lower() for extension in extensions)
+        self.broken = broken
         super().__init__(ann_file, **kwargs)
+
+    def full_init(self) -> None:
+        """Search for the images; a second call does nothing."""
+        super().full_init()
+        if not hasattr(self, 'skipped'):
+            self.skipped = torch.zeros(len(self), dtype=torch.bool).share_memory_()
+
+    def prepare_data(self, idx: int) -> dict:
+        """Load an image, or with ``broken='skip'`` the next one that can be read.
+
+        Raises:
+            UnreadableImage: If the image cannot be read; with ``broken='skip'``, if none can.
+        """
+        for position in range(idx, idx + len(self)):
+            row = position % len(self)
+            try:
+                return super().prepare_data(row)
+            except UnreadableImage:
+                if self.broken == 'raise':
+                    raise
+                self.skipped[row] = True
+        raise UnreadableImage(
+            f'None of the {len(self)} images below {self.img_prefix} can be read.'
+        )
 
     def load_data_list(self) -> list[dict]:
         """The paths of the images, in order."""

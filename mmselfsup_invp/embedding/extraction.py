@@ -5,7 +5,7 @@ import os
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.lib.format import open_memmap
@@ -14,12 +14,13 @@ from ..datasets import ImageFiles
 from ..datasets.files import printable, write_whole
 from ..evaluation.checkpoints import digest
 from ..evaluation.encoder import Batch, Encoder
-from ..ops.checks import require_choice
+from ..options import check_option
 from ..version import __version__
 from .embedding import ABOUT, FEATURES, IMAGES, UNREADABLE, Embedding
 from .tables import write_table
 
 COPIED_ROWS = 65536
+Broken = Literal['skip', 'raise']
 
 
 def embed(
@@ -31,7 +32,7 @@ def embed(
     batch_size: int = 64,
     num_workers: int | None = None,
     device: str | None = None,
-    broken: str = 'skip',
+    broken: Broken = 'skip',
 ) -> Embedding:
     """Features of images by the backbone of a checkpoint; see :class:`Encoder`.
 
@@ -69,7 +70,7 @@ def embed(
         >>> embedding.features.shape, embedding.paths[0]  # doctest: +SKIP
         ((1000, 512), 'beach/1.jpg')
     """
-    require_choice('broken', broken, ('skip', 'raise'))
+    check_option('embed', 'broken', broken, Broken)
     encoder = checkpoint
     if not isinstance(encoder, Encoder):
         encoder = Encoder(checkpoint, size, device)

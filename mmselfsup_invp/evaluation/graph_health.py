@@ -8,6 +8,8 @@ from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from ..ops import propagate
+from ..ops.clustering import class_sums
+from ..ops.search import BankRows
 
 # Runs beyond these limits are unlikely to succeed; each warning names an option to change.
 MAX_UNFILLED = 0.05
@@ -57,11 +59,11 @@ class GraphHealth:
 
 
 @torch.no_grad()
-def graph_health(bank: Tensor, neighbours: Tensor) -> GraphHealth:
+def graph_health(bank: Tensor | BankRows, neighbours: Tensor) -> GraphHealth:
     """Measure the state of a memory without labels.
 
     Args:
-        bank (Tensor): Float, unit rows, shape ``(N, D)``.
+        bank (Tensor | BankRows): Float, unit rows, shape ``(N, D)``.
         neighbours (Tensor): int64, shape ``(N, k)``; -1 for no edge.
 
     Returns:
@@ -78,11 +80,17 @@ def graph_health(bank: Tensor, neighbours: Tensor) -> GraphHealth:
     return GraphHealth(
         unfilled=1 - filled.float().mean().item(),
         largest_in_degree=int(in_degree.max()),
-        mean_norm=bank.float().mean(dim=0).norm().item(),
+        mean_norm=_mean_row(bank).norm().item(),
         num_components=len(sizes),
         largest_component=(sizes.max() / linked.sum()).item() if len(sizes) else 0.0,
         degree=neighbours.size(1),
     )
+
+
+def _mean_row(bank: Tensor | BankRows) -> Tensor:
+    """Mean of all rows, float32, ``(1, D)``."""
+    label = torch.zeros(len(bank), dtype=torch.int64, device=bank.device)
+    return class_sums(bank, label, num_classes=1) / len(bank)
 
 
 def _component_sizes(source: Tensor, target: Tensor, linked: Tensor) -> Tensor:

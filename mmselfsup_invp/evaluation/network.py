@@ -36,12 +36,20 @@ def build_backbone(
     Raises:
         ValueError: If a weight of the checkpoint is not loaded.
     """
-    torch.manual_seed(seed)
-    config = backbone.build_config(random_init) | (changes or {})
+    config = backbone.build_config(random_init=True) | (changes or {})
     with DefaultScope.overwrite_default_scope(SCOPE), _without_info():
+        torch.manual_seed(seed)
         network = MODELS.build(copy.deepcopy(config))
-        network.init_weights()
+        if random_init:
+            network.init_weights()
     if not random_init:
+        own = network.state_dict()
+        same = {
+            name: value
+            for name, value in backbone.state.items()
+            if name in own and own[name].shape == value.shape
+        }
+        network.load_state_dict(same, strict=False)
         backbone.check_loaded(network.state_dict())
     network.eval()  # Returns None for the networks of MMClassification.
     return network

@@ -72,7 +72,7 @@ def read_run(path: str | Path, checkpoint: str | Path | None = None) -> Training
 
     Raises:
         FileNotFoundError: If the folder, a checkpoint or a log is missing.
-        ValueError: If the checkpoint cannot be read, or holds no config.
+        ValueError: If the checkpoint cannot be read, or holds no config of a model.
 
     Example:
         >>> run = read_run('work_dirs/invp')  # doctest: +SKIP
@@ -94,6 +94,8 @@ def read_run(path: str | Path, checkpoint: str | Path | None = None) -> Training
     file = latest_checkpoint(path) if checkpoint is None else Path(checkpoint)
     content = read_checkpoint(file)
     config, meta = run_config(file, content), content['meta']
+    if not isinstance(config.get('model'), dict) or 'type' not in config.model:
+        raise ValueError(f'The config in {file} has no model.type. Give another checkpoint.')
     meta.pop('cfg')
     # Only at the end of an epoch the two counts give the length of an epoch.
     whole = file.name.startswith('epoch_') and meta.get('epoch') and meta.get('iter')

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 from joblib import Parallel, delayed
@@ -106,7 +105,7 @@ class LinearSVMs:
         return 100 * scores.reshape(-1, len(self.costs))
 
     def _map(
-        self, score: Callable[[int, float], Any], pairs: Sequence[tuple[int, float]]
+        self, score: Callable[[int, float], float | np.ndarray], pairs: Sequence[tuple[int, float]]
     ) -> np.ndarray:
         """Scores of pairs of a class and a cost, in parallel."""
         return np.array(Parallel(self.jobs)(delayed(score)(*pair) for pair in pairs))

@@ -12,7 +12,7 @@ from .feature_queue import FeatureQueue
 from .knn_graph import KNNGraph
 from .nonfinite import NonFiniteFeatures, NonFiniteMonitor
 from .self_labels import SelfLabels
-from .state import RowState, first_occurrence
+from .state import RowState, first_occurrence, whole_state
 
 __all__ = [
     'Clusters',
@@ -24,4 +24,5 @@ __all__ = [
     'RowState',
     'SelfLabels',
     'first_occurrence',
+    'whole_state',
 ]

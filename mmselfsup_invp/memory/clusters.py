@@ -6,6 +6,7 @@ from torch import Tensor
 
 from ..ops import clustering, repair_small
 from ..ops.clustering import Metric
+from ..ops.search import BankRows
 from ..ops.sinkhorn import scale_classes
 from ..options import MAX_INT, Channels, NonNegativeInt, PositiveFloat, Range, checked
 from .counter import ChangeCounter
@@ -144,16 +145,16 @@ class Clusters(RowState):
         self.labels[sample_idx] = labels
 
     @torch.no_grad()
-    def update_centroids(self, feature: Tensor) -> None:
+    def update_centroids(self, feature: Tensor | BankRows) -> None:
         """Move every centroid to the mean of its members; one without members stays.
 
         Args:
-            feature (Tensor): Float, shape ``(N, D)``.
+            feature (Tensor | BankRows): Float, shape ``(N, D)``.
         """
         self.centroids.copy_(clustering.cluster_means(feature, self.labels, self.centroids))
 
     @torch.no_grad()
-    def repair(self, feature: Tensor) -> int:
+    def repair(self, feature: Tensor | BankRows) -> int:
         """Keep clusters from running empty; waits for the device.
 
         With ``'nearest'`` small clusters are dissolved and refilled from the largest
@@ -161,7 +162,7 @@ class Clusters(RowState):
         Sinkhorn-Knopp; the labels follow in :meth:`relabel`.
 
         Args:
-            feature (Tensor): Float, shape ``(N, D)``.
+            feature (Tensor | BankRows): Float, shape ``(N, D)``.
 
         Returns:
             int: Clusters that were small; 0 with ``'equal'``.
@@ -190,9 +191,9 @@ class Clusters(RowState):
         scaling = scale_classes(blocks, self.lambd, TOLERANCE, MAX_PASSES, criterion='relative')
         self.offset.copy_(scaling.log_class / self.lambd)
 
-    def _update_offset(self, feature: Tensor) -> None:
+    def _update_offset(self, feature: Tensor | BankRows) -> None:
         """Continue Sinkhorn-Knopp from the present offsets by one pass over a sample."""
-        rows = torch.randint(len(self), (min(len(self), SAMPLE_SIZE),), device=feature.device)
+        rows = torch.randint(len(self), (min(len(self), SAMPLE_SIZE),), device=self.labels.device)
         total = torch.zeros_like(self.offset)
         for block in clustering.scores(feature[rows], self.centroids, self.metric):
             total += block.add_(self.offset).mul_(self.lambd).softmax(dim=1).sum(dim=0)

@@ -1,6 +1,8 @@
 import torch
 from torch import Tensor, nn
 
+from ..ops.collectives import total
+
 
 class ChangeCounter(nn.Module):
     """Share of the written entries that changed, since it was last read; not saved.
@@ -24,8 +26,11 @@ class ChangeCounter(nn.Module):
         written = torch.ones_like(changed) if written is None else written
         self.counts += torch.stack([(changed & written).sum(), written.sum()])
 
-    def ratio(self) -> float | None:
-        """Read the share and start anew, None if nothing was written; waits for the device."""
-        changed, written = self.counts.tolist()
+    def ratio(self, *, split: bool = False) -> float | None:
+        """Read the share and start anew, None if nothing was written; waits for the device.
+
+        With ``split`` each process has counted entries of its own, and the share is that of all.
+        """
+        changed, written = (total(self.counts) if split else self.counts).tolist()
         self.counts.zero_()
         return changed / written if written else None

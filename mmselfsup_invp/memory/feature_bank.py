@@ -2,10 +2,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..options import Channels, Fraction, NonNegativeInt, Seed, checked
+from ..ops.host_rows import HostRows
+from ..ops.search import BankRows
+from ..options import Channels, Fraction, NonNegativeInt, PositiveInt, Seed, checked
 from .initial import InitialRows, RowType, initial_rows, storage_dtype
 from .nonfinite import finite_rows
-from .state import RowState, first_occurrence
+from .state import RowState
 
 
 @checked
@@ -32,6 +34,14 @@ class FeatureBank(RowState):
         dtype (str | torch.dtype): Type of the stored rows: ``'float32'``, ``'float16'`` or
             ``'bfloat16'``. For unit rows float16 is the more precise of the 16-bit types. Defaults
             to ``'float32'``.
+        shard (bool): Whether the rows are split over the processes: a process then holds N / W of
+            them, see :class:`~mmselfsup_invp.memory.sharding.ShardedRows` for what it sends.
+            Defaults to False.
+        offload (bool): Whether the rows stay in host memory, pinned where there is a GPU, wherever
+            the module is moved: for banks that do not fit on the device. Every search copies them
+            to the device in chunks, see :class:`~mmselfsup_invp.ops.host_rows.HostRows`, and
+            reading and writing rows waits for the device. Defaults to False.
+        chunk_rows (int): Rows in a chunk. Defaults to 2**20.
 
     Raises:
         ValueError: If an option is outside its valid values.
@@ -47,6 +57,7 @@ class FeatureBank(RowState):
 
     bank: Tensor
     next_bank: Tensor
+    _moved: Tensor
 
     def __init__(
         self,
@@ -58,24 +69,49 @@ class FeatureBank(RowState):
         init: InitialRows = 'unit',
         seed: Seed = 0,
         dtype: RowType | torch.dtype = 'float32',
+        shard: bool = False,
+        offload: bool = False,
+        chunk_rows: PositiveInt = 2**20,
     ) -> None:
-        super().__init__()
+        super().__init__(shard)
         self.feat_dim = feat_dim
         self.momentum = momentum
         self.delayed = delayed
         self.init = init
         self.seed = seed
+        self.offload = offload
+        self.chunk_rows = chunk_rows
         self.register_rows('bank', torch.empty(0, feat_dim, dtype=storage_dtype(dtype)))
         if delayed:
             self.register_rows('next_bank', self.bank.clone())
+        # Moves with the module, so that its device is that of the queries.
+        self.register_buffer('_moved', torch.empty(0), persistent=False)
         if length:
             self.resize(length)
 
     def resize(self, length: int) -> None:
         """Replace all rows by ``length`` initial ones."""
-        self.bank = initial_rows(length, self.feat_dim, self.init, self.seed).to(self.bank)
+        part = self.share(length)
+        rows = initial_rows(length, self.feat_dim, self.init, self.seed, part).to(self.bank)
+        self.bank = self._pinned(rows)
         if self.delayed:
-            self.next_bank = self.bank.clone()
+            self.next_bank = self._pinned(rows.clone())
+
+    def local_view(self, name: str) -> Tensor | BankRows:
+        """Rows of this process, which stay in host memory with ``offload``."""
+        rows = getattr(self, name)
+        return HostRows(rows, self.chunk_rows, self._moved.device) if self.offload else rows
+
+    def common_rows(self, sample_idx: Tensor) -> Tensor:
+        """Rows of images that are the same on all processes, shape ``(B, D)``."""
+        rows = self.view('bank')
+        return rows.common(sample_idx) if isinstance(rows, BankRows) else rows[sample_idx]
+
+    @torch.no_grad()
+    def replace(self, feature: Tensor) -> None:
+        """Replace the rows of all images by features, shape ``(N, D)``."""
+        part = self.split or slice(0, len(self))
+        self.bank.copy_(feature[part.start : part.stop])
 
     @torch.no_grad()
     def update(self, sample_idx: Tensor, feature: Tensor, valid: Tensor | None = None) -> None:
@@ -90,18 +126,30 @@ class FeatureBank(RowState):
                 Defaults to None: features without NaN and Inf.
         """
         valid = finite_rows(feature) if valid is None else valid
-        first = first_occurrence(sample_idx)
-        old = self.bank[sample_idx].float()
-        new = self.momentum * old + (1 - self.momentum) * feature[first].float()
+        row, source, own = self.place(sample_idx)
+        written = own & valid[source]
+        batch = row, feature[source].float(), written[:, None]
+        row, feature, written = (part.to(self.bank.device) for part in batch)
+        new = self.momentum * self.bank[row].float() + (1 - self.momentum) * feature
         rows = self.next_bank if self.delayed else self.bank
         new = F.normalize(new, dim=1).to(rows.dtype)
-        rows[sample_idx] = torch.where(valid[first, None], new, rows[sample_idx])
+        rows[row] = torch.where(written, new, rows[row])
 
     @torch.no_grad()
     def end_epoch(self) -> None:
         """Let the updates of the epoch take effect; without ``delayed`` they already have."""
         if self.delayed:
             self.bank.copy_(self.next_bank)
+
+    def _pinned(self, rows: Tensor) -> Tensor:
+        return rows.pin_memory() if self.offload and torch.cuda.is_available() else rows
+
+    def _apply(self, *args, **kwargs) -> 'FeatureBank':
+        """Move the module, but not the rows in host memory."""
+        kept = [(name, self._buffers.pop(name)) for name in self._row_names if self.offload]
+        super()._apply(*args, **kwargs)
+        self._buffers.update(kept)
+        return self
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args, **kwargs) -> None:
         """Accept the checkpoint of a bank that was not delayed: no update is pending in it."""

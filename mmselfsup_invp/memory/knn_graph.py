@@ -3,9 +3,10 @@ from torch import Tensor
 
 from ..ops import graph
 from ..ops.graph import UNFILLED
+from ..ops.search import BankRows
 from ..options import NonNegativeInt, PositiveInt, checked
 from .counter import ChangeCounter
-from .state import RowState, first_occurrence
+from .state import RowState
 
 # Rows tested at a time for edges that link back.
 MUTUAL_BATCH = 2**16
@@ -23,6 +24,8 @@ class KNNGraph(RowState):
     Args:
         num_neighbours (int): k, neighbours of a row. Defaults to 4 (the paper).
         length (int): N, rows; 0 leaves it to :meth:`resize` or a checkpoint. Defaults to 0.
+        shard (bool): Whether the rows are split over the processes, see
+            :class:`~mmselfsup_invp.memory.RowState`. Defaults to False.
 
     Raises:
         ValueError: If ``num_neighbours`` is below 1 or not below the length.
@@ -37,8 +40,10 @@ class KNNGraph(RowState):
 
     neighbours: Tensor
 
-    def __init__(self, num_neighbours: PositiveInt = 4, length: NonNegativeInt = 0) -> None:
-        super().__init__()
+    def __init__(
+        self, num_neighbours: PositiveInt = 4, length: NonNegativeInt = 0, shard: bool = False
+    ) -> None:
+        super().__init__(shard)
         self.num_neighbours = num_neighbours
         self.register_rows('neighbours', torch.empty(0, num_neighbours, dtype=torch.int64))
         self.changes = ChangeCounter()
@@ -57,7 +62,9 @@ class KNNGraph(RowState):
                 f'than the row itself: num_neighbours must be 1 to {length - 1}, or the data set '
                 'larger.'
             )
-        self.neighbours = self.neighbours.new_full((length, self.num_neighbours), UNFILLED)
+        part = self.share(length)
+        shape = (part.stop - part.start, self.num_neighbours)
+        self.neighbours = self.neighbours.new_full(shape, UNFILLED)
 
     @torch.no_grad()
     def link(self, anchor: Tensor, neighbours: Tensor, valid: Tensor | None = None) -> None:
@@ -71,12 +78,12 @@ class KNNGraph(RowState):
             valid (Tensor, optional): bool, shape ``(B,)``: the others keep their neighbours.
                 Defaults to None, all are valid.
         """
-        first = first_occurrence(anchor)
-        old, new = self.neighbours[anchor], neighbours[first]
-        if valid is not None:
-            new = torch.where(valid[first, None], new, old)
-        self._count_changes(old, new)
-        self.neighbours[anchor] = new
+        row, source, own = self.place(anchor)
+        written = own if valid is None else own & valid[source]
+        old = self.neighbours[row]
+        new = torch.where(written[:, None], neighbours[source], old)
+        self._count_changes(old, new, self._is_here(anchor))
+        self.neighbours[row] = new
 
     @torch.no_grad()
     def forget(self, row: Tensor) -> None:
@@ -91,22 +98,24 @@ class KNNGraph(RowState):
         self.neighbours.masked_fill_(stale | forgotten[:, None], UNFILLED)
 
     @torch.no_grad()
-    def rebuild(self, bank: Tensor, backend: str = 'auto') -> None:
+    def rebuild(self, bank: Tensor | BankRows, backend: str = 'auto') -> None:
         """Replace the graph by the exact one; see :func:`~mmselfsup_invp.ops.knn_graph`.
 
         Args:
-            bank (Tensor): Float, unit rows, shape ``(N, D)``.
+            bank (Tensor | BankRows): Float, unit rows, shape ``(N, D)``, split as the graph is.
             backend (str): How to search. Defaults to ``'auto'``.
         """
         neighbours = graph.knn_graph(bank, self.num_neighbours, backend=backend)
-        self._count_changes(self.neighbours, neighbours)
+        neighbours = neighbours[: len(self.neighbours)]
+        every = torch.ones_like(neighbours[:, 0], dtype=torch.bool)
+        self._count_changes(self.neighbours, neighbours, every)
         self.neighbours.copy_(neighbours)
 
     def propagate(
         self, anchor: Tensor, hops: int, mode: str = 'set', edges: str = 'all'
     ) -> tuple[Tensor, Tensor]:
         """Walk the graph from the anchors; see :func:`~mmselfsup_invp.ops.propagate`."""
-        return graph.propagate(self.neighbours, anchor, hops, mode, edges)
+        return graph.propagate(self.view('neighbours'), anchor, hops, mode, edges)
 
     def mutual_share(self) -> float:
         """Share of the edges whose end links back; needs no labels. Waits for the device.
@@ -114,10 +123,11 @@ class KNNGraph(RowState):
         Returns:
             float: Within 0 to 1; 0 for a graph without edges.
         """
-        row = torch.arange(len(self), device=self.neighbours.device)
-        blocks = zip(row.split(MUTUAL_BATCH), self.neighbours.split(MUTUAL_BATCH), strict=True)
-        mutual = sum(graph.mutual_edges(self.neighbours, *block).sum() for block in blocks)
-        return float(mutual / (self.neighbours >= 0).sum().clamp(min=1))
+        neighbours = self.whole('neighbours')
+        row = torch.arange(len(self), device=neighbours.device)
+        blocks = zip(row.split(MUTUAL_BATCH), neighbours.split(MUTUAL_BATCH), strict=True)
+        mutual = sum(graph.mutual_edges(neighbours, *block).sum() for block in blocks)
+        return float(mutual / (neighbours >= 0).sum().clamp(min=1))
 
     def churn(self) -> float | None:
         """Share of the rewritten edges that changed since the last call.
@@ -127,9 +137,15 @@ class KNNGraph(RowState):
         Returns:
             float | None: Within 0 to 1; None if no edge was rewritten.
         """
-        return self.changes.ratio()
+        return self.changes.ratio(split=self.split is not None)
 
-    def _count_changes(self, old: Tensor, new: Tensor) -> None:
-        filled = (old >= 0).any(dim=1, keepdim=True)
+    def _is_here(self, anchor: Tensor) -> Tensor:
+        """Which rows this process holds, bool, ``(B,)``."""
+        if self.split is None:
+            return torch.ones_like(anchor, dtype=torch.bool)
+        return self.split.local(anchor)[1]
+
+    def _count_changes(self, old: Tensor, new: Tensor, counted: Tensor) -> None:
+        filled = (old >= 0).any(dim=1) & counted
         kept = (new[:, :, None] == old[:, None, :]).any(dim=2)
-        self.changes.add(~kept, filled.expand_as(kept))
+        self.changes.add(~kept, filled[:, None].expand_as(kept))

@@ -3,9 +3,14 @@
 The messages state the value, the valid values and the reason.
 """
 
+from typing import TYPE_CHECKING
+
 from torch import Tensor
 
 from ..options import accepts
+
+if TYPE_CHECKING:
+    from .search import BankRows
 
 
 def require_range(name: str, value: int, low: int, high: int, why: str) -> None:
@@ -40,12 +45,12 @@ def require_length(name: str, values: Tensor, length: int, what: str) -> None:
         )
 
 
-def require_features(name: str, features: Tensor, dim: int | None = None) -> None:
+def require_features(name: str, features: 'Tensor | BankRows', dim: int | None = None) -> None:
     """Raise ``ValueError`` unless ``features`` is a float matrix, with ``dim`` columns if given.
 
     Args:
         name (str): Name of the argument in the message.
-        features (Tensor): Shape and dtype are checked, not the values.
+        features (Tensor | BankRows): Shape and dtype are checked, not the values.
         dim (int, optional): Number of columns. Defaults to None, any.
 
     Example:

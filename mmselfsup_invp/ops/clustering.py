@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..options import check_option
 from .checks import require_features, require_range
-from .search import default_elements, similarities
+from .search import BankRows, default_elements, similarities
 
 Metric = Literal['euclidean', 'dot']
 Backend = Literal['auto', 'sklearn', 'torch']
@@ -113,13 +113,13 @@ def cluster_sizes(label: Tensor, num_clusters: int) -> Tensor:
 
 
 @torch.no_grad()
-def cluster_means(feature: Tensor, label: Tensor, centroids: Tensor) -> Tensor:
+def cluster_means(feature: Tensor | BankRows, label: Tensor, centroids: Tensor) -> Tensor:
     """Average the features of each cluster, not normalised.
 
     An empty cluster keeps its old centroid.
 
     Args:
-        feature (Tensor): Float, shape ``(N, D)``.
+        feature (Tensor | BankRows): Float, shape ``(N, D)``.
         label (Tensor): int64, shape ``(N,)``.
         centroids (Tensor): float32, shape ``(C, D)``, the old centroids.
 
@@ -133,14 +133,22 @@ def cluster_means(feature: Tensor, label: Tensor, centroids: Tensor) -> Tensor:
                 [0.]])
     """
     size = cluster_sizes(label, len(centroids))[:, None]
-    total = torch.zeros_like(centroids)
+    total = class_sums(feature, label, len(centroids))
+    return torch.where(size > 0, total / size.clamp(min=1), centroids)
+
+
+def class_sums(feature: Tensor | BankRows, label: Tensor, num_classes: int) -> Tensor:
+    """Sum the features of each class, float32, ``(num_classes, D)``; see :func:`cluster_means`."""
+    if isinstance(feature, BankRows):
+        return feature.class_sums(label, num_classes)
+    total = torch.zeros(num_classes, feature.size(1), device=feature.device)
     # Half precision features are upcast block by block.
     rows = len(feature)
-    if feature.dtype != centroids.dtype:
+    if feature.dtype != total.dtype:
         rows = max(default_elements(feature.device) // feature.size(1), 1)
     for index, part in zip(label.split(rows), feature.split(rows), strict=True):
-        total.index_add_(0, index, part.to(centroids))
-    return torch.where(size > 0, total / size.clamp(min=1), centroids)
+        total.index_add_(0, index, part.to(total))
+    return total
 
 
 def cluster_health(size: Tensor) -> dict[str, float]:

@@ -8,7 +8,7 @@ from torch import Tensor
 from ..options import Range, check_option
 from .checks import require_range
 from .positives import Positives
-from .search import Neighbours, top_m
+from .search import BankRows, Neighbours, top_m
 
 # Entry of a graph row that has not been filled yet.
 UNFILLED = -1
@@ -26,7 +26,7 @@ GRAPH_BATCH = 1024
 
 @torch.no_grad()
 def knn_graph(
-    bank: Tensor, k: int, *, max_elements: int | None = None, backend: str = 'auto'
+    bank: Tensor | BankRows, k: int, *, max_elements: int | None = None, backend: str = 'auto'
 ) -> Tensor:
     """Link every row of the bank to its ``k`` nearest other rows.
 
@@ -34,7 +34,8 @@ def knn_graph(
     that of the inner product. The graph is built in blocks, without an N x N matrix.
 
     Args:
-        bank (Tensor): Float, unit rows, shape ``(N, D)``.
+        bank (Tensor | BankRows): Float, unit rows, shape ``(N, D)``. Of rows that are split over
+            processes each builds its own part of the graph.
         k (int): Neighbours a row, 1 to N - 1. The paper uses 4.
         max_elements (int, optional): Similarities held at a time, see :func:`top_m`.
         backend (str): How to search, see :func:`top_m`. Defaults to ``'auto'``.
@@ -51,13 +52,14 @@ def knn_graph(
         [[1], [0], [1]]
     """
     require_range('k', k, 1, len(bank) - 1, f'a bank of {len(bank)} rows has that many other rows')
-    anchor = torch.arange(len(bank), device=bank.device)
-    graph = torch.empty((len(bank), k), dtype=torch.int64, device=bank.device)
-    for start in range(0, len(bank), GRAPH_BATCH):
-        part = slice(start, start + GRAPH_BATCH)
-        own = anchor[part]
-        graph[part] = top_m(
-            bank[part], bank, k, exclude=own, max_elements=max_elements, backend=backend
+    if isinstance(bank, BankRows):
+        anchor = bank.anchors()
+    else:
+        anchor = torch.arange(len(bank), device=bank.device)
+    graph = torch.empty((len(anchor), k), dtype=torch.int64, device=bank.device)
+    for part, own in zip(graph.split(GRAPH_BATCH), anchor.split(GRAPH_BATCH), strict=True):
+        part[:] = top_m(
+            bank[own], bank, k, exclude=own, max_elements=max_elements, backend=backend
         ).index
     return graph
 
@@ -108,11 +110,11 @@ def nearest_others(nearest: Neighbours, anchor: Tensor, num: int) -> Tensor:
 
 
 @torch.no_grad()
-def mutual_edges(neighbours: Tensor, source: Tensor, index: Tensor) -> Tensor:
+def mutual_edges(neighbours: Tensor | BankRows, source: Tensor, index: Tensor) -> Tensor:
     """Test which edges are mutual: the end has the source among its own neighbours.
 
     Args:
-        neighbours (Tensor): int64, shape ``(N, k)``; -1 marks a missing edge.
+        neighbours (Tensor | BankRows): int64, shape ``(N, k)``; -1 marks a missing edge.
         source (Tensor): int64, shape ``(B,)``, rows where the edges start.
         index (Tensor): int64, shape ``(B, F)``, where they end; -1 for a missing edge.
 
@@ -130,7 +132,7 @@ def mutual_edges(neighbours: Tensor, source: Tensor, index: Tensor) -> Tensor:
 
 @torch.no_grad()
 def propagate(
-    neighbours: Tensor, anchor: Tensor, hops: int, mode: str = 'set', edges: str = 'all'
+    neighbours: Tensor | BankRows, anchor: Tensor, hops: int, mode: str = 'set', edges: str = 'all'
 ) -> Positives:
     """Collect the positives N(i) of the InvP paper by propagation on the graph (section 3.1).
 
@@ -140,7 +142,7 @@ def propagate(
     of the graph (-1) end a walk in either mode.
 
     Args:
-        neighbours (Tensor): int64, shape ``(N, k)``; -1 marks a missing edge.
+        neighbours (Tensor | BankRows): int64, shape ``(N, k)``; -1 marks a missing edge.
         anchor (Tensor): int64, shape ``(B,)``, rows to start from.
         hops (int): l in the paper, the longest walk, at least 1.
         mode (str): ``'set'`` or ``'concat'``. Defaults to ``'set'``.
@@ -176,7 +178,7 @@ def propagate(
     return Positives(reached.clamp(min=0), mask)
 
 
-def _walk(neighbours: Tensor, anchor: Tensor, hops: int, edges: str) -> Tensor:
+def _walk(neighbours: Tensor | BankRows, anchor: Tensor, hops: int, edges: str) -> Tensor:
     """End points of all walks of 1 to ``hops`` steps, shorter walks first; -1 where one ends."""
     frontier = _step(neighbours, anchor, edges)
     reached = [frontier]
@@ -187,7 +189,7 @@ def _walk(neighbours: Tensor, anchor: Tensor, hops: int, edges: str) -> Tensor:
     return torch.cat(reached, dim=1)
 
 
-def _step(neighbours: Tensor, source: Tensor, edges: str) -> Tensor:
+def _step(neighbours: Tensor | BankRows, source: Tensor, edges: str) -> Tensor:
     """Ends of the edges of each row, int64, ``(B, k)``; -1 for those that are skipped."""
     source = source.clamp(min=0)
     index = neighbours[source]

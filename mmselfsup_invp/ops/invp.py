@@ -7,10 +7,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from . import collectives
 from .graph import nearest_others
 from .losses import HardSampling, instance_loss, propagation_loss
 from .positives import Positives
-from .search import Neighbours, top_m
+from .search import BankRows, Neighbours, top_m
 from .search.order import move_last
 from .similarity import bank_similarity
 
@@ -37,7 +38,7 @@ class InvPStep(NamedTuple):
 
 def invp_step(
     query: Tensor,
-    bank: Tensor,
+    bank: Tensor | BankRows,
     anchor: Tensor,
     positive: Positives | FindPositives | None,
     sampling: HardSampling,
@@ -50,12 +51,14 @@ def invp_step(
 
     `InvP <https://arxiv.org/abs/2010.11694>`_, sections 3.1 and 3.2. Both losses share the
     similarities of the search, so that backward reads the M nearest rows of each query once.
+    With several processes each of them calls it, with a batch of its own; gradients averaged over
+    the processes are then those of the whole batch.
     The step changes neither the bank nor the graph; the caller updates them after the optimiser
     step, because backward reads the bank.
 
     Args:
         query (Tensor): Float, unit rows, shape ``(B, D)``; the only input with a gradient.
-        bank (Tensor): Float, unit rows, shape ``(N, D)``.
+        bank (Tensor | BankRows): Float, unit rows, shape ``(N, D)``.
         anchor (Tensor): int64, shape ``(B,)``, the bank row of each query's own image.
         positive (Positives | Callable, optional): ``(B, L)`` positives from :func:`propagate`,
             or a function that returns them, given the result of the search and the new
@@ -97,13 +100,19 @@ def invp_step(
     without_anchor = sampling.exclusive and sampling.background == 'topm'
     nearest = background(without_anchor or sampling.background == 'exact')
     propagation = propagation_loss(query, bank, anchor, nearest, positive, sampling)
-    # Queries without positives add 0 to the sum.
-    count = positive.mask.any(dim=1).sum().clamp(min=1)
+    # Queries without positives add 0 to the sum. DDP averages the gradients of the processes, so
+    # that the mean number of queries with positives gives the mean over all of them.
+    count = collectives.mean(positive.mask.any(dim=1).sum())
+    count = count.clamp(min=1 / collectives.world_size())
     return InvPStep(instance, propagation.sum() / count, neighbours, positive)
 
 
 def _anchor_last(
-    query: Tensor, bank: Tensor, anchor: Tensor, nearest: Neighbours, sampling: HardSampling
+    query: Tensor,
+    bank: Tensor | BankRows,
+    anchor: Tensor,
+    nearest: Neighbours,
+    sampling: HardSampling,
 ) -> tuple[Neighbours, Tensor]:
     """The nearest rows with the anchor, if it is among them, moved to the last column, in place.
 

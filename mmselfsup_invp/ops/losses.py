@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..options import Fraction, PositiveInt, Temperature, checked
 from .positives import HardPositives, Positives, contains, select_positives
-from .search import Neighbours
+from .search import BankRows, Neighbours
 from .similarity import bank_similarity, full_logsumexp, masked_logsumexp
 
 InstanceBackground = Literal['exact', 'topm']
@@ -75,7 +75,11 @@ class HardSampling:
 
 
 def instance_loss(
-    query: Tensor, bank: Tensor, anchor: Tensor, nearest: Neighbours | None, sampling: HardSampling
+    query: Tensor,
+    bank: Tensor | BankRows,
+    anchor: Tensor,
+    nearest: Neighbours | None,
+    sampling: HardSampling,
 ) -> Tensor:
     """Discriminate each image from its nearest others: ``L_ins`` of InvP (section 3.2).
 
@@ -89,7 +93,7 @@ def instance_loss(
 
     Args:
         query (Tensor): Float, unit rows, shape ``(B, D)``; the only input with a gradient.
-        bank (Tensor): Float, unit rows, shape ``(N, D)``.
+        bank (Tensor | BankRows): Float, unit rows, shape ``(N, D)``.
         anchor (Tensor): int64, shape ``(B,)``, the bank row of each query's own image.
         nearest (Neighbours, optional): ``(B, M)`` nearest rows from :func:`top_m` with the same
             query and bank. ``sort=False`` is enough and saves half of the search. The
@@ -123,7 +127,7 @@ def instance_loss(
 
 def propagation_loss(
     query: Tensor,
-    bank: Tensor,
+    bank: Tensor | BankRows,
     anchor: Tensor,
     nearest: Neighbours | None,
     positive: Positives,
@@ -149,7 +153,7 @@ def propagation_loss(
 
     Args:
         query (Tensor): Float, unit rows, shape ``(B, D)``; the only input with a gradient.
-        bank (Tensor): Float, unit rows, shape ``(N, D)``.
+        bank (Tensor | BankRows): Float, unit rows, shape ``(N, D)``.
         anchor (Tensor): int64, shape ``(B,)``, the bank row of each query's own image.
         nearest (Neighbours, optional): ``(B, M)`` nearest rows, see :func:`instance_loss`.
         positive (Positives): ``(B, L)`` positives, from :func:`propagate`.
@@ -189,7 +193,7 @@ def propagation_loss(
 
 def _chosen_logsumexp(
     query: Tensor,
-    bank: Tensor,
+    bank: Tensor | BankRows,
     positive: Positives,
     sampling: HardSampling,
     generator: torch.Generator | None,
@@ -206,7 +210,11 @@ def _chosen_logsumexp(
 
 
 def _ranked_background(
-    query: Tensor, bank: Tensor, anchor: Tensor, nearest: Neighbours, sampling: HardSampling
+    query: Tensor,
+    bank: Tensor | BankRows,
+    anchor: Tensor,
+    nearest: Neighbours,
+    sampling: HardSampling,
 ) -> Tensor:
     """Log of the ``'topm'`` or ``'official'`` denominator, ``(B,)``."""
     similarity = _with_gradient(query, bank, nearest)
@@ -223,12 +231,14 @@ def _ranked_background(
     return total + torch.log1p(-missing.exp())
 
 
-def _own_logit(query: Tensor, bank: Tensor, anchor: Tensor, temperature: float) -> Tensor:
+def _own_logit(
+    query: Tensor, bank: Tensor | BankRows, anchor: Tensor, temperature: float
+) -> Tensor:
     """``log e_ii``, ``(B,)``."""
     return bank_similarity(query, bank, anchor[:, None]).squeeze(1) / temperature
 
 
-def _with_gradient(query: Tensor, bank: Tensor, nearest: Neighbours) -> Tensor:
+def _with_gradient(query: Tensor, bank: Tensor | BankRows, nearest: Neighbours) -> Tensor:
     """The similarities of a search with a gradient to the query, ``(B, M)``."""
     if nearest.similarity.requires_grad:
         return nearest.similarity

@@ -15,7 +15,7 @@ from torch import Tensor
 from ..options import Choice, PositiveFraction, PositiveInt, check_option
 from .checks import require_features, require_range
 from .clustering import cluster_sizes
-from .search import Neighbours, default_elements, highest_columns, nearest_first, top_m
+from .search import BankRows, Neighbours, default_elements, highest_columns, nearest_first, top_m
 from .similarity import bank_similarity
 
 # Index of the negatives of a query that has none: every row of the bank has its label.
@@ -27,7 +27,7 @@ class _Candidates:
     """Queries and bank; the candidates of a query are the rows with another label."""
 
     query: Tensor
-    bank: Tensor
+    bank: Tensor | BankRows
     label: Tensor
     query_label: Tensor
 
@@ -75,7 +75,7 @@ POOLED = ('semi_hard', 'semi_easy')
 def sample_negatives(
     strategy: str,
     query: Tensor,
-    bank: Tensor,
+    bank: Tensor | BankRows,
     labels: Tensor,
     anchor_label: Tensor,
     num: int,
@@ -96,7 +96,7 @@ def sample_negatives(
     Args:
         strategy (str): ``'hard'``, ``'semi_hard'``, ``'random'`` or ``'semi_easy'``.
         query (Tensor): Float, unit rows, shape ``(B, D)``.
-        bank (Tensor): Float, unit rows, shape ``(N, D)``.
+        bank (Tensor | BankRows): Float, unit rows, shape ``(N, D)``.
         labels (Tensor): int64, shape ``(N,)``, clusters of the rows, 0 to N - 1.
         anchor_label (Tensor): int64, shape ``(B,)``, clusters of the queries.
         num (int): K, negatives of each query.

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from .clustering import assign, cluster_means, cluster_sizes
+from .search import BankRows
 
 # The 2-means of a split: k-means++ starts, of which the best result is kept, and rounds of each.
 SPLIT_STARTS = 20
@@ -12,7 +13,7 @@ SPLIT_ITERATIONS = 20
 
 @torch.no_grad()
 def repair_small(
-    feature: Tensor, label: Tensor, centroids: Tensor, min_size: int, seed: int = 0
+    feature: Tensor | BankRows, label: Tensor, centroids: Tensor, min_size: int, seed: int = 0
 ) -> Tensor:
     """Dissolve small clusters and refill them from the largest ones, in place: the rule of ODC.
 
@@ -23,7 +24,7 @@ def repair_small(
     are updated.
 
     Args:
-        feature (Tensor): Float, shape ``(N, D)``, N at least C.
+        feature (Tensor | BankRows): Float, shape ``(N, D)``, N at least C.
         label (Tensor): int64, shape ``(N,)``, changed in place.
         centroids (Tensor): float32, shape ``(C, D)``, changed in place.
         min_size (int): Clusters with fewer members are small.
@@ -65,7 +66,9 @@ def repair_small(
     return small
 
 
-def _split(feature: Tensor, label: Tensor, centroids: Tensor, pair: Tensor, seed: int) -> None:
+def _split(
+    feature: Tensor | BankRows, label: Tensor, centroids: Tensor, pair: Tensor, seed: int
+) -> None:
     """Divide the members of cluster ``pair[0]`` between both clusters of ``pair``, in place."""
     members = (label == pair[0]).nonzero().squeeze(1)
     part = two_means(feature[members], seed).long()

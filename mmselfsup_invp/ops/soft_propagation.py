@@ -14,8 +14,10 @@ from ..options import (
     check_option,
     checked,
 )
+from . import collectives
 from .checks import require_range
 from .graph import MAX_WALKS, Edges, Hops, mutual_edges
+from .search import BankRows
 from .similarity import bank_similarity, full_logsumexp, masked_logsumexp
 
 
@@ -31,9 +33,10 @@ class WalkOptions:
         restart (float): Probability to stop after a step, 0 to 1. Defaults to 0.5.
         edges (str): ``'all'``, or ``'mutual'`` for those whose end links back. Defaults to
             ``'all'``.
-        trust (float): Share of the edges of the first step, over all anchors, that the walk may
-            take: the most similar. The lowest similarity among them is the bound of the further
-            steps. Above 0 to 1. Defaults to 0.1.
+        trust (float): Share of the edges of the first step, over the anchors of all processes,
+            that the walk may take: the most similar. The lowest similarity among them is the bound
+            of the further steps. With less than 1, all processes walk at the same time. Above 0 to
+            1. Defaults to 0.1.
 
     Raises:
         ValueError: If an option is outside its valid values.
@@ -53,8 +56,8 @@ class WalkOptions:
 
 @torch.no_grad()
 def soft_walk(
-    bank: Tensor,
-    neighbours: Tensor,
+    bank: Tensor | BankRows,
+    neighbours: Tensor | BankRows,
     anchor: Tensor,
     options: WalkOptions,
     first: Tensor | None = None,
@@ -67,8 +70,8 @@ def soft_walk(
     step it stops with probability ``restart``; where it cannot go on it stays.
 
     Args:
-        bank (Tensor): Float, unit rows, shape ``(N, D)``.
-        neighbours (Tensor): int64, shape ``(N, k)``; -1 marks a missing edge.
+        bank (Tensor | BankRows): Float, unit rows, shape ``(N, D)``.
+        neighbours (Tensor | BankRows): int64, shape ``(N, k)``; -1 marks a missing edge.
         anchor (Tensor): int64, shape ``(B,)``, rows to start from.
         options (WalkOptions): Length of the walk and edges that it may take.
         first (Tensor, optional): int64, shape ``(B, k)``, ends of the edges of the first step.
@@ -107,7 +110,7 @@ def soft_walk(
     return index, weight.masked_fill(index == anchor[:, None], 0)
 
 
-def _similarity(bank: Tensor, source: Tensor, index: Tensor) -> Tensor:
+def _similarity(bank: Tensor | BankRows, source: Tensor, index: Tensor) -> Tensor:
     """Similarity of the ends of each edge, float32, ``(B, F)``; -inf for a missing edge."""
     rows = bank[index.clamp(min=0)].float()
     similarity = torch.einsum('bd,bkd->bk', bank[source].float(), rows)
@@ -115,14 +118,15 @@ def _similarity(bank: Tensor, source: Tensor, index: Tensor) -> Tensor:
 
 
 def _bound(similarity: Tensor, trust: float) -> Tensor:
-    """Lowest similarity of the share ``trust`` of the most similar edges."""
+    """Lowest similarity of the share ``trust`` of the most similar edges of all processes."""
+    similarity = collectives.gather(similarity)
     kept = max(round(trust * similarity.numel()), 1)
     return similarity.flatten().topk(kept, sorted=False).values.min()
 
 
 def _step(
-    bank: Tensor,
-    neighbours: Tensor,
+    bank: Tensor | BankRows,
+    neighbours: Tensor | BankRows,
     source: Tensor,
     index: Tensor,
     options: WalkOptions,
@@ -141,7 +145,7 @@ def _step(
 
 def soft_cross_entropy(
     query: Tensor,
-    bank: Tensor,
+    bank: Tensor | BankRows,
     index: Tensor,
     target: Tensor,
     background: Tensor | None,
@@ -157,7 +161,7 @@ def soft_cross_entropy(
 
     Args:
         query (Tensor): Float, unit rows, shape ``(B, D)``; the gradient flows here only.
-        bank (Tensor): Float, unit rows, shape ``(N, D)``.
+        bank (Tensor | BankRows): Float, unit rows, shape ``(N, D)``.
         index (Tensor): int64, shape ``(B, T)``, rows of the target; equal ones add up.
         target (Tensor): float32, shape ``(B, T)``, their probabilities q.
         background (Tensor, optional): int64, shape ``(B, M)``, each row once, those of the target

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import re
 from collections.abc import Mapping
 
 import matplotlib
@@ -184,5 +185,5 @@ def _add_legend(figure: Figure, entries: int) -> None:
 def _encode(figure: Figure, alt: str) -> Chart:
     file = io.BytesIO()
     figure.savefig(file, **SVG)
-    uri = data_uri(file.getvalue(), 'svg+xml')
+    uri = data_uri(re.sub(rb'\n +', b'\n', file.getvalue()), 'svg+xml')  # Without indents.
     return Chart(uri, alt, round(figure.get_figwidth() * PAGE_DPI))

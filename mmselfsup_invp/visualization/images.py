@@ -82,6 +82,7 @@ def training_images(run: TrainingRun, options: ReportOptions) -> ImageSet:
     dataset = deepcopy(run.config.train_dataloader.dataset)
     while WRAPPED in dataset:
         dataset = dataset[WRAPPED]
+    require_registered(dataset, f'The config in {run.checkpoint}')
     dataset.pipeline = _evaluation_pipeline(run.config)
     return _build(run, options, dataset, options.anchors)
 

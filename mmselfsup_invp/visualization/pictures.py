@@ -10,8 +10,8 @@ from PIL import Image, ImageOps
 from .charts import data_uri
 
 SIDE = 80  # Pixels of the longer side of a thumbnail.
-QUALITY = 75  # Of WebP.
-SHEET_QUALITY = 55
+QUALITY = 65  # Of WebP.
+SHEET_QUALITY = 50
 MISSING = (128, 128, 128)  # Colour in place of an image that cannot be read.
 
 

@@ -108,8 +108,9 @@ def write_report(
     out = Path(out)
     data = RunData(read_run(run, checkpoint), options or ReportOptions())
     _require_writable(out)
+    _ = data.model  # An unsuitable checkpoint and invalid anchors are reported first.
     with suppress(Unavailable):
-        _ = data.anchors  # Invalid anchors are reported before the features are computed.
+        _ = data.anchors
     sections, omitted, failed = [], [], []
     for name, title, create in SECTIONS:
         start = time.perf_counter()

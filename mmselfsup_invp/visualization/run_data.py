@@ -30,11 +30,16 @@ class RunData:
     Args:
         run (TrainingRun): The run.
         options (ReportOptions): The options of the report.
+
+    Raises:
+        ValueError: If the config of the checkpoint names a function that is no component.
     """
 
     def __init__(self, run: TrainingRun, options: ReportOptions) -> None:
         self.run = run
         self.options = options
+        parts = [run.config.get(name) for name in ('model', 'data_preprocessor')]
+        require_registered(parts, f'The config in {run.checkpoint}')
 
     @cached_property
     def model(self) -> BaseModel:
@@ -42,7 +47,6 @@ class RunData:
         cfg = deepcopy(self.run.config)
         if cfg.get('data_preprocessor'):
             cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)
-        require_registered(cfg.model, f'The config in {self.run.checkpoint}')
         with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
             model = MODELS.build(cfg.model)
         # Training shortens a queue to the data set: its rows do not fit the model in the config.
@@ -111,7 +115,7 @@ class RunData:
         """Neighbours of the training images, int64, ``(N, k)``, and their source in words."""
         for name, memory in self.memories.items():
             neighbours = self.saved(name, 'neighbours') if memory.holds_images else None
-            if neighbours is not None and len(neighbours) == len(self.gallery.index):
+            if neighbours is not None and is_graph(neighbours, len(self.gallery.index)):
                 return neighbours, 'the graph in the checkpoint'
         k = min(self._option('memory', 'num_neighbours', NUM_NEIGHBOURS), len(self.embedding) - 1)
         source = f'the graph of the {k} nearest neighbours by the {self.space}'
@@ -146,6 +150,13 @@ class RunData:
         except UnreadableImage as error:
             # If a worker process raised it, the message starts with the traceback of the worker.
             raise ImagesUnavailable(str(error).splitlines()[-1].rstrip('.')) from error
+
+
+def is_graph(neighbours: Tensor, rows: int) -> bool:
+    """Whether a tensor of a checkpoint holds the edges of so many rows; -1 for no edge."""
+    if neighbours.shape[:1] != (rows,) or neighbours.dim() != 2 or neighbours.dtype != torch.int64:
+        return False
+    return not neighbours.numel() or bool(((neighbours >= -1) & (neighbours < rows)).all())
 
 
 def _memories(model: BaseModel) -> dict[str, Memory]:

@@ -18,6 +18,7 @@ SIDE = 96  # Pixels of an image.
 INCH = 0.72  # Width of a column.
 GAP = 0.35  # Between two hops, in columns.
 SAME, OTHER = COLOURS[0], COLOURS[1]
+SAVE = dict(bbox_inches='tight', pad_inches=0.05, pil_kwargs=dict(quality=75))
 
 
 def write_walks(
@@ -77,7 +78,7 @@ def draw_walks(data: RunData, suffix: str) -> bytes:
             for place, image in enumerate(evenly_spaced(ordered, count)):
                 _show(axes(row, start + place), data, anchor, image)
     file = io.BytesIO()
-    figure.savefig(file, format=suffix, dpi=SIDE / INCH / 0.94, pil_kwargs=dict(quality=75))
+    figure.savefig(file, format=suffix, dpi=SIDE / INCH / 0.94, **SAVE)
     return file.getvalue()
 
 
@@ -112,4 +113,5 @@ def _show(axes: Axes, data: RunData, anchor: int, image: int) -> None:
         caption, colour = f'{caption} {"✓" if same else "✗ " + name}', SAME if same else OTHER
         axes.spines[:].set(linestyle='-' if same else '--')
     axes.spines[:].set(visible=True, color=colour, linewidth=1.5)
-    axes.set_xlabel(caption, fontsize=6.5, labelpad=2, color=colour)
+    size = min(6.5, 90 / max(len(caption), 1))  # Long names of classes fit below the image.
+    axes.set_xlabel(caption, fontsize=size, labelpad=2, color=colour)

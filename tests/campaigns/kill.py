@@ -91,6 +91,8 @@ class Campaign:
                 break  # It ended before.
             os.kill(pid, sent)
             finished = check_end(pid, work, sent) == 0
+            if finished and sent == signal.SIGKILL:
+                break  # It ended before the signal.
             kills.append((sent.name, moment, *(['ignored'] if finished else [])))
         check_end(start(), work)
         differences = list(differing(reference.state, final_state(work)))
@@ -162,7 +164,7 @@ def check_end(pid: int, work: Path, number: int = 0) -> int:
     code = os.waitstatus_to_exitcode(status)
     log = (work / 'log.txt').read_text(errors='replace') if (work / 'log.txt').exists() else ''
     # The handler is not yet set, or not any more; or the run has ended between check and signal.
-    expected = {signal.SIGKILL: (-9,), signal.SIGTERM: (143, -15, 0)}.get(number, (0,))
+    expected = {signal.SIGKILL: (-9, 0), signal.SIGTERM: (143, -15, 0)}.get(number, (0,))
     if code not in expected:
         raise Lost(f'{work.name} ended with {code} after signal {number}: {log[-600:]}')
     if code == 143 and not ('--resume' in log or 'no checkpoint yet' in log):

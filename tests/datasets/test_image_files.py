@@ -227,3 +227,39 @@ def test_added_files_are_noticed_on_resuming(spaced, tmp_path):
     again = toy.build_runner(spaced, tmp_path / 'work', epochs=2, resume=True, **options)
     with pytest.raises(ValueError, match='The checkpoint holds .* this run has .25, 16.'):
         again.train()
+
+
+class TestBrokenImages:
+    @pytest.fixture
+    def root(self, tmp_path):
+        root = toy.image_folder(tmp_path / 'images', images=8)
+        for name in ('002.png', '003.png', '007.png'):
+            (root / 'train' / name).write_bytes(b'broken')
+        return root
+
+    def config(self, root, broken, num_workers):
+        config = toy.loader(root, batch_size=4, num_workers=num_workers)
+        dataset = config['dataset']
+        options = dict(data_root=str(root), data_prefix='train', pipeline=dataset['pipeline'])
+        config['dataset'] = dict(type='ImageFiles', broken=broken, **options)
+        return config
+
+    @pytest.mark.parametrize('num_workers', [0, 2])
+    def test_the_next_image_takes_the_place_with_its_own_id(self, root, num_workers):
+        loader = toy.build_loader(self.config(root, 'skip', num_workers))
+        ids = [row for batch in loader for row in batch['data_samples'].ids.tolist()]
+        assert ids == [0, 1, 4, 4, 4, 5, 6, 0]
+        assert loader.dataset.skipped.nonzero().flatten().tolist() == [2, 3, 7]
+        toy.stop_workers(loader)
+
+    def test_by_default_the_run_ends(self, root):
+        loader = toy.build_loader(self.config(root, 'raise', 0))
+        with pytest.raises(RuntimeError, match=r'Cannot read the image .*002\.png'):
+            list(loader)
+
+    def test_a_folder_of_broken_images_is_an_error(self, root):
+        for path in (root / 'train').iterdir():
+            path.write_bytes(b'broken')
+        dataset = toy.build_dataset(self.config(root, 'skip', 0)['dataset'])
+        with pytest.raises(RuntimeError, match='None of the 8 images below .* can be read'):
+            dataset[5]

@@ -31,7 +31,14 @@ def test_a_grey_image_has_three_channels(tmp_path, pixels):
 @pytest.mark.parametrize('orientation', range(1, 9))
 @pytest.mark.parametrize(
     ('suffix', 'backend'),
-    [('jpg', 'cv2'), ('png', 'cv2'), ('tiff', 'cv2'), ('jpg', 'pillow'), ('webp', 'pillow')],
+    [
+        ('jpg', 'cv2'),
+        ('png', 'cv2'),
+        ('tiff', 'cv2'),
+        ('jpg', 'pillow'),
+        ('webp', 'cv2'),
+        ('webp', 'pillow'),
+    ],
 )
 def test_the_exif_orientation_is_applied(tmp_path, pixels, suffix, backend, orientation):
     path = tmp_path / f'photo.{suffix}'

@@ -79,13 +79,12 @@ def test_clusters_are_those_of_the_data(monkeypatch):
     expected = torch.tensor([2] * 10 + [0] * 30 + [1] * 20)
     for sample in (256, 10):
         monkeypatch.setattr(module, 'CLUSTER_SAMPLE', sample)
-        found = [embedding.clusters(3, seed) for seed in range(10)]
-        assert any(one.label.equal(expected) for one in found)
-    best = next(one for one in found if one.label.equal(expected))
+        found = [embedding.clusters(3, seed) for seed in range(3)]
+        assert all(one.label.equal(expected) for one in found)
     features = torch.from_numpy(embedding.features)
     unit = torch.nn.functional.normalize(torch.eye(16)[[1, 2, 0]])
     torch.testing.assert_close(
-        best.similarity, (features * unit[expected]).sum(dim=1), atol=0.05, rtol=0
+        found[0].similarity, (features * unit[expected]).sum(dim=1), atol=0.05, rtol=0
     )
 
 

@@ -1,4 +1,4 @@
-"""Two processes on one CPU for the distributed tests."""
+"""Several processes on one CPU for the distributed tests."""
 
 import os
 from collections.abc import Callable
@@ -11,7 +11,6 @@ import torch
 from torch import distributed
 from torch.multiprocessing import start_processes
 
-RANKS = 2
 # For a rank that has failed; the default is half an hour.
 LONGEST_WAIT = timedelta(minutes=5)
 
@@ -25,11 +24,14 @@ OPTIONS = dict(
 )
 
 
-def run_ranks(scenarios: Callable[..., dict], folder: Path, *inputs: Any) -> list[dict]:
+def run_ranks(
+    scenarios: Callable[..., dict], folder: Path, *inputs: Any, count: int = 2
+) -> list[dict]:
     """Return what ``scenarios(folder, *inputs)``, a function of a module, returns on each rank."""
     preload()
-    start_processes(_process, (scenarios, folder, inputs), nprocs=RANKS, start_method='forkserver')
-    return [torch.load(folder / f'{rank}.pth', weights_only=False) for rank in range(RANKS)]
+    arguments = (count, scenarios, folder, inputs)
+    start_processes(_process, arguments, nprocs=count, start_method='forkserver')
+    return [torch.load(folder / f'{rank}.pth', weights_only=False) for rank in range(count)]
 
 
 def preload() -> None:
@@ -37,15 +39,17 @@ def preload() -> None:
     set_forkserver_preload(['tests.toy'])
 
 
-def _process(rank: int, scenarios: Callable[..., dict], folder: Path, inputs: tuple) -> None:
+def _process(
+    rank: int, count: int, scenarios: Callable[..., dict], folder: Path, inputs: tuple
+) -> None:
     torch.set_num_threads(1)
-    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(RANKS))
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(count))
     # MMEngine's own initialisation needs a GPU.
     distributed.init_process_group(
         'gloo',
         init_method=f'file://{folder}/group',
         rank=rank,
-        world_size=RANKS,
+        world_size=count,
         timeout=LONGEST_WAIT,
     )
     torch.save(scenarios(folder, *inputs), folder / f'{rank}.pth')

@@ -129,8 +129,8 @@ def test_the_bank_is_searched_once_and_its_rows_are_read_once(monkeypatch):
         'mmselfsup_invp.ops.invp.top_m',
         lambda query, bank, m, **options: widths.append(m) or top_m(query, bank, m, **options),
     )
-    name = 'mmselfsup_invp.ops.similarity._gather_dot'
-    gather = importlib.import_module('mmselfsup_invp.ops.similarity')._gather_dot
+    name = 'mmselfsup_invp.ops.similarity.gathered_products'
+    gather = importlib.import_module('mmselfsup_invp.ops.similarity').gathered_products
     monkeypatch.setattr(name, lambda *args: read.append(args[2].size(1)) or gather(*args))
     invp_step(query, bank, anchor, positive, SAMPLING)
     assert widths == [M + 1] and sorted(read) == [1, 8]

@@ -211,9 +211,9 @@ def test_the_similarities_of_the_search_are_not_computed_again(monkeypatch):
     batch = Batch()
     read = []
     similarity = sys.modules['mmselfsup_invp.ops.similarity']
-    gather = similarity._gather_dot
+    gather = similarity.gathered_products
     monkeypatch.setattr(
-        similarity, '_gather_dot', lambda *args: read.append(args[2].size(1)) or gather(*args)
+        similarity, 'gathered_products', lambda *args: read.append(args[2].size(1)) or gather(*args)
     )
     batch.losses(0.07, 'exact')
     assert sorted(read) == [1, batch.positive.index.size(1)]

@@ -10,7 +10,7 @@ import pytest
 import command_line
 
 TOOLS = Path(__file__).resolve().parents[2] / 'tools'
-NAMES = ('benchmark', 'demo', 'export', 'report', 'test', 'train')
+NAMES = ('benchmark', 'demo', 'embed', 'export', 'report', 'test', 'train')
 CONFIGS = TOOLS.parent / 'configs' / 'invp'
 
 

@@ -129,7 +129,7 @@ def test_a_page_of_invp(report, capsys):
     assert 'Clusters: omitted, the log has no metrics of clusters' in ''.join(lines)
     for words in (
         'epoch_2.pth',
-        'Map of 24 images',
+        '24 images at the positions',
         'the graph in the checkpoint',
     ):
         assert words in page.words

@@ -113,6 +113,7 @@ class TestLoadConfig:
 
         def load(config=config, **arguments):
             default = dict(work_dir=None, amp=False, auto_scale_lr=False, resume=None)
+            default |= dict(images=None, log_to=None)
             args = dict(default, config=str(config), cfg_options={}, launcher='none')
             return load_config(Namespace(**{**args, **arguments}))
 

@@ -118,8 +118,8 @@ def open_page(browser, file):
 
 def place(page, image):
     """Where an image is on the screen."""
-    page.locator('#map').scroll_into_view_if_needed()
-    box = page.locator('#map').bounding_box()
+    page.locator('#canvas').scroll_into_view_if_needed()
+    box = page.locator('#canvas').bounding_box()
     x, y = page.evaluate(
         'i => [data.position[2 * i] / 65535, data.position[2 * i + 1] / 65535]', image
     )
@@ -136,7 +136,7 @@ def test_nothing_is_cut_off(open_page, width, scheme):
     outside = """[...document.querySelectorAll('body *')].filter((node) =>
         node.getBoundingClientRect().right > innerWidth + 1 && !node.closest('.scroll, pre'))"""
     assert page.evaluate(f'{outside}.length') == 0
-    assert page.locator('#map').bounding_box()['width'] > 0.4 * min(width, 800)
+    assert page.locator('#canvas').bounding_box()['width'] > 0.4 * min(width, 800)
 
 
 def test_a_walk_is_that_of_the_graph(open_page, data):
@@ -180,17 +180,18 @@ def test_hovering_shows_the_picture_and_a_click_walks_from_it(open_page, data):
 
 def test_a_lasso_copies_the_paths(open_page, data):
     page = open_page()
-    chosen = 12
+    places = torch.tensor([place(page, image) for image in range(COUNT)])
+    chosen = int((places - places.mean(dim=0)).norm(dim=1).argmin())  # Far from the frame.
     x, y = place(page, chosen)
     page.mouse.move(x - 40, y - 40)
     page.mouse.down()
     for dx, dy in ((40, -40), (40, 40), (-40, 40)):
         page.mouse.move(x + dx, y + dy, steps=3)
     page.mouse.up()
-    page.wait_for_function('document.getElementById("status").textContent.includes("copied")')
+    page.locator('#status', has_text='copied to the clipboard').wait_for()
     copied = page.evaluate('navigator.clipboard.readText()').splitlines()
-    places = [place(page, image) for image in range(COUNT)]
-    inside = [n for n, (a, b) in enumerate(places) if abs(a - x) < 39 and abs(b - y) < 39]
+    distance = (places - torch.tensor([x, y])).abs().amax(dim=1)
+    inside = (distance < 39).nonzero().flatten().tolist()
     assert {str(data.folder / data.names[n]) for n in inside} <= set(copied)
     assert str(data.folder / data.names[chosen]) in copied and len(copied) < COUNT
     assert page.locator('#paths').input_value().splitlines() == copied
@@ -200,8 +201,9 @@ def test_a_lasso_copies_the_paths(open_page, data):
 
 def test_the_map_works_by_keys(open_page, data):
     page = open_page()
-    page.locator('#map').focus()
-    page.keyboard.press('ArrowRight')
+    page.locator('#canvas').focus()
+    left = page.evaluate('data.position[2 * 7] < 32768')  # Of image 7, where the walk starts.
+    page.keyboard.press('ArrowRight' if left else 'ArrowLeft')
     focused = page.locator('#status').inner_text()
     assert '.png' in focused and data.names[7] not in focused
     page.keyboard.press('Enter')
@@ -210,13 +212,14 @@ def test_the_map_works_by_keys(open_page, data):
     page.get_by_role('button', name='Select this walk').press('Enter')
     count = 1 + page.evaluate('i => walkFrom(i, 3).flat().length', data.names.index(name))
     assert page.locator('#selection h3').inner_text() == f'{count} images selected'
-    page.locator('#map').press('Escape')
+    page.locator('#canvas').press('Escape')
     assert page.locator('#selection').is_hidden()
 
 
 def test_file_names_are_text(open_page, data):
     page = open_page()
     page.locator('#all summary').click()
+    page.locator('#rows tr').last.wait_for()
     assert page.locator('#rows tr').count() == COUNT
     for name in HOSTILE:
         page.locator('#filter').fill(name)

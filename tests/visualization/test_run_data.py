@@ -8,7 +8,7 @@ from mmselfsup_invp.ops import knn_graph
 from mmselfsup_invp.visualization import ReportOptions
 from mmselfsup_invp.visualization.blocks import ImagesUnavailable, Unavailable
 from mmselfsup_invp.visualization.images import find_data_root
-from mmselfsup_invp.visualization.run_data import RunData
+from mmselfsup_invp.visualization.run_data import RunData, is_graph
 
 from .. import toy
 
@@ -140,5 +140,21 @@ def test_a_checkpoint_of_another_network_is_refused(trained):
     run, _, _ = trained
     state = {name: value for name, value in run.state.items() if not name.startswith('neck')}
     changed = RunData(run.__class__(**{**vars(run), 'state': state}), ReportOptions())
-    with pytest.raises(ValueError, match='epoch_1.pth has no weights for .* parameters of InvP'):
+    with pytest.raises(ValueError, match='epoch_1.pth has no weights of the right shape for'):
         _ = changed.model
+
+
+@pytest.mark.parametrize(
+    ('neighbours', 'valid'),
+    [
+        (torch.tensor([[1, -1], [0, 1]]), True),
+        (torch.tensor([[1, 2], [0, 1]]), False),  # There is no row 2.
+        (torch.tensor([[1, -2], [0, 1]]), False),
+        (torch.tensor([[1], [0], [0]]), False),
+        (torch.tensor([1, 0]), False),
+        (torch.ones(2, 2), False),
+        (torch.tensor(1), False),
+    ],
+)
+def test_a_graph_links_existing_rows(neighbours, valid):
+    assert is_graph(neighbours, rows=2) == valid

@@ -73,6 +73,20 @@ def test_other_chance_levels():
     assert chance_level(run('InterCLR')) is None
 
 
+@pytest.mark.parametrize(
+    ('head', 'terms'),
+    [
+        (dict(num_background=500), 501),
+        (dict(num_background=None), 1000),
+        (dict(num_background=100), 257),  # The target names 256 rows.
+        (dict(), 1000),
+    ],
+)
+def test_chance_level_of_a_soft_target(head, terms):
+    level = ('loss_soft', pytest.approx(math.log(terms)))
+    assert chance_level(run('SoftInvP', **head)) == level
+
+
 def all_words(found):
     facts = [f'{name} {value}' for name, value in found.facts]
     return ' '.join([found.title, found.text, found.advice, *facts])

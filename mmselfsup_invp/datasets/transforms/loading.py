@@ -18,16 +18,21 @@ class LoadImage(LoadImageFromFile):
     ``ori_shape`` are added. Takes the arguments of ``LoadImageFromFile``.
 
     The EXIF orientation is applied, so photos of phones are upright. OpenCV, the default decoder,
-    does so for JPEG, PNG and TIFF, but not for WebP: use ``imdecode_backend='pillow'`` for WebP
-    files with an orientation.
+    does so for JPEG, PNG and TIFF, but not for WebP, which is therefore decoded by Pillow.
 
     Raises:
         UnreadableImage: If the file is missing, truncated, no image or no regular file.
     """
 
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self._default_backend = self.imdecode_backend
+
     def transform(self, results: dict) -> dict | None:
         """Add the image to ``results``."""
         path = results['img_path']
+        is_webp = path.lower().endswith('.webp')
+        self.imdecode_backend = 'pillow' if is_webp else self._default_backend
         try:
             if os.path.exists(path) and not os.path.isfile(path):
                 raise OSError('not a regular file')  # Opening a FIFO would block for ever.

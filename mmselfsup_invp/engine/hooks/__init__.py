@@ -7,6 +7,7 @@ from .knn_eval_hook import KNNEvalHook
 from .odc_reweight_hook import ODCReweightHook
 from .online_cluster_hook import OnlineClusterHook
 from .propagation_memory_hook import PropagationMemoryHook
+from .run_health_hook import RunHealthHook
 from .self_label_hook import SelfLabelHook
 
 __all__ = [
@@ -19,5 +20,6 @@ __all__ = [
     'ODCReweightHook',
     'OnlineClusterHook',
     'PropagationMemoryHook',
+    'RunHealthHook',
     'SelfLabelHook',
 ]

@@ -12,6 +12,7 @@ from torch import nn
 from ...checkpoint_files import choice_of_checkpoint, newest_intact, recorded_name
 from ...compat.host import HOOKS
 from ...evaluation.checkpoints import listed
+from ...memory import whole_state
 from ..atomic_backend import AtomicLocalBackend
 from ..learning_rate import rescale_learning_rate
 from ..loops import EpochBasedTrainLoop
@@ -125,17 +126,18 @@ class CheckpointHook(hooks.CheckpointHook):
         filename = self.filename_tmpl.format(step)
         self.last_ckpt = self.file_backend.join_path(self.out_dir, filename)
         runner.message_hub.update_info('last_ckpt', self.last_ckpt)
-        runner.save_checkpoint(
-            self.out_dir,
-            filename,
-            self.file_client_args,
-            save_optimizer=self.save_optimizer,
-            save_param_scheduler=self.save_param_scheduler,
-            meta=meta,
-            by_epoch=self.by_epoch,
-            backend_args=self.backend_args,
-            **self.args,
-        )
+        with whole_state(runner.model):
+            runner.save_checkpoint(
+                self.out_dir,
+                filename,
+                self.file_client_args,
+                save_optimizer=self.save_optimizer,
+                save_param_scheduler=self.save_param_scheduler,
+                meta=meta,
+                by_epoch=self.by_epoch,
+                backend_args=self.backend_args,
+                **self.args,
+            )
         if is_main_process():
             record = Path(runner.work_dir, 'last_checkpoint')
             AtomicLocalBackend().put_text(self.last_ckpt, record)
@@ -184,7 +186,8 @@ class CheckpointHook(hooks.CheckpointHook):
     def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
         """Save the best checkpoint, then delete the previous one."""
         atomic = isinstance(self.file_backend, AtomicLocalBackend)
-        with self.file_backend.deferred_removals() if atomic else nullcontext():
+        deferred = self.file_backend.deferred_removals() if atomic else nullcontext()
+        with deferred, whole_state(runner.model):
             super()._save_best_checkpoint(runner, metrics)
 
 

@@ -145,7 +145,13 @@ class MemoryHook(Hook):
             self._similarity.remove()
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Store the order of the images, which is the order of the rows, and their sizes."""
+        """Store the order of the images, which is the order of the rows, and their sizes.
+
+        Raises:
+            RuntimeError: If a part of the rows is saved in place of all.
+        """
+        for memory in self.memories:
+            memory.require_whole_state()
         if any(memory.holds_images for memory in self.memories):
             checkpoint['meta'][IMAGE_ORDER] = self._image_order(runner)
             if self._sizes is None:

@@ -3,6 +3,7 @@ from typing import Literal
 import torch
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
+from torch import Tensor
 
 from ...compat.host import HOOKS
 from ...evaluation import graph_health, neighbour_purity
@@ -100,7 +101,7 @@ class PropagationMemoryHook(MemoryHook):
     def before_train(self, runner: Runner) -> None:
         """Build the initial graph, unless a checkpoint contained one."""
         super().before_train(runner)
-        if self.initial_graph == 'knn' and not (self.memory.neighbours >= 0).any():
+        if self.initial_graph == 'knn' and not self._has_edges():
             self.memory.rebuild_graph()
 
     def before_train_epoch(self, runner: Runner) -> None:
@@ -129,21 +130,24 @@ class PropagationMemoryHook(MemoryHook):
     def log_health(self, runner: Runner) -> None:
         """Log the state of the graph."""
         head, memory = unwrap(runner.model).head, self.memory
-        health = graph_health(memory.bank, memory.neighbours)
+        neighbours = memory.graph.whole('neighbours')
+        health = graph_health(memory.bank, neighbours)
         metrics = dict(health.metrics(), mutual_share=memory.graph.mutual_share())
         churn = memory.edge_churn()
         if churn is not None:
             metrics['edge_churn'] = churn
         # The slots of a queue are not the images of the data set.
         if self.true_labels is not None and memory.holds_images:
-            metrics |= self._purity(head.hops)
+            metrics |= self._purity(neighbours, head.hops)
         log_metrics(runner, 'graph', metrics)
         if head.ramp:  # With a weight of 0 the loss does not depend on the graph.
             for text in health.warnings():
                 runner.logger.warning(f'graph: {text}')
 
-    def _purity(self, hops: int) -> dict[str, float]:
-        neighbours = self.memory.neighbours
+    def _has_edges(self) -> bool:
+        return bool((self.memory.graph.whole('neighbours') >= 0).any())
+
+    def _purity(self, neighbours: Tensor, hops: int) -> dict[str, float]:
         num = len(neighbours)
         anchors = torch.linspace(0, num - 1, min(self.health_anchors, num)).long()
         labels, anchors = (one.to(neighbours.device) for one in (self.true_labels, anchors))

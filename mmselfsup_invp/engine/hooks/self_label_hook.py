@@ -108,6 +108,7 @@ class SelfLabelHook(MemoryHook):
         self.heads = heads
         self.relabel_mode = relabel_mode
         self.relabel_dataloader = relabel_dataloader
+        self.storage = storage
         self.log_prob, self.feature_device = STORAGE[storage]
         self.solver = dict(
             lambd=lambd, tol=tol, max_iter=max_iter, criterion=criterion, balanced=balanced

@@ -1,6 +1,13 @@
 """The papers' evaluations of a checkpoint, each a config with a ``benchmark`` entry."""
 
-from .benchmarks import KINDS, check_network, evaluate, find_benchmarks, read_benchmark
+from .benchmarks import (
+    KINDS,
+    check_network,
+    evaluate,
+    find_benchmarks,
+    find_configs,
+    read_benchmark,
+)
 from .job import Benchmark, Job, Outcome
 from .results import finished, results_table, write_outcome
 
@@ -12,6 +19,7 @@ __all__ = [
     'check_network',
     'evaluate',
     'find_benchmarks',
+    'find_configs',
     'finished',
     'read_benchmark',
     'results_table',

@@ -85,10 +85,8 @@ def _checked(entry: dict[str, Any], path: str | Path) -> Benchmark:
     try:
         evaluation = kind(**benchmark.options)
     except (TypeError, ValueError) as error:
-        valid = ', '.join(field.name for field in fields(kind)) or 'none'
         raise ValueError(
-            f'benchmark.options of {benchmark.name}: {error} Options of kind={benchmark.kind!r}: '
-            f'{valid}.'
+            f'benchmark.options of {benchmark.name} (kind {benchmark.kind!r}): {error}'
         ) from error
     metrics = evaluation.metrics()
     if metrics is None and not benchmark.metric:
@@ -113,6 +111,12 @@ def check_network(benchmark: Benchmark, backbone: PretrainedBackbone) -> None:
 
 
 def find_benchmarks(root: str | Path) -> Iterator[tuple[Path, Benchmark]]:
+    """All benchmarks among the configs in a folder and below; see :func:`find_configs`."""
+    for path, benchmark, _ in find_configs(root):
+        yield path, benchmark
+
+
+def find_configs(root: str | Path) -> Iterator[tuple[Path, Benchmark, Config]]:
     """All benchmarks among the configs in a folder and below, in the order of their paths.
 
     Configs that inherit from a package that is not installed (mmdet) are left out.
@@ -120,4 +124,5 @@ def find_benchmarks(root: str | Path) -> Iterator[tuple[Path, Benchmark]]:
     for path in sorted(Path(root).rglob('*.py')):
         if '_base_' not in path.parts:
             with suppress(ImportError):
-                yield path, read_benchmark(path)[0]
+                benchmark, config, _ = read_benchmark(path)
+                yield path, benchmark, config

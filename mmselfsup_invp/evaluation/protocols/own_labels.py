@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from ...datasets.subsets import draw_per_class
-from ...ops.checks import require_choice
+from ...options import Choice, PositiveInt, checked
 from ..encoder import Encoder
 from ..knn import knn_predict
 from ..svm import LinearSVMs
@@ -82,6 +82,7 @@ def svm(
 CLASSIFIERS: dict[str, Callable[..., np.ndarray]] = dict(knn=knn, logistic=logistic, svm=svm)
 
 
+@checked
 @dataclass(frozen=True)
 class OwnLabels:
     """Top-1 accuracy on a folder of classes, in percent.
@@ -103,14 +104,13 @@ class OwnLabels:
         size (int, optional): Edge of the view in pixels. Defaults to None, the training size.
     """
 
-    classifier: str
+    classifier: Annotated[str, Choice(CLASSIFIERS)]
     settings: dict[str, Any] = field(default_factory=dict)
-    shots: Sequence[int] = ()
-    samples: int = 5
-    size: int | None = None
+    shots: Sequence[PositiveInt] = ()
+    samples: PositiveInt = 5
+    size: PositiveInt | None = None
 
     def __post_init__(self) -> None:
-        require_choice('classifier', self.classifier, CLASSIFIERS)
         # Raises TypeError for settings that the classifier does not have.
         inspect.signature(CLASSIFIERS[self.classifier]).bind(None, None, 0, **self.settings)
 

@@ -2,6 +2,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...compat.host import BaseModel, DataSample
+from ...memory.state import own_buffers
 from ...options import InitCfg, checked
 from ...structures import SampleBatch, as_views
 
@@ -37,6 +38,11 @@ class EmbeddingModel(BaseModel):
             data_preprocessor=data_preprocessor,
             init_cfg=init_cfg,
         )
+
+    @property
+    def _ddp_params_and_buffers_to_ignore(self) -> list[str]:
+        """Buffers that DistributedDataParallel must not copy from the first process."""
+        return own_buffers(self)
 
     def forward(
         self,

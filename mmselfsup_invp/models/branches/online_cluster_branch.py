@@ -3,6 +3,7 @@ from torch import Tensor
 
 from ... import ops
 from ...compat.host import MODELS
+from ...ops import collectives
 from ...ops.negatives import Strategy
 from ...options import InitCfg, PositiveFraction, PositiveInt, checked
 from ..memories import ClusterMemory
@@ -112,6 +113,8 @@ class OnlineClusterBranch(BaseModule):
                 query, memory.bank, negative.index.clamp(min=0), negative.similarity
             ),
         )
-        mean = loss.masked_fill(lonely, 0).sum() / (~lonely).sum().clamp(min=1)
+        # The mean over all processes, whose gradients DDP averages.
+        count = collectives.mean((~lonely).sum()).clamp(min=1 / collectives.world_size())
+        mean = loss.masked_fill(lonely, 0).sum() / count
         candidates = len(memory) - ops.cluster_sizes(memory.labels, memory.num_clusters)[label]
         return mean, (candidates < self.num_negatives).float().mean()

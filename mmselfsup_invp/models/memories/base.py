@@ -14,9 +14,10 @@ class Memory(BaseModule):
     """Base of the registered memories: what a training run keeps about the images.
 
     A memory holds state modules of :mod:`mmselfsup_invp.memory`, which it sizes together, and
-    writes the batches of all processes into them, so that their state is the same on every rank. An
-    algorithm calls :meth:`stage` in its forward pass, a hook :meth:`commit` after the optimiser
-    step: backward still reads the rows. A subclass implements :meth:`write`.
+    writes the batches of all processes into them, so that their state is the same on every rank, or
+    split over the ranks. An algorithm calls :meth:`stage` in its forward pass, a hook
+    :meth:`commit` after the optimiser step: backward still reads the rows. A subclass implements
+    :meth:`write`.
 
     In a checkpoint the buffers of the modules carry the name of the memory, ``memory.bank`` and not
     ``memory.features.bank``, so that the format does not depend on how the state is divided.
@@ -83,6 +84,15 @@ class Memory(BaseModule):
             raise RuntimeError(
                 f'The {type(self).__name__} has no rows yet. Add the hook that sizes it from the '
                 f'data set to the config: default_hooks = dict({self.hook}).'
+            )
+
+    def require_whole_state(self) -> None:
+        """Raise ``RuntimeError`` if ``state_dict()`` holds a part of the rows only."""
+        if any(part.split and part.collected is None for _, part in self.parts()):
+            raise RuntimeError(
+                f'The rows of the {type(self).__name__} are split over the processes, and a '
+                "checkpoint would hold a part of them. Save by mmselfsup_invp's CheckpointHook, or "
+                'within mmselfsup_invp.memory.whole_state(model), which all processes enter.'
             )
 
     def stage(self, anchor: Tensor, feature: Tensor, *others: Tensor) -> None:

@@ -8,6 +8,7 @@ from ...memory import Clusters, FeatureBank
 from ...memory.clusters import Assigner, NumClusters
 from ...memory.initial import InitialRows, RowType
 from ...ops.clustering import Metric
+from ...ops.search import BankRows
 from ...options import (
     Channels,
     Fraction,
@@ -47,6 +48,13 @@ class ClusterMemory(Memory):
         seed (int): Seed of the initial rows. Defaults to 0.
         dtype (str): Type of the stored rows: ``'float32'``, ``'float16'`` or ``'bfloat16'``.
             Defaults to ``'float32'``.
+        shard (bool): Whether the features are split over the processes of the run, so that each
+            holds N / W of them; labels and centroids are on all, and the results are the same. The
+            clustering of all images still needs all features on the main process. See
+            :class:`~mmselfsup_invp.memory.sharding.ShardedRows` for the traffic. Defaults to False.
+        offload (bool): Whether the features stay in host memory and are copied to the device in
+            chunks by every search, see :class:`~mmselfsup_invp.ops.host_rows.HostRows`. Defaults to
+            False.
         init_cfg (dict, optional): Not used. Defaults to None.
 
     Example:
@@ -72,6 +80,8 @@ class ClusterMemory(Memory):
         init: InitialRows = 'unit',
         seed: Seed = 0,
         dtype: RowType = 'float32',
+        shard: bool = False,
+        offload: bool = False,
         init_cfg: InitCfg = None,
     ) -> None:
         super().__init__(init_cfg)
@@ -79,13 +89,20 @@ class ClusterMemory(Memory):
         options = dict(metric=metric, assigner=assigner, lambd=lambd, min_size=min_size)
         self.clusters = Clusters(num_clusters, feat_dim, length, **options)
         self.features = FeatureBank(
-            feat_dim, length, momentum=momentum, init=init, seed=seed, dtype=dtype
+            feat_dim,
+            length,
+            momentum=momentum,
+            init=init,
+            seed=seed,
+            dtype=dtype,
+            shard=shard,
+            offload=offload,
         )
 
     @property
-    def bank(self) -> Tensor:
+    def bank(self) -> Tensor | BankRows:
         """Features, shape ``(N, D)``."""
-        return self.features.bank
+        return self.features.view('bank')
 
     @property
     def labels(self) -> Tensor:
@@ -119,7 +136,7 @@ class ClusterMemory(Memory):
         """
         feature = F.normalize(feature.to(self.bank.device).float(), dim=1)
         if not keep_bank:
-            self.bank.copy_(feature)
+            self.features.replace(feature)
         if dist.is_main_process():
             self.clusters.cluster(feature, seed)
         self._broadcast()
@@ -128,7 +145,7 @@ class ClusterMemory(Memory):
         """Update the rows of a batch and, with ``refresh``, their labels."""
         self.features.update(sample_idx, feature, self.monitor.watch(sample_idx, feature))
         if refresh:
-            self.clusters.relabel(sample_idx, self.bank[sample_idx])
+            self.clusters.relabel(sample_idx, self.features.common_rows(sample_idx))
 
     def update_centroids(self) -> None:
         """Move every centroid to the mean of its members; one without members stays."""
@@ -142,9 +159,11 @@ class ClusterMemory(Memory):
             int: Clusters that were small by the labels of this rank; all ranks then take over the
             state of the main process.
         """
+        # If rounding made the labels of the ranks differ, one rank would find small clusters where
+        # another finds none; with shard=True it would wait for the other's features.
+        if self.features.split:
+            self._broadcast()
         repaired = self.clusters.repair(self.bank)
-        # Always: if rounding made the labels of the ranks differ, one rank may find small clusters
-        # where another finds none.
         self._broadcast()
         return repaired
 

@@ -3,7 +3,7 @@ from torch import Tensor
 
 from ...memory import FeatureBank, FeatureQueue, KNNGraph
 from ...ops import Neighbours, Positives
-from ...ops.search import top_m
+from ...ops.search import BankRows, top_m
 from .base import Memory
 
 
@@ -34,17 +34,17 @@ class GraphMemory(Memory):
         super().__init__(init_cfg)
         self.backend = backend
         self.features = features
-        self.graph = KNNGraph(num_neighbours, len(features))
+        self.graph = KNNGraph(num_neighbours, len(features), shard=features.shard)
 
     @property
-    def bank(self) -> Tensor:
+    def bank(self) -> Tensor | BankRows:
         """Features, shape ``(N, D)``."""
-        return self.features.bank
+        return self.features.view('bank')
 
     @property
-    def neighbours(self) -> Tensor:
+    def neighbours(self) -> Tensor | BankRows:
         """Neighbours of each row, int64, shape ``(N, k)``; -1 where there is none."""
-        return self.graph.neighbours
+        return self.graph.view('neighbours')
 
     @property
     def num_neighbours(self) -> int:

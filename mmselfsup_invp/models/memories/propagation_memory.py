@@ -41,6 +41,12 @@ class PropagationMemory(GraphMemory):
         seed (int): Seed of the initial rows. Defaults to 0.
         dtype (str): Type of the stored rows: ``'float32'``, ``'float16'`` or ``'bfloat16'``.
             Defaults to ``'float32'``.
+        shard (bool): Whether the rows are split over the processes of the run, so that each holds
+            N / W of them; the results are the same. See
+            :class:`~mmselfsup_invp.memory.sharding.ShardedRows` for the traffic. Defaults to False.
+        offload (bool): Whether the features stay in host memory and are copied to the device in
+            chunks by every search, see :class:`~mmselfsup_invp.ops.host_rows.HostRows`. Defaults to
+            False.
         init_cfg (dict, optional): Not used. Defaults to None.
 
     Example:
@@ -64,6 +70,8 @@ class PropagationMemory(GraphMemory):
         init: InitialRows = 'unit',
         seed: Seed = 0,
         dtype: RowType = 'float32',
+        shard: bool = False,
+        offload: bool = False,
         init_cfg: InitCfg = None,
     ) -> None:
         bank = FeatureBank(
@@ -74,6 +82,8 @@ class PropagationMemory(GraphMemory):
             init=init,
             seed=seed,
             dtype=dtype,
+            shard=shard,
+            offload=offload,
         )
         super().__init__(bank, num_neighbours, backend, init_cfg)
 

@@ -17,17 +17,22 @@ from . import faiss, native, self_test, torch_blocks
 from .order import highest_columns, least_similar_last, nearest_first, sort_descending
 from .products import disable_autocast, similarities
 from .request import Neighbours, Request
+from .rows import BankRows, merge, part_of
 from .threshold import fallbacks, reset_fallbacks
 
 __all__ = [
     'BACKENDS',
     'BackendName',
+    'BankRows',
     'Neighbours',
     'default_elements',
     'fallbacks',
     'highest_columns',
+    'merge',
     'nearest_first',
+    'part_of',
     'reset_fallbacks',
+    'search_rows',
     'similarities',
     'top_m',
 ]
@@ -63,7 +68,7 @@ def default_elements(device: torch.device) -> int:
 @torch.no_grad()
 def top_m(
     query: Tensor,
-    bank: Tensor,
+    bank: Tensor | BankRows,
     m: int,
     *,
     exclude: Tensor | None = None,
@@ -96,7 +101,8 @@ def top_m(
 
     Args:
         query (Tensor): Float, shape ``(B, D)``; unit rows make the inner product the cosine.
-        bank (Tensor): Float (any width), shape ``(N, D)``, on the device of ``query``.
+        bank (Tensor | BankRows): Float (any width), shape ``(N, D)``, on the device of ``query``,
+            or rows held elsewhere.
         m (int): Rows to find for each query, 1 to N, or to N - 1 with ``exclude``.
         exclude (Tensor, optional): int64, shape ``(B,)``, one row of the bank that each query
             must not find. Defaults to None, find any row.
@@ -126,11 +132,18 @@ def top_m(
     max_elements = max_elements or default_elements(bank.device)
     request = Request(query, bank, m, exclude, labels, max_elements)
     _check(request)
-    module = import_module(f'.{_choose(backend, request)}', __name__)
-    with disable_autocast(bank.device):
-        found = module.search(request) if len(query) else None
-        found = found or torch_blocks.search_blocks(request)
+    found = search_rows(request, backend)
     return sort_descending(found) if sort else least_similar_last(found)
+
+
+def search_rows(request: Request, backend: str) -> Neighbours:
+    """Search without checks; the rows are in any order."""
+    if isinstance(request.bank, BankRows):
+        return request.bank.search(request, backend)
+    module = import_module(f'.{_choose(backend, request)}', __name__)
+    with disable_autocast(request.bank.device):
+        found = module.search(request) if len(request.query) else None
+        return found or torch_blocks.search_blocks(request)
 
 
 def _check(request: Request) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import NamedTuple, overload
+from typing import Any, NamedTuple, overload
 
 import torch
 from torch import Tensor
@@ -20,7 +20,7 @@ class Request:
     """One search, as every backend receives it; the fields are those of :func:`~.top_m`."""
 
     query: Tensor
-    bank: Tensor
+    bank: Any  # A Tensor. BankRows search themselves, so that no backend receives them.
     m: int
     exclude: Tensor | None = None
     labels: tuple[Tensor, Tensor] | None = None

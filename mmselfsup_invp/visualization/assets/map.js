@@ -54,11 +54,10 @@ class ImageMap {
     const dimmed = steps.length > 0 || state.selection.size > 0;
     const bright = new Set([state.anchor, ...steps.map((step) => step.image), ...state.selection]);
     for (let image = 0; image < data.count; image++) {
-      context.globalAlpha = dimmed && !bright.has(image) ? 0.35 : 1;
+      context.globalAlpha = dimmed && !bright.has(image) ? 0.25 : 1;
       this.drawImage(context, image);
     }
     context.globalAlpha = 1;
-    this.drawSelection(context);
     this.drawWalk(context, steps);
     if (this.hovered !== null) this.ring(context, this.hovered, 9, this.colour('text'), 2);
     if (this.drag?.lasso) this.drawLasso(context);
@@ -90,11 +89,6 @@ class ImageMap {
     context.strokeStyle = colour;
     context.lineWidth = width;
     context.stroke();
-  }
-
-  drawSelection(context) {
-    const colour = this.colour('text');
-    for (const image of this.state.selection) this.ring(context, image, 6, colour, 1.2);
   }
 
   drawWalk(context, steps) {

@@ -79,7 +79,7 @@ function startMap() {
     },
   };
 
-  const map = new ImageMap(byId('map'), byId('tip'), state, actions);
+  const map = new ImageMap(byId('canvas'), byId('tip'), state, actions);
   const regroup = () => {
     showGroups(kind(), groupColour, actions.select);
     map.draw();

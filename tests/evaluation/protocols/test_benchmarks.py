@@ -26,9 +26,9 @@ def options(**values):
         ('kn', {}, "benchmark.kind = 'kn' is not valid.* 'training', 'detection', 'knn'"),
         ('detection', options(), "metric = '' is not valid.* one of 'AP'"),
         ('training', options(), 'b lacks metric'),
-        ('training', {}, "'k' Options of kind='training': none"),
+        ('training', {}, "kind 'training'.*'k'"),
         ('svm', options(costs=[]), 'costs is empty'),
-        ('svm', options(shots=[1]), "no option shots.* Options of kind='svm'"),
+        ('svm', options(shots=[1]), "kind 'svm'.*no option shots"),
         ('few_shot', options(shots=[]), 'shots is empty'),
     ],
 )

@@ -1,0 +1,28 @@
+"""TensorBoard and Weights & Biases: where a run logs beside its own files."""
+
+from importlib.util import find_spec
+from pathlib import Path
+
+from mmengine.config import Config
+
+
+def add_tracker(cfg: Config, name: str) -> None:
+    """Add a visualization backend of MMEngine to a config.
+
+    Args:
+        cfg (Config): Config of a run with ``work_dir``, changed in place.
+        name (str): ``'tensorboard'`` or ``'wandb'``, which is also the package that is needed.
+
+    Raises:
+        ValueError: If the package is not installed.
+    """
+    if find_spec(name) is None:
+        raise ValueError(f'--log-to {name} needs a package: pip install {name}')
+    backends = dict(
+        tensorboard=dict(type='TensorboardVisBackend'),
+        wandb=dict(
+            type='WandbVisBackend',
+            init_kwargs=dict(project='mmselfsup_invp', name=Path(cfg.work_dir).name),
+        ),
+    )
+    cfg.visualizer.vis_backends = [*cfg.visualizer.vis_backends, backends[name]]

@@ -1,0 +1,119 @@
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+
+from ...compat.host import HOOKS
+from ...datasets import num_images
+from ...datasets.files import printable
+from ...models.memories import memories_of
+from ...options import PositiveFraction, checked
+from ..chance import chance_levels
+from ..memory_estimate import MemoryEstimate, available_memory, estimate_memory, size
+from .common import innermost_dataset, unwrap
+from .memory_hook import MemoryHook
+
+# File names in a warning.
+NAMED = 10
+
+
+@HOOKS.register_module()
+@checked
+class RunHealthHook(Hook):
+    """Checks the memory at the start, and warns of a plateau and of skipped images.
+
+    Before the memories are allocated, the estimate of
+    :func:`~mmselfsup_invp.engine.memory_estimate.estimate_memory` is logged; a run that cannot fit
+    is refused.
+
+    At the end of an epoch, a warning follows if images could not be read, and if the loss is still
+    at its chance level. The loss of the first epoch is not judged, because the bank then holds
+    initial rows; later a warning follows at most once in every tenth of the run. A collapse of the
+    features is reported by the hooks of the memories.
+
+    Args:
+        plateau (float): Loss relative to its chance level above which a warning follows. Defaults
+            to 0.97. On 1,000 photographs an InvP that did not learn ended at 0.99.
+
+    Attributes:
+        estimate (MemoryEstimate): Set by ``before_run``.
+
+    Raises:
+        ValueError: If the memory does not suffice.
+
+    Example:
+        >>> default_hooks = dict(health=dict(type='RunHealthHook'))
+    """
+
+    priority = 'ABOVE_NORMAL'  # Before the hooks that allocate the memories.
+
+    def __init__(self, plateau: PositiveFraction = 0.97) -> None:
+        self.plateau = plateau
+        self.estimate: MemoryEstimate
+        self._judged = 0
+        self._num_skipped = 0
+
+    def before_run(self, runner: Runner) -> None:
+        """Estimate the memory and refuse a run that cannot fit."""
+        model = unwrap(runner.model)
+        loader = runner.train_dataloader
+        # Networks that are evaluated have no memories, and data sets without rows in one.
+        num = num_images(loader.dataset) if memories_of(model) else len(loader.dataset)
+        storage = next((one.storage for one in runner.hooks if hasattr(one, 'storage')), 'host')
+        self.estimate = estimate_memory(model, num, loader.batch_sampler.batch_size, storage)
+        # The network is already on the device.
+        needed = self.estimate.without('network')
+        available = available_memory(next(model.parameters()).device)
+        runner.logger.info(f'Memory: {self.estimate} and activations; {size(available)} free.')
+        needed.require(available)
+
+    def before_train(self, runner: Runner) -> None:
+        """Judge a resumed run from its next tenth on."""
+        self._judged = _tenth(runner, runner.epoch)
+
+    def after_train_epoch(self, runner: Runner) -> None:
+        """Judge the epoch."""
+        self._report_skipped(runner)
+        tenth = _tenth(runner, runner.epoch + 1)
+        if runner.epoch == 0 or tenth == self._judged:
+            return
+        self._judged = tenth
+        for name, level in chance_of(runner).items():
+            history = runner.message_hub.get_scalar(f'train/{name}')
+            loss = history.mean(len(runner.train_dataloader))
+            if loss > self.plateau * level:
+                runner.logger.warning(
+                    f'{name} is {loss:.2f} in epoch {runner.epoch + 1}, its chance level '
+                    f'{level:.2f}: the network does not distinguish the images yet.'
+                    f'{_advice(runner)}'
+                )
+
+    def _report_skipped(self, runner: Runner) -> None:
+        dataset = innermost_dataset(runner.train_dataloader.dataset)
+        skipped = getattr(dataset, 'skipped', None)
+        rows = [] if skipped is None else skipped.nonzero().flatten().tolist()
+        if len(rows) == self._num_skipped:
+            return
+        self._num_skipped = len(rows)
+        names = [printable(dataset.get_data_info(row)['img_path']) for row in rows[:NAMED]]
+        more = ' ...' if len(rows) > NAMED else ''
+        runner.logger.warning(
+            f'{len(rows):,} of {len(dataset):,} images cannot be read and were skipped: '
+            f'{", ".join(names)}{more}'
+        )
+
+
+def chance_of(runner: Runner) -> dict[str, float]:
+    """Chance levels of a run's losses, see :func:`~mmselfsup_invp.engine.chance.chance_levels`."""
+    model = unwrap(runner.model)
+    memory = getattr(model, 'memory', None)
+    return chance_levels(getattr(model, 'head', None), 0 if memory is None else len(memory))
+
+
+def _tenth(runner: Runner, epochs: int) -> int:
+    return 10 * epochs // runner.max_epochs
+
+
+def _advice(runner: Runner) -> str:
+    for hook in runner.hooks:
+        if isinstance(hook, MemoryHook):
+            return f' If it stays there, try, in this order: {hook.collapse_advice()}.'
+    return ''

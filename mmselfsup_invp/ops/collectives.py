@@ -1,0 +1,64 @@
+"""Exchange of tensors between the processes of the default group of ``torch.distributed``.
+
+Every process calls a function with a tensor of the same shape and type. Without a group, a process
+is alone and receives what it gave. No gradient flows.
+"""
+
+import torch
+from torch import Tensor, distributed
+
+
+def world_size() -> int:
+    """Number of processes W; 1 without a group."""
+    ready = distributed.is_available() and distributed.is_initialized()
+    return distributed.get_world_size() if ready else 1
+
+
+def rank() -> int:
+    """Number of this process, from 0."""
+    return distributed.get_rank() if world_size() > 1 else 0
+
+
+@torch.no_grad()
+def gather(part: Tensor) -> Tensor:
+    """Concatenate the tensors ``(B, ...)`` of all processes in their order, ``(W * B, ...)``."""
+    if world_size() == 1:
+        return part
+    part = part.contiguous()
+    parts = [torch.empty_like(part) for _ in range(world_size())]
+    distributed.all_gather(parts, part)
+    return torch.cat(parts)
+
+
+@torch.no_grad()
+def exchange(parts: Tensor) -> Tensor:
+    """Send the r-th of W parts to process r.
+
+    Args:
+        parts (Tensor): Shape ``(W * B, ...)``.
+
+    Returns:
+        Tensor: Shape ``(W, B, ...)``: what each process sent to this one.
+    """
+    count = world_size()
+    shape = (count, len(parts) // count, *parts.shape[1:])
+    if count == 1:
+        return parts.view(shape)
+    received = torch.empty(shape, dtype=parts.dtype, device=parts.device)
+    distributed.all_to_all_single(received.view(parts.shape), parts.contiguous())
+    return received
+
+
+@torch.no_grad()
+def total(part: Tensor) -> Tensor:
+    """Sum the tensors of all processes; the same on each."""
+    if world_size() == 1:
+        return part
+    result = part.clone()
+    distributed.all_reduce(result)
+    return result
+
+
+def mean(part: Tensor) -> Tensor:
+    """Average the tensors of all processes, float."""
+    return total(part.float()) / world_size()
