@@ -24,15 +24,11 @@ class LoadImage(LoadImageFromFile):
         UnreadableImage: If the file is missing, truncated, no image or no regular file.
     """
 
-    def __init__(self, *args, **kwargs) -> None:
-        super().__init__(*args, **kwargs)
-        self._default_backend = self.imdecode_backend
-
     def transform(self, results: dict) -> dict | None:
         """Add the image to ``results``."""
-        path = results['img_path']
-        is_webp = path.lower().endswith('.webp')
-        self.imdecode_backend = 'pillow' if is_webp else self._default_backend
+        path, backend = results['img_path'], self.imdecode_backend
+        if path.lower().endswith('.webp'):
+            self.imdecode_backend = 'pillow'
         try:
             if os.path.exists(path) and not os.path.isfile(path):
                 raise OSError('not a regular file')  # Opening a FIFO would block for ever.
@@ -43,3 +39,5 @@ class LoadImage(LoadImageFromFile):
                 f'{printable(str(error))}). Restore the file, or remove it from the folder or its '
                 'line from the list.'
             ) from error
+        finally:
+            self.imdecode_backend = backend
