@@ -100,7 +100,7 @@ def job_of(name: str, checkpoint: Path, out: Path) -> Job:
         config.train_cfg.update(max_epochs=1, val_interval=1)
     few = dict(svm=dict(costs=[1.0], jobs=1), knn=dict(k=3), similarity=dict(num_neighbours=1))
     few['few_shot'] = dict(few['svm'], shots=[1], samples=2)
-    if 'svm' in config.benchmark.options.get('classifier', ''):
+    if 'svm' in config.benchmark.get('options', {}).get('classifier', ''):
         few['own_labels'] = {'settings.jobs': 1}
     options = few.get(config.benchmark.kind, {})
     config.merge_from_dict({f'benchmark.options.{key}': value for key, value in options.items()})
