@@ -1,5 +1,6 @@
 import os
 import random
+import signal
 import sys
 from collections.abc import Iterator
 from importlib import import_module
@@ -26,6 +27,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if marked and find_spec('mmcv._ext') is None:
         for item in marked:
             item.add_marker(pytest.mark.skip(reason='needs mmcv.ops: make detection'))
+
+
+@pytest.fixture(autouse=True, scope='session')
+def default_signals() -> Iterator[None]:
+    """Heed Ctrl-C and SIGHUP, which a shell ignores in the background and ``nohup`` everywhere."""
+    defaults = {signal.SIGINT: signal.default_int_handler, signal.SIGHUP: signal.SIG_DFL}
+    before = {number: signal.signal(number, handler) for number, handler in defaults.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(autouse=True)

@@ -19,12 +19,15 @@ Attributes:
     register_host_modules (Callable): The host's ``register_all_modules``.
 """
 
+import warnings
 from importlib import import_module
 
 from .versions import host_name, require_host
 
 require_host()
 
+# Detection alone needs operations that mmcv-lite lacks, and checks that they are there.
+warnings.filterwarnings('ignore', 'Fail to import ``MultiScaleDeformableAttention``')
 adapter = import_module(f'.{host_name()}', __package__)
 
 registries = adapter.registries
