@@ -123,7 +123,7 @@ def with_another_depth(config):
     ('change', 'message'),
     [
         (without_head, r'Weights different: layer4\.0\.'),
-        (without_prefix, r'Weights different: bn1\.bias'),
+        (without_prefix, 'does not fit: none of the .* weights'),
         (without_last_stage, r'Weights not in the network: layer4\.0\.'),
         (with_another_depth, r'Weights not in the checkpoint: layer3\.10\.'),
     ],
