@@ -99,6 +99,7 @@ def train_one(work_dir, name, seed, epochs, follow):
         while process.poll() is None:
             time.sleep(1)
             follow(completed=epochs_done(folder))
+    follow(completed=epochs)
     if process.returncode:
         raise SystemExit(
             f'{shlex.join(command)} ended with exit code {process.returncode}. The end of {log}:\n'
