@@ -71,6 +71,10 @@ def fixed_draws() -> Iterator[None]:
         yield
 
 
+# With all rows in every process, and with split rows.
+ALL = [(name, False) for name in RUNS] + [(name, True) for name in SHARDED]
+
+
 def train(images: Path, work_dir: Path, name: str, model: dict, count: int, **options) -> dict:
     """Train on batches of the same images; return losses, weights and the memory."""
     method, extra = RUNS[name]
@@ -125,15 +129,13 @@ def single(images, tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def two(images, single, tmp_path_factory):
-    runs = [(name, False) for name in RUNS] + [(name, True) for name in SHARDED]
     folder = tmp_path_factory.mktemp('two')
-    return folder, run_ranks(scenarios, folder, images, runs, single[0])
+    return folder, run_ranks(scenarios, folder, images, ALL, single[0])
 
 
 @pytest.fixture(scope='module')
 def four(images, single, tmp_path_factory):
-    runs = [('InvP', False), ('InvP', True)]
-    return run_ranks(scenarios, tmp_path_factory.mktemp('four'), images, runs, single[0], count=4)
+    return run_ranks(scenarios, tmp_path_factory.mktemp('four'), images, ALL, single[0], count=4)
 
 
 def assert_alike(name: str, ranks: list[dict], expected: dict) -> None:
@@ -168,9 +170,9 @@ def test_split_rows_equal_those_of_one_process(single, two, name):
     assert [len(rank['state'][bank]) for rank in ranks] == [24, 0]
 
 
-@pytest.mark.parametrize('sharded', [False, True])
-def test_four_processes_equal_one(single, four, sharded):
-    assert_alike('InvP', [rank['InvP', sharded] for rank in four], single[1]['InvP'])
+@pytest.mark.parametrize(('name', 'sharded'), ALL)
+def test_four_processes_equal_one(single, four, name, sharded):
+    assert_alike(name, [rank[name, sharded] for rank in four], single[1][name])
 
 
 @pytest.mark.parametrize('name', SHARDED)
