@@ -1,20 +1,18 @@
 """Checkpoints from a stranger, opened by every command: nothing in them is executed."""
 
 import pickle
-import runpy
-import sys
 import zipfile
+from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
 
 from . import toy
+from .command import run_tool
 from .engine.methods import changes
 from .tools.test_benchmark import KNN
 
-TOOLS = Path(__file__).resolve().parents[1] / 'tools'
 SAVE = dict(default_hooks=dict(checkpoint=dict(interval=1)))
 
 
@@ -196,18 +194,7 @@ def arguments(command: str, path: Path, project: Path, out: Path) -> list[object
 @pytest.fixture
 def call(monkeypatch, capfd):
     """Run the command line of a tool in this process."""
-
-    def call(script, *words):
-        monkeypatch.setattr(sys, 'argv', [script, *map(str, words)])
-        monkeypatch.syspath_prepend(TOOLS)
-        code = 0
-        try:
-            runpy.run_path(str(TOOLS / script), run_name='__main__')
-        except SystemExit as stop:
-            code = stop.code
-        return SimpleNamespace(code=code, err=capfd.readouterr().err)
-
-    return call
+    return partial(run_tool, monkeypatch=monkeypatch, capture=capfd)
 
 
 @pytest.mark.parametrize('command', READS_ALL)
@@ -227,10 +214,10 @@ def test_nothing_is_executed_and_errors_name_the_file(
     assert not canary.exists()
     if command in refusing:
         error = done.err[done.err.find('error: ') :]
-        assert done.code == 1 and error.startswith('error: '), done.err[-2000:]
+        assert done.returncode == 1 and error.startswith('error: '), done.err[-2000:]
         assert 'strange.pth' in error and 'Traceback (most' not in done.err
     else:
-        assert done.code == 0, done.err[-2000:]
+        assert done.returncode == 0, done.err[-2000:]
 
 
 def test_the_canary_is_created_by_a_loader_that_executes(tmp_path):

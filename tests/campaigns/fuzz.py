@@ -15,17 +15,16 @@ import random
 import signal
 import sys
 import tempfile
-import traceback
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-import torch  # noqa: E402
 from mmengine.config import Config  # noqa: E402
 from mmengine.runner import EpochBasedTrainLoop  # noqa: E402
 
@@ -36,6 +35,7 @@ from mmselfsup_invp.compat.host import HOOKS, MODELS  # noqa: E402
 from mmselfsup_invp.config import RUNNER_KEYS  # noqa: E402
 from mmselfsup_invp.options import options_of  # noqa: E402
 from tests import toy  # noqa: E402
+from tests.campaigns.forked import TRACEBACK, run_and_exit  # noqa: E402
 
 DIGITS = sorted((ROOT / 'configs').glob('*/*_digits.py'))
 # Sizes that fit the 24 images of the toy data set.
@@ -209,7 +209,7 @@ def run(case: Case, cfg: Config, folder: Path, limit: int = 120) -> tuple[str, s
     counter.unlink(missing_ok=True)
     pid = os.fork()
     if not pid:
-        _train_and_exit(case, cfg, folder, log)
+        run_and_exit(partial(_train, case, cfg, folder), log)
     signal.signal(signal.SIGALRM, lambda *_: os.kill(pid, signal.SIGKILL))
     signal.alarm(limit)
     _, status = os.waitpid(pid, 0)
@@ -222,7 +222,7 @@ def run(case: Case, cfg: Config, folder: Path, limit: int = 120) -> tuple[str, s
         return 'silent', text
     if counter.exists():
         return 'late', text
-    if code == 3:
+    if code == TRACEBACK:
         return 'traceback', text
     message = text[text.rfind('error: ') :]
     return ('named' if _names(case, message) else 'vague'), text
@@ -233,26 +233,12 @@ def _names(case: Case, message: str) -> bool:
     return case.name in message and value[:20] in message
 
 
-def _train_and_exit(case: Case, cfg: Config, folder: Path, log: Path) -> None:
-    code = 0
-    try:
-        output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        os.dup2(output, 1)
-        os.dup2(output, 2)
-        sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__  # pytest replaces them.
-        torch.set_num_threads(1)
-        _count_iterations(folder / COUNTER)
-        changed = case.apply(cfg)
-        changed._cfg_dict.setdefault('work_dir', tempfile.mkdtemp(dir=folder))
-        with plain_errors():
-            train(changed)
-    except SystemExit as stop:
-        code = stop.code
-    except BaseException:
-        traceback.print_exc()
-        code = 3
-    sys.stdout.flush()
-    os._exit(code)
+def _train(case: Case, cfg: Config, folder: Path) -> None:
+    _count_iterations(folder / COUNTER)
+    changed = case.apply(cfg)
+    changed._cfg_dict.setdefault('work_dir', tempfile.mkdtemp(dir=folder))
+    with plain_errors():
+        train(changed)
 
 
 def _count_iterations(file: Path) -> None:

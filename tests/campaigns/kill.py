@@ -15,7 +15,6 @@ import signal
 import sys
 import tempfile
 import time
-import traceback
 from collections import Counter
 from dataclasses import dataclass
 from functools import partial
@@ -33,6 +32,7 @@ from mmselfsup_invp.checkpoint_files import latest_checkpoint  # noqa: E402
 from mmselfsup_invp.cli.errors import plain_errors  # noqa: E402
 from mmselfsup_invp.cli.training import train  # noqa: E402
 from tests import toy  # noqa: E402
+from tests.campaigns.forked import run_and_exit  # noqa: E402
 from tests.engine.methods import MODELS, changes  # noqa: E402
 
 EPOCHS = 4
@@ -121,7 +121,7 @@ class Campaign:
         work.mkdir(exist_ok=True)
         pid = os.fork()
         if not pid:
-            _train_and_exit(cfg, work / 'log.txt')
+            run_and_exit(partial(_train, cfg), work / 'log.txt')
         return pid
 
     def wait_for(self, moment: str, pid: int, work: Path, seconds: float) -> bool:
@@ -172,23 +172,9 @@ def check_end(pid: int, work: Path, number: int = 0) -> int:
     return code
 
 
-def _train_and_exit(cfg: Config, log: Path) -> None:
-    code = 0
-    try:
-        output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        os.dup2(output, 1)
-        os.dup2(output, 2)
-        sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__  # pytest replaces them.
-        torch.set_num_threads(1)
-        with plain_errors():
-            train(cfg)
-    except SystemExit as stop:
-        code = stop.code
-    except BaseException:
-        traceback.print_exc()
-        code = 3
-    sys.stdout.flush()
-    os._exit(code)
+def _train(cfg: Config) -> None:
+    with plain_errors():
+        train(cfg)
 
 
 def final_state(work: Path) -> dict[str, Any]:

@@ -1,21 +1,20 @@
 import json
 import os
 import re
-import runpy
 import shutil
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
 
+from ..command import TOOLS, run_tool
 from ..toy import build_runner, image_folder
 
 ROOT = Path(__file__).resolve().parents[2]
-TOOL = ROOT / 'tools' / 'benchmark.py'
 
 KNN = """
 pipeline = [dict(type='LoadImage'), dict(type='mmcls.PackClsInputs')]
@@ -59,18 +58,7 @@ def project(tmp_path_factory):
 @pytest.fixture
 def call(monkeypatch, capsys):
     """Run the command line in this process."""
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, 'argv', ['benchmark.py', *map(str, arguments)])
-        monkeypatch.syspath_prepend(TOOL.parent)
-        code = 0
-        try:
-            runpy.run_path(str(TOOL), run_name='__main__')
-        except SystemExit as stop:
-            code = stop.code
-        return SimpleNamespace(returncode=code, **capsys.readouterr()._asdict())
-
-    return call
+    return partial(run_tool, 'benchmark.py', monkeypatch=monkeypatch, capture=capsys)
 
 
 def test_the_list_has_every_protocol_of_the_papers(call, monkeypatch, tmp_path):
@@ -190,7 +178,8 @@ def test_an_interrupt_ends_in_one_message(project, tmp_path):
     config = KNN.format(root=project / 'data').replace("'LoadImage'", "'mmengine.Slow'")
     config += "custom_imports = dict(imports=['slow'])\n"
     (tmp_path / 'knn.py').write_text(config)
-    command = [sys.executable, TOOL, project / 'run' / 'epoch_1.pth', '--protocol']
+    checkpoint = project / 'run' / 'epoch_1.pth'
+    command = [sys.executable, TOOLS / 'benchmark.py', checkpoint, '--protocol']
     process = subprocess.Popen(
         [*map(str, command), str(tmp_path / 'knn.py'), '--out', str(tmp_path / 'out')],
         env={**os.environ, 'PYTHONPATH': str(tmp_path)},

@@ -1,8 +1,4 @@
 import csv
-import runpy
-import sys
-from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,8 +6,7 @@ import pytest
 from mmselfsup_invp.embedding import tables
 
 from ..checkpoints import save_checkpoint
-
-TOOL = Path(__file__).resolve().parents[2] / 'tools' / 'embed.py'
+from ..command import run_tool
 
 
 @pytest.fixture(scope='module')
@@ -25,14 +20,7 @@ def call(monkeypatch, capsys, checkpoint, images, tmp_path):
 
     def call(*words, folder=images / 'test', path=checkpoint):
         words = [path, folder, '--out', tmp_path / 'out', '--device', 'cpu', *words]
-        monkeypatch.setattr(sys, 'argv', ['embed.py', *map(str, words)])
-        monkeypatch.syspath_prepend(TOOL.parent)
-        code = 0
-        try:
-            runpy.run_path(str(TOOL), run_name='__main__')
-        except SystemExit as stop:
-            code = stop.code
-        return SimpleNamespace(code=code, **capsys.readouterr()._asdict())
+        return run_tool('embed.py', *words, monkeypatch=monkeypatch, capture=capsys)
 
     return call
 
@@ -46,7 +34,7 @@ def test_everything_is_written_and_named(call, images, tmp_path):
     query = images / 'test/004.png'
     words = ['--neighbours', 3, '--clusters', 2, '--duplicates', 0.5, '--matches', 2]
     done = call(*words, '--query', query, images / 'train/000.png')
-    assert done.code == 0, done.err
+    assert done.returncode == 0, done.err
     out = tmp_path / 'out'
     features = np.load(out / 'features.npy')
     assert '12 images at 16x16 pixels by' in done.out and 'on cpu' in done.out
@@ -73,10 +61,10 @@ def test_everything_is_written_and_named(call, images, tmp_path):
 
 
 def test_a_second_call_adds_to_the_folder(call, tmp_path):
-    assert call().code == 0
+    assert call().returncode == 0
     before = (tmp_path / 'out/features.npy').stat().st_mtime_ns
     done = call('--neighbours', 100)
-    assert done.code == 0 and 'the 11 nearest images of each' in done.out
+    assert done.returncode == 0 and 'the 11 nearest images of each' in done.out
     assert (tmp_path / 'out/features.npy').stat().st_mtime_ns == before
 
 
@@ -84,7 +72,7 @@ def test_other_formats(call, tmp_path):
     pytest.importorskip('pyarrow')
     pytest.importorskip('faiss')
     done = call('--parquet', '--index')
-    assert done.code == 0, done.err
+    assert done.returncode == 0, done.err
     assert (tmp_path / 'out/features.parquet').is_file() and 'IndexFlatIP' in done.out
 
 
@@ -94,7 +82,7 @@ def test_unreadable_images_are_counted(call, images, tmp_path):
     (folder / 'good.png').write_bytes((images / 'test/000.png').read_bytes())
     (folder / 'bad.png').write_bytes(b'')
     done = call(folder=folder)
-    assert done.code == 0 and 'unreadable.csv  1 images were skipped' in done.out
+    assert done.returncode == 0 and 'unreadable.csv  1 images were skipped' in done.out
     assert table(tmp_path / 'out/unreadable.csv')[0]['path'] == 'bad.png'
 
 
@@ -109,11 +97,11 @@ def test_unreadable_images_are_counted(call, images, tmp_path):
 )
 def test_mistakes_end_in_one_message(call, words, message):
     done = call(*words.pop('more', []), **words)
-    assert done.code == 1 and message in done.err and 'Traceback (most' not in done.err
+    assert done.returncode == 1 and message in done.err and 'Traceback (most' not in done.err
 
 
 def test_a_missing_package_is_named_before_images_are_read(call, monkeypatch, tmp_path):
     monkeypatch.setattr(tables, 'find_spec', lambda name: None)
     done = call('--parquet')
-    assert done.code == 1 and '--parquet needs pyarrow' in done.err
+    assert done.returncode == 1 and '--parquet needs pyarrow' in done.err
     assert 'pip install' in done.err and not (tmp_path / 'out').exists()
