@@ -95,7 +95,7 @@ class PackSelfSupInputs(PackInputs):
         meta_keys: Sequence[str] = (),
     ) -> None:
         self.keys = {*algorithm_keys, *meta_keys}
-        # PackInputs packs gt_label and mask without being told.
+        # PackInputs always packs gt_label and mask.
         fields = self.keys - {'sample_idx', 'gt_label', 'mask', *meta_keys}
         super().__init__(key, sorted(fields), [*meta_keys, 'sample_idx'])
 

@@ -78,7 +78,7 @@ def test_every_protocol_runs_on_class_folders(path, root, backbone, tmp_path):
     assert 0 <= low <= outcome.last <= high <= 100
     # A fifth of each class, rounded up: 3 + 2 + 2 images.
     assert outcome.references['majority class'] == pytest.approx(300 / 7)
-    assert outcome.last > 60  # Colours are told apart by the network with its initial weights.
+    assert outcome.last > 60  # The network separates colours with its initial weights.
     assert 0 <= outcome.references['untrained'] <= 100
     shots = [name for name in outcome.metrics if name.startswith('shots/')]
     lowshot = 'lowshot' in path.stem
