@@ -7,12 +7,12 @@ from .average_precision import average_precision, mean_average_precision
 from .checkpoints import PretrainedBackbone, read_backbone, read_checkpoint, run_config
 from .detection import check_loaded, run_detection
 from .encoder import Encoder
-from .extraction import collect_features, extract_features
+from .extraction import extract_features
 from .few_shot import few_shot_accuracy
 from .graph_health import GraphHealth, graph_health, neighbour_purity
 from .knn import knn_accuracy, knn_predict
 from .metrics import LayerwiseMetric, MultiHeadEvaluator, VOCMeanAveragePrecision
-from .positives import neighbours_by_hop, rank_positives
+from .positives import neighbours_by_hop
 from .retrieval import Retrieval, retrieve
 from .runs import Curve, TrainingRun, read_run
 from .similarity import similarity_distribution, similarity_metrics
@@ -31,7 +31,6 @@ __all__ = [
     'average_precision',
     'check_loaded',
     'cluster_agreement',
-    'collect_features',
     'extract_features',
     'few_shot_accuracy',
     'graph_health',
@@ -40,7 +39,6 @@ __all__ = [
     'mean_average_precision',
     'neighbour_purity',
     'neighbours_by_hop',
-    'rank_positives',
     'read_backbone',
     'read_checkpoint',
     'read_run',

@@ -17,72 +17,46 @@ Embed = Callable[[BaseModel, list[Tensor]], Tensor]
 RUNNING_STATISTICS = ('running_mean', 'running_var')
 
 
-def extract_features(model: BaseModel, dataloader: DataLoader, embed: Embed) -> Tensor:
-    """Run the data set through the model in evaluation mode; every process gets all features.
-
-    All processes take over the running statistics of the main one, whose network is the one that is
-    saved. Training uses the statistics of the batch, so that it is not affected. The mode of every
-    module is restored afterwards.
-
-    Args:
-        model (BaseModel): The model, or its distributed wrapper.
-        dataloader (DataLoader): Samples packed with ``sample_idx``, equally many batches in all
-            processes; repeats that a sampler pads with are dropped.
-        embed (Callable): ``embed(model, inputs)`` gives the features, ``(B, D)``, of a batch
-            whose views are ``inputs``.
-
-    Returns:
-        Tensor: Features in the order of the data set, shape ``(N, D)``, on the model's device.
-
-    Raises:
-        ValueError: If the loader leaves images out.
-    """
-    return _extract(model, dataloader, embed, dist.all_gather)
-
-
-def collect_features(
+@torch.no_grad()
+def extract_features(
     model: BaseModel,
     dataloader: DataLoader,
     embed: Embed,
     *,
-    training: bool,
+    training: bool = False,
+    main_only: bool = False,
     device: torch.device | str | None = None,
     before_batch: Callable[[int], None] | None = None,
 ) -> Tensor | None:
-    """Run the data set through the model; only the main process keeps the features.
+    """Run a data set through the model, without gradients.
 
-    As :func:`extract_features`, for features too large to be held by every process. If an image
-    comes more than once, the first feature is kept.
+    In evaluation mode, all processes take over the running statistics of the main one, whose
+    network is the one that is saved. The mode of every module is restored afterwards.
 
     Args:
-        model, dataloader, embed: See :func:`extract_features`.
+        model (BaseModel): The model, or its distributed wrapper.
+        dataloader (DataLoader): Samples packed with ``sample_idx``, equally many batches in all
+            processes. If an image comes more than once, the first feature is kept.
+        embed (Callable): ``embed(model, inputs)`` gives the features, ``(B, D)``, of a batch
+            whose views are ``inputs``.
         training (bool): Whether the model is in training mode, with the statistics of the batch
             and with dropout. The running statistics are then left as they are in each process.
+            Defaults to False.
+        main_only (bool): Whether only the main process keeps the features, for features too large
+            to be held by every process. Defaults to False.
         device (torch.device | str, optional): Where to keep the features. Defaults to None, the
             model's device.
         before_batch (Callable, optional): Called with the number of a batch, from 0, before the
             model processes it. Defaults to None.
 
     Returns:
-        Tensor | None: Features in the order of the data set, shape ``(N, D)``; None on processes
-        other than the main one.
+        Tensor | None: Features in the order of the data set, shape ``(N, D)``; None with
+        ``main_only`` on processes other than the main one.
 
     Raises:
         ValueError: If the loader leaves images out.
     """
-    return _extract(model, dataloader, embed, dist.gather, training, device, before_batch)
-
-
-@torch.no_grad()
-def _extract(
-    model: BaseModel,
-    dataloader: DataLoader,
-    embed: Embed,
-    gather: Callable[[Tensor], list[Tensor]],
-    training: bool = False,
-    device: torch.device | str | None = None,
-    before_batch: Callable[[int], None] | None = None,
-) -> Tensor | None:
+    gather = dist.gather if main_only else dist.all_gather
     num = num_images(dataloader.dataset)
     seen, features = bytearray(num), None
     with _in_mode(model, training) as model:

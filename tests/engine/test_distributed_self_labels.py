@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mmselfsup_invp.engine.hooks.common import unwrap
-from mmselfsup_invp.evaluation import collect_features, extract_features
+from mmselfsup_invp.evaluation import extract_features
 
 from .. import toy
 from .processes import OPTIONS, run_ranks
@@ -29,7 +29,7 @@ def scenario(images, work_dir, hook, **changes):
     )
     runner = train(images, work_dir, note, epochs=2, hook=hook, **changes)
     loader = toy.build_loader(toy.loader(images, 'train', batch_size=4))
-    feature = collect_features(runner.model, loader, embed, training=False)
+    feature = extract_features(runner.model, loader, embed, main_only=True)
     expected = extract_features(runner.model, loader, embed)
     return dict(labels=seen, ids=ids, feature=feature, expected=expected)
 

@@ -7,7 +7,7 @@ import torch
 from torch import distributed
 
 from mmselfsup_invp.engine.hooks.common import unwrap
-from mmselfsup_invp.evaluation import collect_features, extract_features
+from mmselfsup_invp.evaluation import extract_features
 
 from .. import toy
 from .processes import OPTIONS, run_ranks
@@ -58,14 +58,16 @@ def extract(images: Path, work_dir: Path, name: str) -> dict:
     model, loader = trained(images, work_dir, name, MEMORY_HOOK), images_of(images)
     after_training = state(model)
     # The pixels themselves, so that no batch enters the statistics.
-    collect_features(model, loader, lambda model, inputs: inputs[0].flatten(1), training=True)
+    extract_features(
+        model, loader, lambda _, inputs: inputs[0].flatten(1), training=True, main_only=True
+    )
     own = state(model)
     model.memory.bank.add_(distributed.get_rank())  # Were it sent, the banks would be alike again.
     return dict(
         trained=after_training,
         own=own,
         extracted=extract_features(model, loader, embed),
-        collected=collect_features(model, loader, embed, training=False),
+        collected=extract_features(model, loader, embed, main_only=True),
         after=state(model),
     )
 

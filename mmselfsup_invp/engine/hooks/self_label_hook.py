@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ...compat.host import HOOKS
-from ...evaluation import collect_features
+from ...evaluation import extract_features
 from ...models.memories import SelfLabelMemory
 from ...ops import sinkhorn_labels
 from ...ops.self_label import SPACINGS, SpacingName, relabel_iterations, relabel_times
@@ -186,11 +186,12 @@ class SelfLabelHook(MemoryHook):
         if hasattr(loader.sampler, 'set_epoch'):
             loader.sampler.set_epoch(epoch)
         seed_process(runner.seed, epoch)
-        return collect_features(
+        return extract_features(
             runner.model,
             loader,
             lambda model, inputs: model.embed(inputs[0]),
             training=self.relabel_mode == 'train',
+            main_only=True,
             device=self.feature_device,
             # How often loading draws from the random state depends on the number of workers.
             before_batch=lambda number: seed_process(runner.seed, epoch, number + 1),
