@@ -2,14 +2,14 @@
 
 import copy
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from mmengine.logging import MMLogger
 from mmengine.registry import DefaultScope
-from torch import nn
+from torch import Tensor, nn
 
 from ..compat.host import MODELS
 from ..registry import SCOPE
@@ -34,25 +34,33 @@ def build_backbone(
         nn.Module: The network, on the CPU.
 
     Raises:
-        ValueError: If a weight of the checkpoint is not loaded.
+        ValueError: If its type is not registered, or its weights are not those of the network.
     """
     config = backbone.build_config(random_init=True) | (changes or {})
     with DefaultScope.overwrite_default_scope(SCOPE), _without_info():
         torch.manual_seed(seed)
-        network = MODELS.build(copy.deepcopy(config))
+        try:
+            network = MODELS.build(copy.deepcopy(config))
+        except KeyError as error:  # Not registered.
+            raise ValueError(f'The backbone of {backbone.path} cannot be built: {error}') from error
         if random_init:
             network.init_weights()
-    if not random_init:
-        own = network.state_dict()
-        same = {
-            name: value
-            for name, value in backbone.state.items()
-            if name in own and own[name].shape == value.shape
-        }
-        network.load_state_dict(same, strict=False)
-        backbone.check_loaded(network.state_dict())
+        else:
+            load_weights(network, backbone.state, str(backbone.path))
     network.eval()  # Returns None for the networks of MMClassification.
     return network
+
+
+def load_weights(network: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
+    """Load all weights of a network.
+
+    Raises:
+        ValueError: Names weights that are missing, unexpected or of another shape.
+    """
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError as error:
+        raise ValueError(f'{source} does not hold the weights of this network. {error}') from error
 
 
 @contextmanager

@@ -1,6 +1,5 @@
 """The backbone of a checkpoint and its comparison with the network of another library."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +10,7 @@ from torch import Tensor, nn
 
 from ..compat.host import MODELS
 from ..evaluation import PretrainedBackbone
-from ..evaluation.checkpoints import listed
+from ..evaluation.network import build_backbone
 from ..registry import SCOPE
 
 # Attributes of mmcls's ResNets that decide which libraries have the same network.
@@ -20,7 +19,6 @@ ATTRIBUTES = (
     *('style', 'deep_stem', 'avg_down'),
 )
 IMAGES = (2, 3, 64, 64)
-Shapes = dict[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True)
@@ -66,17 +64,9 @@ def build_network(backbone: PretrainedBackbone) -> Network:
         ValueError: If its type is not registered, or weights are missing, unexpected, of another
             shape, NaN or infinite.
     """
-    config = backbone.build_config(random_init=True)
-    try:
-        module = build_module(config)
-    except KeyError as error:  # Not registered.
-        raise ValueError(f'The backbone of {backbone.path} cannot be built: {error}') from error
-    require_same_shapes(
-        shapes(backbone.state), shapes(module.state_dict()), str(backbone.path), 'its own config'
-    )
     backbone.require_finite()
-    module.load_state_dict(backbone.state)
-    module.eval()  # The ResNets of OpenMMLab return None.
+    module = revert_sync_batchnorm(build_backbone(backbone))
+    config = backbone.build_config(random_init=True)
     return Network(module, config, _settings(module, config['type']))
 
 
@@ -95,38 +85,6 @@ def _settings(module: nn.Module, kind: str) -> dict[str, Any]:
     eps = {layer.eps for layer in module.modules() if hasattr(layer, 'eps')}
     norm = dict(norm=module.norm_cfg['type'], norm_eps=max(eps))
     return dict(type=kind, stem=stem, **norm, **found)
-
-
-def shapes(weights: Mapping[str, Any]) -> Shapes:
-    """Return the shapes of tensors or arrays by name."""
-    return {name: tuple(value.shape) for name, value in weights.items()}
-
-
-def require_same_shapes(found: Shapes, expected: Shapes, source: str, network: str) -> None:
-    """Compare names and shapes of weights.
-
-    Args:
-        found (dict[str, tuple[int, ...]]): Shapes by name.
-        expected (dict[str, tuple[int, ...]]): Shapes of the weights of the network.
-        source (str): Source of ``found``, for the message.
-        network (str): Name of the network, for the message.
-
-    Raises:
-        ValueError: If a name is missing or unexpected, or a shape differs.
-    """
-    both = sorted(found.keys() & expected.keys())
-    differences = {
-        'missing': sorted(expected.keys() - found.keys()),
-        'unexpected': sorted(found.keys() - expected.keys()),
-        'of another shape': [
-            f'{name} {found[name]} for {expected[name]}'
-            for name in both
-            if found[name] != expected[name]
-        ],
-    }
-    listing = '; '.join(f'{kind}: {listed(each, 8)}' for kind, each in differences.items() if each)
-    if listing:
-        raise ValueError(f'The weights of {source} are not those of {network}. {listing}.')
 
 
 @torch.no_grad()

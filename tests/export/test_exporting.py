@@ -103,9 +103,9 @@ def broken(state: dict[str, Tensor]) -> None:
 @pytest.mark.parametrize(
     ('change', 'message'),
     [
-        (without_bn1, r'its own config. missing: bn1.bias, bn1.weight\.'),
-        (with_another, r'its own config. unexpected: layer9.weight\.'),
-        (reshaped, r'of another shape: bn1.bias \(3,\) for \(64,\)\.'),
+        (without_bn1, r'e.pth does not hold the weights.*\s+Missing.*"bn1.weight", "bn1.bias"'),
+        (with_another, r'e.pth does not hold the weights.*\s+Unexpected.*"layer9.weight"'),
+        (reshaped, r'size mismatch for bn1.bias: .*\[3\].*\[64\]'),
         (broken, r'NaN or infinite values in layer1.0.conv1.weight\.'),
     ],
 )

@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from ..network import Network, max_difference, require_same_shapes, shapes
+from ...evaluation.network import load_weights
+from ..network import Network, max_difference
 
 Weights = dict[str, Tensor]
 
@@ -101,11 +102,8 @@ def verify_features(
     Raises:
         ValueError: If other weights are missing or unexpected, or features differ.
     """
-    expected = {
-        name: shape for name, shape in shapes(model.state_dict()).items() if name not in absent
-    }
-    require_same_shapes(shapes(weights), expected, 'the written file', label)
-    model.load_state_dict(weights, strict=False)
+    own = {name: value for name, value in model.state_dict().items() if name in absent}
+    load_weights(model, own | weights, f'The file written for {label}')
     model.eval()
     difference = max_difference(network, model, label)
     return Verification(f'equal forward passes of {label} and of the checkpoint', difference)
