@@ -1,15 +1,15 @@
 """The verdict on a run: learning, on a plateau, collapsed or with an overfitted graph."""
 
 import math
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from mmengine.config import ConfigDict
 from mmengine.registry import DefaultScope
 
 from ..compat.host import HOOKS
 from ..config import require_registered
+from ..engine.chance import chance_levels
 from ..engine.hooks.memory_hook import MAX_SIMILARITY, MemoryHook
 from ..evaluation import Curve, TrainingRun
 from .blocks import Block, Unavailable, Verdict
@@ -26,8 +26,6 @@ MAX_EDGE_SIMILARITY = 0.995
 # Purity at one hop in the last log relative to its best, below which the graph is overfitted.
 MIN_PURITY = 0.9
 MAX_ROWS = 1000  # Rows whose edges are compared.
-# Defaults of HardSamplingLoss, SoftInvPHead and SelfLabelHead.
-NUM_BACKGROUND, NUM_TARGET, NUM_CLASSES = 4096, 256, 3000
 GRAPH_ADVICE = (
     'Try, in this order: fewer epochs (train_cfg.max_epochs), propagation along mutual edges only '
     "(model.head.edges='mutual'), fewer hops (model.head.hops), a lower weight of the propagation "
@@ -35,18 +33,8 @@ GRAPH_ADVICE = (
 )
 
 
-@dataclass(frozen=True)
-class Progress:
-    """Means of a loss over single epochs.
-
-    Attributes:
-        name (str): Name of the loss in the log.
-        epochs (int): Number of epochs.
-        first (float): Mean over the first epoch.
-        earlier (float): Mean over the epoch at three quarters of the run.
-        last (float): Mean over the last epoch.
-        chance (float | None): Chance level; None if the loss has none.
-    """
+class Progress(NamedTuple):
+    """Means of a loss over the first epoch, the one at three quarters of the run, and the last."""
 
     name: str
     epochs: int
@@ -58,10 +46,11 @@ class Progress:
 
 def verdict(data: RunData) -> list[Block]:
     """Summarise whether the run learned, and which options to change."""
-    return [assess(data.run)]
+    rows = len(data.run.state.get('memory.bank', ()))
+    return [assess(data.run, chance_levels(getattr(data.model, 'head', None), rows))]
 
 
-def assess(run: TrainingRun) -> Verdict:
+def assess(run: TrainingRun, chance: dict[str, float]) -> Verdict:
     """Judge a run by its loss, its features and its graph, without labels where possible.
 
     The first condition that holds decides:
@@ -74,14 +63,14 @@ def assess(run: TrainingRun) -> Verdict:
        distinguish images.
     4. Too early to tell: the loss still falls. Plateau: it does not.
 
+    Args:
+        run (TrainingRun): The run.
+        chance (dict[str, float]): From :func:`~mmselfsup_invp.engine.chance.chance_levels`.
+
     Raises:
         Unavailable: If the log has no loss.
-
-    Example:
-        >>> assess(read_run('work_dirs/invp')).title  # doctest: +SKIP
-        'Learning'
     """
-    progress = _progress(run)
+    progress = _progress(run, chance)
     similarity, edges = _feature_similarity(run.curves), edge_similarity(run)
     facts = [
         (progress.name, f'{progress.first:.2f} in the first epoch, {progress.last:.2f} in the last')
@@ -156,14 +145,14 @@ def _learning(run: TrainingRun, progress: Progress) -> tuple[str, str, str, str]
     return 'bad', 'Plateau', text, _advice(run)
 
 
-def _progress(run: TrainingRun) -> Progress:
-    name, chance = chance_level(run) or ('loss', None)
+def _progress(run: TrainingRun, chance: dict[str, float]) -> Progress:
+    name, level = next(iter(chance.items()), ('loss', None))
     if name not in run.curves:
         raise Unavailable('the log has no loss')
     curve = run.curves[name]
     epochs = math.ceil(curve.epoch[-1])
     means = (_epoch_mean(curve, at) for at in (1, epochs * 3 // 4, epochs))
-    return Progress(name, epochs, *means, chance)
+    return Progress(name, epochs, *means, level)
 
 
 def edge_similarity(run: TrainingRun) -> float | None:
@@ -181,39 +170,6 @@ def edge_similarity(run: TrainingRun) -> float | None:
     unit = F.normalize(bank.float(), dim=1)
     similarity = torch.einsum('rd,rkd->rk', unit[rows], unit[target.clamp(min=0)])[target >= 0]
     return similarity.mean().item() if len(similarity) else None
-
-
-def chance_level(run: TrainingRun) -> tuple[str, float] | None:
-    """Compute the loss of a network whose features do not distinguish images.
-
-    For the instance loss of InvP, all similarities are then equal, and the loss is the logarithm
-    of the number of rows in its denominator. For SeLa it is the logarithm of the number of classes.
-
-    Returns:
-        tuple[str, float] | None: Name of the logged loss and its chance level in nats; None for
-        other methods, whose losses have margins or change with the labels.
-    """
-    model = run.config.model
-    method = model.type.rpartition('.')[2]
-    rows = len(run.state.get('memory.bank', ()))
-    if method == 'SoftInvP' and rows:
-        num = model.head.get('num_background', NUM_BACKGROUND) or rows
-        num = max(num, model.head.get('num_target', NUM_TARGET)) + 1
-        return 'loss_soft', math.log(min(num, rows))
-    if method in ('InvP', 'MomentumInvP') and rows:
-        return 'loss_ins', math.log(_background_rows(model.head.get('loss') or {}, rows))
-    if method == 'SeLa':
-        return 'loss', math.log(model.head.get('num_classes', NUM_CLASSES))
-    return None
-
-
-def _background_rows(loss: ConfigDict | dict, rows: int) -> int:
-    """Count the rows in the denominator of the instance loss."""
-    if not loss.get('hard_neg', True):
-        return rows
-    num = loss.get('num_background', NUM_BACKGROUND)
-    exact = loss.get('instance_background', 'exact') == 'exact'
-    return min(num + 1 if exact else num, rows)
 
 
 def _epoch_mean(curve: Curve, epoch: int) -> float:

@@ -45,7 +45,9 @@ class TestDetectron2:
         monkeypatch.setattr(
             type(target), 'rename', lambda self, name: detectron2_name(name).replace('stem', 'root')
         )
-        with pytest.raises(ValueError, match=r'Missing.*"conv1.weight".*\s+Unexpected.*"root.conv1'):
+        with pytest.raises(
+            ValueError, match=r'Missing.*"conv1.weight".*\s+Unexpected.*"root.conv1'
+        ):
             export_backbone(small, 'detectron2', tmp_path / 'r.pkl')
         assert not list(tmp_path.iterdir())
 

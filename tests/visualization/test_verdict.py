@@ -7,13 +7,15 @@ from mmengine.config import ConfigDict
 from torch import nn
 
 from mmselfsup_invp.evaluation import Curve, read_run
+from mmselfsup_invp.visualization import ReportOptions
 from mmselfsup_invp.visualization.blocks import Unavailable
-from mmselfsup_invp.visualization.verdict import assess, chance_level, edge_similarity
+from mmselfsup_invp.visualization.run_data import RunData
+from mmselfsup_invp.visualization.verdict import assess, edge_similarity, verdict
 
 from .. import toy
 
 
-def run(method='InvP', losses=(5.0, 4.0), rows=1000, logged=None, **head):
+def run(method='InvP', losses=(5.0, 4.0), logged=None):
     """A run of two epochs of two iterations each."""
     losses = losses and [losses[0] + 0.1, losses[0] - 0.1, losses[1] + 0.1, losses[1] - 0.1]
     curves = {name: Curve([2.0], [value]) for name, value in (logged or {}).items()}
@@ -23,26 +25,19 @@ def run(method='InvP', losses=(5.0, 4.0), rows=1000, logged=None, **head):
     hook = dict(type='PropagationMemoryHook')
     return SimpleNamespace(
         config=ConfigDict(
-            model=dict(type=method, head=head),
+            model=dict(type=method),
             default_scope='mmselfsup',
             default_hooks=dict(timer=dict(type='IterTimerHook'), knn=None, memory=hook),
         ),
-        state={'memory.bank': torch.zeros(rows, 4)},
+        state={'memory.bank': torch.zeros(1000, 4)},
         curves=curves,
     )
 
 
-@pytest.mark.parametrize(
-    ('loss', 'terms'),
-    [
-        (dict(num_background=200), 201),
-        (dict(num_background=200, instance_background='topm'), 200),
-        (dict(), 1000),  # At most all rows.
-        (dict(num_background=200, hard_neg=False), 1000),
-    ],
-)
-def test_chance_level_of_the_instance_loss(loss, terms):
-    assert chance_level(run(loss=loss)) == ('loss_ins', pytest.approx(math.log(terms)))
+def assessed(found):
+    """The verdict on a run whose chance level is that of 201 rows."""
+    instance = 'InvP' in found.config.model.type
+    return assess(found, {'loss_ins': math.log(201)} if instance else {})
 
 
 def test_a_network_with_constant_features_has_the_chance_level(images, tmp_path):
@@ -61,30 +56,10 @@ def test_a_network_with_constant_features_has_the_chance_level(images, tmp_path)
     runner.model.init_weights = lambda: None
     runner.train()
     found = read_run(tmp_path)
-    name, level = chance_level(found)
-    assert level == pytest.approx(math.log(11))  # num_background = 10.
-    assert found.curves[name].value[-1] == pytest.approx(level, abs=1e-4)
-    assert assess(found).title == 'Collapsed'
-
-
-def test_other_chance_levels():
-    assert chance_level(run('SeLa', num_classes=30)) == ('loss', pytest.approx(math.log(30)))
-    assert chance_level(run('mmselfsup.MomentumInvP', loss=None))[0] == 'loss_ins'
-    assert chance_level(run('InterCLR')) is None
-
-
-@pytest.mark.parametrize(
-    ('head', 'terms'),
-    [
-        (dict(num_background=500), 501),
-        (dict(num_background=None), 1000),
-        (dict(num_background=100), 257),  # The target names 256 rows.
-        (dict(), 1000),
-    ],
-)
-def test_chance_level_of_a_soft_target(head, terms):
-    level = ('loss_soft', pytest.approx(math.log(terms)))
-    assert chance_level(run('SoftInvP', **head)) == level
+    (card,) = verdict(RunData(found, ReportOptions()))
+    assert found.curves['loss_ins'].value[-1] == pytest.approx(math.log(11), abs=1e-4)
+    assert card.title == 'Collapsed'
+    assert ('chance level', '2.40; the loss is at 100% of it') in card.facts
 
 
 def all_words(found):
@@ -113,7 +88,7 @@ def all_words(found):
     ],
 )
 def test_the_verdict_states_the_reason_and_the_options(changes, state, title, words):
-    found = assess(run(**changes, loss=dict(num_background=200)))
+    found = assessed(run(**changes))
     assert (found.state, found.title) == (state, title)
     assert all(word in all_words(found) for word in words)
 
@@ -121,7 +96,7 @@ def test_the_verdict_states_the_reason_and_the_options(changes, state, title, wo
 def with_graph(angle, weight=1.0, purity=(40.0,)):
     """A run that propagates, in which neighbours are at so many degrees."""
     angle = math.radians(angle)
-    found = run(loss=dict(num_background=200), logged=dict(loss_inv=weight))
+    found = run(logged=dict(loss_inv=weight))
     found.curves['graph/purity_hop1'] = Curve([float(n + 1) for n in range(len(purity))], purity)
     pair = torch.tensor([[1.0, 0.0, 0, 0], [math.cos(angle), math.sin(angle), 0, 0]])
     found.state['memory.bank'] = torch.cat([pair, pair.roll(2, dims=1)] * 250)
@@ -133,7 +108,7 @@ def with_graph(angle, weight=1.0, purity=(40.0,)):
 def test_the_similarity_along_the_edges():
     found = with_graph(60)
     assert edge_similarity(found) == pytest.approx(0.5)
-    assert 'similarity of neighbours 0.50' in all_words(assess(found))
+    assert 'similarity of neighbours 0.50' in all_words(assessed(found))
     found.state['memory.neighbours'][:] = -1
     assert edge_similarity(found) is None and edge_similarity(run()) is None
 
@@ -149,7 +124,7 @@ def test_the_similarity_along_the_edges():
     ],
 )
 def test_an_overfitted_graph(angle, weight, purity, title):
-    found = assess(with_graph(angle, weight, purity))
+    found = assessed(with_graph(angle, weight, purity))
     assert found.title == title
     assert ('model.head.hops' in found.advice) == (title == 'Overfitted graph')
     if purity[-1] == 36:
@@ -157,14 +132,14 @@ def test_an_overfitted_graph(angle, weight, purity, title):
 
 
 def test_a_plateau_is_a_loss_that_stays_over_the_last_quarter():
-    long = run(loss=dict(num_background=200))
+    long = run()
     for values, word in (([9.0, 7.0, 5.3, 5.2], 'Plateau'), ([9.0, 7.0, 5.6, 5.2], 'Too early')):
         long.curves['loss_ins'] = Curve([2.0, 4.0, 6.0, 8.0], values)
-        assert assess(long).title.startswith(word)
+        assert assessed(long).title.startswith(word)
     long.curves['loss_ins'] = Curve([0.5], [5.3])
-    assert assess(long).title.startswith('Too early')
+    assert assessed(long).title.startswith('Too early')
 
 
 def test_there_is_no_verdict_without_a_loss():
     with pytest.raises(Unavailable, match='no loss'):
-        assess(run(losses=None))
+        assessed(run(losses=None))
