@@ -4,12 +4,14 @@ from torch import Tensor, nn
 from ...compat.host import BaseModel, DataSample
 from ...memory.state import own_buffers
 from ...options import InitCfg, checked
-from ...structures import SampleBatch, as_views
+from ...structures import SampleBatch, as_views, sample_ids
 
 
 @checked
 class EmbeddingModel(BaseModel):
     """Base of the algorithms: a backbone and a neck that embed an image, and a head.
+
+    A subclass implements :meth:`losses`.
 
     Args:
         backbone (dict): Config of the backbone.
@@ -60,6 +62,29 @@ class EmbeddingModel(BaseModel):
                 algorithm. Defaults to ``'tensor'``.
         """
         return super().forward(as_views(inputs), data_samples, mode)
+
+    def loss(
+        self, inputs: list[Tensor], data_samples: SampleBatch | list[DataSample], **kwargs
+    ) -> dict[str, Tensor]:
+        """Compute the losses of a batch, see :meth:`losses`.
+
+        Args:
+            inputs (list[Tensor]): Views of the images, ``(B, 3, H, W)`` each; with a momentum
+                encoder two: query and key.
+            data_samples (SampleBatch | list[DataSample]): With ``sample_idx``.
+
+        Returns:
+            dict[str, Tensor]: Losses, and values to log, by name.
+
+        Raises:
+            ValueError: If a view or ``sample_idx`` is missing.
+            RuntimeError: If the memory has no rows yet.
+        """
+        return self.losses(inputs, sample_ids(data_samples, inputs[0].device))
+
+    def losses(self, views: list[Tensor], sample_idx: Tensor) -> dict[str, Tensor]:
+        """Compute the losses from the views and ``sample_idx``, int64, ``(B,)``."""
+        raise NotImplementedError
 
     def extract_feat(self, inputs: Tensor | list[Tensor], **kwargs) -> tuple[Tensor, ...]:
         """Feature maps of the backbone for the first view, ``(B, 3, H, W)``."""

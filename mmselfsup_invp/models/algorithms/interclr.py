@@ -1,8 +1,7 @@
 from torch import Tensor
 
-from ...compat.host import MODELS, DataSample
+from ...compat.host import MODELS
 from ...options import Fraction, checked
-from ...structures import SampleBatch, sample_ids
 from ..memories import ClusterMemory
 from .embedding_model import EmbeddingModel
 
@@ -39,21 +38,9 @@ class InterCLR(EmbeddingModel):
         """The memory of the branch, which both branches read."""
         return self.branch.memory
 
-    def loss(
-        self, inputs: list[Tensor], data_samples: SampleBatch | list[DataSample], **kwargs
-    ) -> dict[str, Tensor]:
-        """Compute the losses of a batch of single views.
-
-        Args:
-            inputs (list[Tensor]): One view, shape ``(B, 3, H, W)``.
-            data_samples (SampleBatch | list[DataSample]): With ``sample_idx``.
-
-        Returns:
-            dict[str, Tensor]: ``loss_intra``, weighted, and the output of
-            :meth:`OnlineClusterBranch.forward`.
-        """
-        query = self.embed(inputs[0])
-        sample_idx = sample_ids(data_samples, query.device)
+    def losses(self, views: list[Tensor], sample_idx: Tensor) -> dict[str, Tensor]:
+        """``loss_intra``, weighted, and the output of :meth:`OnlineClusterBranch.forward`."""
+        query = self.embed(views[0])
         losses = self.branch(query, sample_idx, weight=1 - self.intra_weight)
         intra = self.head(query, sample_idx, self.memory.bank)
         return dict(loss_intra=self._intra_share() * intra, **losses)

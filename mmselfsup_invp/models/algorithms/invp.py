@@ -1,8 +1,7 @@
 from torch import Tensor
 
-from ...compat.host import MODELS, DataSample
+from ...compat.host import MODELS
 from ...options import NonNegativeFloat, checked
-from ...structures import SampleBatch, sample_ids
 from .embedding_model import EmbeddingModel
 
 
@@ -40,21 +39,9 @@ class InvP(EmbeddingModel):
         self.branch = None if branch is None else MODELS.build(branch)
         self.branch_weight = branch_weight
 
-    def loss(
-        self, inputs: list[Tensor], data_samples: SampleBatch | list[DataSample], **kwargs
-    ) -> dict[str, Tensor]:
-        """Compute the losses of a batch of single views.
-
-        Args:
-            inputs (list[Tensor]): One view, shape ``(B, 3, H, W)``.
-            data_samples (SampleBatch | list[DataSample]): With ``sample_idx``.
-
-        Returns:
-            dict[str, Tensor]: See :meth:`InvPHead.forward` and, with a branch,
-            :meth:`OnlineClusterBranch.forward`.
-        """
-        query = self.embed(inputs[0])
-        sample_idx = sample_ids(data_samples, query.device)
+    def losses(self, views: list[Tensor], sample_idx: Tensor) -> dict[str, Tensor]:
+        """See :meth:`InvPHead.forward` and, with a branch, :meth:`OnlineClusterBranch.forward`."""
+        query = self.embed(views[0])
         losses = self.head(query, sample_idx, self.memory)
         return losses | self.branch_loss(query, sample_idx)
 

@@ -1,8 +1,7 @@
 from torch import Tensor
 
-from ...compat.host import MODELS, DataSample
+from ...compat.host import MODELS
 from ...options import PositiveFraction, checked
-from ...structures import SampleBatch, sample_ids
 from .interclr import InterCLR
 from .momentum_encoder import MomentumEncoder
 
@@ -30,24 +29,10 @@ class MomentumInterCLR(InterCLR):
         self.queue = MODELS.build(queue)
         self.key_encoder = MomentumEncoder(self.encoder(), encoder_momentum)
 
-    def loss(
-        self, inputs: list[Tensor], data_samples: SampleBatch | list[DataSample], **kwargs
-    ) -> dict[str, Tensor]:
-        """Compute the losses of a batch of two views.
-
-        Args:
-            inputs (list[Tensor]): Two views, ``(B, 3, H, W)`` each: query and key.
-            data_samples (SampleBatch | list[DataSample]): With ``sample_idx``.
-
-        Returns:
-            dict[str, Tensor]: See :meth:`InterCLR.loss`.
-
-        Raises:
-            ValueError: If there is only one view.
-        """
-        query = self.embed(inputs[0])
-        sample_idx = sample_ids(data_samples, query.device)
-        key = self.key_encoder.embed(inputs, self.encoder())
+    def losses(self, views: list[Tensor], sample_idx: Tensor) -> dict[str, Tensor]:
+        """See :meth:`InterCLR.losses`; the keys enter the queue and the bank."""
+        query = self.embed(views[0])
+        key = self.key_encoder.embed(views, self.encoder())
         losses = self.branch(query, sample_idx, key=key, weight=1 - self.intra_weight)
         intra = self.head(query, key, self.queue.bank)
         self.queue.stage(sample_idx, key)

@@ -1,8 +1,7 @@
 from torch import Tensor
 
-from ...compat.host import MODELS, DataSample
+from ...compat.host import MODELS
 from ...options import PositiveFraction, PositiveInt, checked
-from ...structures import SampleBatch, sample_ids
 from .invp import InvP
 from .momentum_encoder import MomentumEncoder
 
@@ -35,24 +34,10 @@ class MomentumInvP(InvP):
         self.memory.rows_from_keys = True
         self.key_encoder = MomentumEncoder(self.encoder(), encoder_momentum, key_splits)
 
-    def loss(
-        self, inputs: list[Tensor], data_samples: SampleBatch | list[DataSample], **kwargs
-    ) -> dict[str, Tensor]:
-        """Compute the losses of a batch of two views.
-
-        Args:
-            inputs (list[Tensor]): Two views, ``(B, 3, H, W)`` each: query and key.
-            data_samples (SampleBatch | list[DataSample]): With ``sample_idx``.
-
-        Returns:
-            dict[str, Tensor]: See :meth:`InvP.loss`.
-
-        Raises:
-            ValueError: If there is only one view.
-        """
-        query = self.embed(inputs[0])
-        sample_idx = sample_ids(data_samples, query.device)
-        key = self.key_encoder.embed(inputs, self.encoder())
+    def losses(self, views: list[Tensor], sample_idx: Tensor) -> dict[str, Tensor]:
+        """Insert the keys into the memory and compute the losses of :meth:`InvP.losses`."""
+        query = self.embed(views[0])
+        key = self.key_encoder.embed(views, self.encoder())
         anchor = self.memory.insert(key, sample_idx)
         losses = self.head(query, anchor, self.memory)
         return losses | self.branch_loss(query, sample_idx, key)

@@ -1,8 +1,7 @@
 from torch import Tensor
 
-from ...compat.host import MODELS, DataSample
+from ...compat.host import MODELS
 from ...options import checked
-from ...structures import SampleBatch, sample_ids
 from .embedding_model import EmbeddingModel
 
 
@@ -39,23 +38,9 @@ class SeLa(EmbeddingModel):
         """Features that the heads classify, not normalised, shape ``(B, D)``."""
         return self.project(image)
 
-    def loss(
-        self, inputs: list[Tensor], data_samples: SampleBatch | list[DataSample], **kwargs
-    ) -> dict[str, Tensor]:
-        """Compute the loss of a batch of single views.
-
-        Args:
-            inputs (list[Tensor]): One view, shape ``(B, 3, H, W)``.
-            data_samples (SampleBatch | list[DataSample]): With ``sample_idx``.
-
-        Returns:
-            dict[str, Tensor]: See :meth:`SelfLabelHead.forward`.
-
-        Raises:
-            RuntimeError: If there are no labels yet.
-        """
+    def losses(self, views: list[Tensor], sample_idx: Tensor) -> dict[str, Tensor]:
+        """See :meth:`SelfLabelHead.forward`."""
         self.memory.require_rows()
-        sample_idx = sample_ids(data_samples, inputs[0].device)
-        feature = self.embed(inputs[0])
+        feature = self.embed(views[0])
         self.memory.monitor.watch(sample_idx, feature)
         return self.head(feature, self.memory.labels[sample_idx])

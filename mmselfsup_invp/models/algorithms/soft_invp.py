@@ -1,8 +1,5 @@
-from torch import Tensor
-
-from ...compat.host import MODELS, DataSample
+from ...compat.host import MODELS
 from ...options import PositiveFraction, checked
-from ...structures import sample_ids
 from .momentum_invp import MomentumInvP
 
 
@@ -24,24 +21,3 @@ class SoftInvP(MomentumInvP):
 
     def __init__(self, *, encoder_momentum: PositiveFraction = 0.99, **kwargs) -> None:
         super().__init__(encoder_momentum=encoder_momentum, **kwargs)
-
-    def loss(
-        self, inputs: list[Tensor], data_samples: list[DataSample], **kwargs
-    ) -> dict[str, Tensor]:
-        """Compute the losses of a batch of two views.
-
-        Args:
-            inputs (list[Tensor]): Two views, ``(B, 3, H, W)`` each: query and key.
-            data_samples (list[DataSample]): With ``sample_idx``.
-
-        Returns:
-            dict[str, Tensor]: See :meth:`SoftInvPHead.forward`.
-
-        Raises:
-            ValueError: If there is only one view.
-        """
-        query = self.embed(inputs[0])
-        sample = sample_ids(data_samples, query.device)
-        key = self.key_encoder.embed(inputs, self.encoder())
-        anchor = self.memory.insert(key, sample)
-        return self.head(query, anchor, self.memory)
