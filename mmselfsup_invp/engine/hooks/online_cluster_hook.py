@@ -47,10 +47,7 @@ class OnlineClusterHook(MemoryHook):
             online labels.
         warmup_epochs (int): Epochs at the start without the inter branch. Defaults to 0.
         seed (int): Seed of k-means. Defaults to 0.
-        health_interval (int): Epochs between two logs of the clusters; 0 disables them.
-            Defaults to 1.
-        check_interval (int): Iterations between two checks for NaN and Inf, see
-            :class:`MemoryHook`. Defaults to 50.
+        **kwargs: See :class:`MemoryHook`.
 
     Raises:
         ValueError: If an option is outside its valid values.
@@ -76,10 +73,9 @@ class OnlineClusterHook(MemoryHook):
         offline_interval: NonNegativeInt = 0,
         warmup_epochs: NonNegativeInt = 0,
         seed: Seed = 0,
-        health_interval: NonNegativeInt = 1,
-        check_interval: PositiveInt = 50,
+        **kwargs,
     ) -> None:
-        super().__init__(check_interval, health_interval)
+        super().__init__(**kwargs)
         self.extract_dataloader = extract_dataloader
         self.centroid_interval = centroid_interval
         self.repair_interval = repair_interval

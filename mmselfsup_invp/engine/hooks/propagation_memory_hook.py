@@ -11,7 +11,7 @@ from ...models.heads import InvPHead
 from ...models.memories import PropagationMemory, PropagationQueue
 from ...ops import ramp_weight
 from ...ops.ramps import Ramp
-from ...options import Fraction, NonNegativeFloat, NonNegativeInt, PositiveInt, checked
+from ...options import Fraction, NonNegativeFloat, PositiveInt, checked
 from .common import log_metrics, starts_epoch, unwrap
 from .memory_hook import MemoryHook
 
@@ -48,12 +48,9 @@ class PropagationMemoryHook(MemoryHook):
         refresh (str): ``'iteration'``: the row of a visited image takes the neighbours of its
             query (the official code); ``'epoch'``: the whole graph is rebuilt from the bank
             before every epoch. Defaults to ``'iteration'``.
-        health_interval (int): Epochs between two logs of the graph; 0 disables them.
-            Defaults to 1.
         health_anchors (int): Images, spaced evenly, whose positives are followed for the purity.
             Defaults to 1000.
-        check_interval (int): Iterations between two checks for NaN and Inf, see
-            :class:`MemoryHook`. Defaults to 50.
+        **kwargs: See :class:`MemoryHook`.
 
     Raises:
         ValueError: If an option is outside its valid values.
@@ -72,11 +69,10 @@ class PropagationMemoryHook(MemoryHook):
         mutual_share: Fraction | None = None,
         initial_graph: Literal['empty', 'knn'] = 'empty',
         refresh: Literal['iteration', 'epoch'] = 'iteration',
-        health_interval: NonNegativeInt = 1,
         health_anchors: PositiveInt = 1000,
-        check_interval: PositiveInt = 50,
+        **kwargs,
     ) -> None:
-        super().__init__(check_interval, health_interval)
+        super().__init__(**kwargs)
         self.ramp = ramp
         self.mutual_share = mutual_share
         self.ramp_epochs = ramp_epochs

@@ -22,26 +22,10 @@ class HardSamplingLoss(BaseModule):
     ``instance_background='topm'``, ``eps=1e-7`` and ``propagation='concat'`` in the head.
 
     Args:
-        temperature (float): t, positive. The paper: 0.07 for the linear neck, 0.2 for the MLP
-            neck. Defaults to 0.07.
-        num_background (int): M, nearest other rows of the bank in the denominators; limited to
-            N - 1. Defaults to 4096.
-        num_hard (int): P, positives in the loss; all of N(i) where it has fewer. Defaults to 50.
-        hard_pos (str): ``'hard'`` takes the least similar positives (the paper), ``'easy'`` the
-            most similar, ``'random'`` a uniform draw, ``'all'`` all of them. Defaults to
-            ``'hard'``.
-        hard_neg (bool): Whether the M nearest rows are the background; if not, the whole bank
-            is. Defaults to True.
-        background (str): B(i), the denominator of the propagation loss: ``'exact'`` (the paper's
-            definition), ``'topm'`` (its approximation) or ``'official'``. Defaults to
-            ``'exact'``.
-        exclusive (bool): Whether the image itself is excluded from the ``'topm'`` and
-            ``'official'`` background. Defaults to True.
-        instance_background (str): Denominator of the instance loss: ``'exact'`` (the M nearest
-            others and the image itself) or ``'topm'`` (the M nearest rows). Defaults to
-            ``'exact'``.
-        eps (float): Added to each ratio inside the logarithm; 1e-7 in the official code.
-            Defaults to 0.
+        hard_neg (bool): Whether the ``num_background`` nearest rows are the background; if not, the
+            whole bank is. Defaults to True.
+        temperature, num_background, num_hard, hard_pos, background, exclusive, instance_background,
+            eps: See :class:`~mmselfsup_invp.ops.HardSampling`.
         init_cfg (dict, optional): Not used. Defaults to None.
 
     Attributes:

@@ -35,26 +35,11 @@ class ClusterMemory(Memory):
         num_clusters (int): C. Defaults to 10000 (the paper, on ImageNet).
         momentum (float): m, weight of the **old** row. Defaults to 0.5 (the paper, whose omega
             is the weight of the new one).
-        metric (str): ``'euclidean'`` (the paper) or ``'dot'`` (the code). Defaults to
-            ``'euclidean'``.
-        assigner (str): ``'nearest'`` or ``'equal'``, see :class:`~mmselfsup_invp.memory.Clusters`.
-            Defaults to ``'nearest'``.
-        lambd (float): lambda of Sinkhorn-Knopp, with ``'equal'``. Defaults to 100.
-        min_size (int, optional): Members below which a cluster is small, with ``'nearest'``.
-            Defaults to None: 20 at N / C = 128, as on ImageNet, scaled to N / C.
+        metric, assigner, lambd, min_size: See :class:`~mmselfsup_invp.memory.Clusters`.
         length (int, optional): N. Defaults to None: the hook takes it from the data set.
-        feat_dim (int): D, dimensions of a feature. Defaults to 128.
-        init (str): Initial rows, ``'unit'`` or ``'uniform'``. Defaults to ``'unit'``.
-        seed (int): Seed of the initial rows. Defaults to 0.
-        dtype (str): Type of the stored rows: ``'float32'``, ``'float16'`` or ``'bfloat16'``.
-            Defaults to ``'float32'``.
-        shard (bool): Whether the features are split over the processes of the run, so that each
-            holds N / W of them; labels and centroids are on all, and the results are the same. The
-            clustering of all images still needs all features on the main process. See
-            :class:`~mmselfsup_invp.memory.sharding.ShardedRows` for the traffic. Defaults to False.
-        offload (bool): Whether the features stay in host memory and are copied to the device in
-            chunks by every search, see :class:`~mmselfsup_invp.ops.host_rows.HostRows`. Defaults to
-            False.
+        feat_dim, init, seed, dtype, shard, offload: See
+            :class:`~mmselfsup_invp.memory.FeatureBank`. With ``shard``, labels and centroids are on
+            all processes, and the clustering of all images needs all features on the main one.
         init_cfg (dict, optional): Not used. Defaults to None.
 
     Example:

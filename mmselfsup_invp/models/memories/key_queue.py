@@ -17,11 +17,7 @@ class KeyQueue(Memory):
 
     Args:
         length (int): L, slots; lowered to the size of the data set. Defaults to 65536, as in MoCo.
-        feat_dim (int): D, dimensions of a feature. Defaults to 128.
-        init (str): Initial rows, ``'unit'`` or ``'uniform'``. Defaults to ``'unit'``.
-        seed (int): Seed of the initial rows. Defaults to 0.
-        dtype (str): Type of the stored rows: ``'float32'``, ``'float16'`` or ``'bfloat16'``.
-            Defaults to ``'float32'``.
+        feat_dim, init, seed, dtype: See :class:`~mmselfsup_invp.memory.FeatureQueue`.
         init_cfg (dict, optional): Not used. Defaults to None.
 
     Example:

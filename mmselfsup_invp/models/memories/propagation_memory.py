@@ -35,18 +35,8 @@ class PropagationMemory(GraphMemory):
         num_neighbours (int): k, neighbours of a row. Defaults to 4 (the paper).
         length (int, optional): N. Defaults to None: the hook takes it from the data set.
         backend (str): How to search, see :func:`~mmselfsup_invp.ops.top_m`. Defaults to ``'auto'``.
-        feat_dim (int): D, dimensions of a feature. Defaults to 128.
-        init (str): Initial rows: ``'unit'`` (the paper) or ``'uniform'`` (the official code), see
-            :func:`~mmselfsup_invp.memory.initial.initial_rows`. Defaults to ``'unit'``.
-        seed (int): Seed of the initial rows. Defaults to 0.
-        dtype (str): Type of the stored rows: ``'float32'``, ``'float16'`` or ``'bfloat16'``.
-            Defaults to ``'float32'``.
-        shard (bool): Whether the rows are split over the processes of the run, so that each holds
-            N / W of them; the results are the same. See
-            :class:`~mmselfsup_invp.memory.sharding.ShardedRows` for the traffic. Defaults to False.
-        offload (bool): Whether the features stay in host memory and are copied to the device in
-            chunks by every search, see :class:`~mmselfsup_invp.ops.host_rows.HostRows`. Defaults to
-            False.
+        feat_dim, init, seed, dtype, shard, offload: See
+            :class:`~mmselfsup_invp.memory.FeatureBank`.
         init_cfg (dict, optional): Not used. Defaults to None.
 
     Example:

@@ -26,11 +26,7 @@ class PropagationQueue(GraphMemory):
             be each other's negatives. Defaults to 65536, as in MoCo.
         num_neighbours (int): k, neighbours of a row. Defaults to 4 (the paper).
         backend (str): How to search, see :func:`~mmselfsup_invp.ops.top_m`. Defaults to ``'auto'``.
-        feat_dim (int): D, dimensions of a feature. Defaults to 128.
-        init (str): Initial rows, ``'unit'`` or ``'uniform'``. Defaults to ``'unit'``.
-        seed (int): Seed of the initial rows. Defaults to 0.
-        dtype (str): Type of the stored rows: ``'float32'``, ``'float16'`` or ``'bfloat16'``.
-            Defaults to ``'float32'``.
+        feat_dim, init, seed, dtype: See :class:`~mmselfsup_invp.memory.FeatureQueue`.
         init_cfg (dict, optional): Not used. Defaults to None.
 
     Example:
