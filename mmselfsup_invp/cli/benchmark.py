@@ -36,17 +36,9 @@ console = Console(soft_wrap=True)
 
 
 def run_protocols(args: Namespace) -> None:
-    """Run protocols on a checkpoint and print the table of results.
+    """Run the protocols that a command line names, and print the table of results.
 
     All protocols are checked before the first one runs.
-
-    Args:
-        args (Namespace): Arguments of ``tools/benchmark.py``.
-
-    Raises:
-        FileNotFoundError: If the checkpoint, a config or data are missing.
-        ValueError: If a protocol does not exist or does not fit the checkpoint.
-        KeyboardInterrupt: With a message, if the process is interrupted.
     """
     out = args.out or Path(args.checkpoint).resolve().parent / 'benchmarks'
     backbone = read_backbone(args.checkpoint)
@@ -67,13 +59,10 @@ def run_protocols(args: Namespace) -> None:
 
 
 def show_list(prefix: str = '', data: str | None = None) -> None:
-    """Print the protocols whose names begin so, and whether their data are ready.
+    """Print the protocols whose names begin with a prefix, and whether their data are ready.
 
-    Without a prefix only the names are printed, by folder.
-
-    Args:
-        prefix (str): Beginning of the names. Defaults to ``''``, all.
-        data (str, optional): Folder of the data set. Defaults to None, that of each config.
+    Without a prefix only the names are printed, by folder. ``data`` is the folder of the data set,
+    by default that of each config.
     """
     found = []
     for path, benchmark, config in find_configs(CONFIGS):

@@ -91,17 +91,8 @@ class _Timer(Hook):
 class Examination:
     """The config, the images, the memory, the disk and a few iterations of a run.
 
-    Nothing is written to the work folder.
-
-    Args:
-        cfg (Config): Config of the run, with ``work_dir``.
-
-    Raises:
-        ValueError: If the config does not train by epochs.
-
-    Example:
-        >>> for finding in Examination(cfg).findings():  # doctest: +SKIP
-        ...     print(finding)
+    Nothing is written to the work folder. A config that does not train by epochs is a
+    ``ValueError``.
     """
 
     def __init__(self, cfg: Config) -> None:
@@ -219,11 +210,7 @@ class Examination:
 
 
 def report(cfg: Config) -> int:
-    """Print the findings.
-
-    Returns:
-        int: Exit code: 1 if there is an error, else 0.
-    """
+    """Print the findings and return the exit code: 1 if there is an error, else 0."""
     failed = False
     for finding in Examination(cfg).findings():
         failed |= finding.level == 'error'

@@ -12,16 +12,7 @@ from ..ops import Neighbours
 
 
 def run(args: Namespace) -> None:
-    """Write what the command line asks for, and print each file with what it holds.
-
-    Args:
-        args (Namespace): Arguments of ``tools/embed.py``.
-
-    Raises:
-        FileNotFoundError: If the checkpoint, the folder or a query is missing.
-        ModuleNotFoundError: If an optional package is missing.
-        ValueError: If an argument does not fit the images.
-    """
+    """Write the files that the command line asks for, and print what each of them holds."""
     # Before the images are read, which may take hours.
     if args.parquet:
         require_package('pyarrow', '--parquet')

@@ -34,10 +34,7 @@ def plain_errors(debug: bool = False) -> Iterator[None]:
 
     SIGTERM and SIGHUP are handled as Ctrl-C; see :class:`StopSignals` for the exit code. The
     traceback of an error is appended to the log file of the run, if there is one. Errors of the
-    program are raised unchanged.
-
-    Args:
-        debug (bool): Whether all errors are raised unchanged. Defaults to False.
+    program, and with ``debug`` all errors, are raised unchanged.
     """
     signals = StopSignals()
     try:
@@ -83,12 +80,7 @@ def _log_traceback() -> Path | None:
 
 
 def message_of(error: Exception) -> str:
-    """The text of an error, without the traceback of a data loader's worker.
-
-    Example:
-        >>> message_of(KeyError('InvP is not registered'))
-        'InvP is not registered'
-    """
+    """The text of an error, without the traceback of a data loader's worker."""
     # str() of a KeyError quotes its argument.
     text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
     if 'Original Traceback' in text:
@@ -105,11 +97,7 @@ def was_interrupted(error: BaseException | None) -> bool:
 
 @contextmanager
 def explain_unknown_options(cfg: Config) -> Iterator[None]:
-    """Raise ``ValueError`` with the valid options when a component rejects one of the config.
-
-    Args:
-        cfg (Config): The config from which the components are built.
-    """
+    """Raise ``ValueError`` with the valid options when a component of a config rejects one."""
     try:
         yield
     except TypeError as error:

@@ -23,12 +23,7 @@ def use_images(args: Namespace) -> None:
     A ``recipe.py`` in the work folder is used as it is, so that a run resumes with its settings and
     changes by hand are kept.
 
-    Args:
-        args (Namespace): With ``images``, ``work_dir``, ``recipe`` and ``launcher``; ``config`` and
-            ``work_dir`` are set.
-
     Raises:
-        FileNotFoundError: If there is no such folder.
         FileExistsError: If settings are given and the work folder has others.
         ValueError: If there are too few images, none can be read, or a setting is not valid.
     """
@@ -59,15 +54,7 @@ def use_images(args: Namespace) -> None:
 
 
 def choose_for(folder: str, changes: dict[str, Any]) -> str:
-    """Look at a folder of images and write the config for it.
-
-    Args:
-        folder (str): Folder of the images, at any depth.
-        changes (dict): Fields of :class:`Recipe` that are given.
-
-    Returns:
-        str: Beginning of the config, see :func:`settings_text`.
-    """
+    """Look at a folder of images and return the beginning of a config for it."""
     images = ImageFiles(data_root=folder)
     num = len(images)
     side = median_shorter_side([images.get_data_info(row)['img_path'] for row in range(num)])

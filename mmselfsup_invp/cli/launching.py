@@ -20,11 +20,7 @@ def process_group(cfg: Config) -> Iterator[None]:
     MMEngine (0.10.7) starts distributed runs on accelerators only: its ``init_dist`` calls
     ``torch.cuda.set_device``, and its runner passes a device id to DistributedDataParallel. On CPUs
     the group is therefore created here, with the backend gloo and the timeout of
-    ``env_cfg.dist_cfg``, and ``cfg.model_wrapper_cfg`` is set unless the config has one. On other
-    devices, and in runs of one process, nothing changes.
-
-    Args:
-        cfg (Config): Config of the run.
+    ``env_cfg.dist_cfg``, and ``cfg.model_wrapper_cfg`` is set unless the config has one.
 
     Raises:
         ValueError: If the launcher cannot start a run on CPUs, or torchrun started several

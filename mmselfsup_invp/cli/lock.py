@@ -19,14 +19,9 @@ class WorkFolderInUse(OSError):
 def work_folder_lock(folder: Path) -> Iterator[None]:
     """Hold the lock of a work folder, which is created if it is missing.
 
-    The lock is a POSIX record lock on the file ``.lock``, which names the process and its machine.
-    The kernel releases it when the process ends, also by ``kill -9``, and workers that outlive the
-    process do not hold it; a file that is left behind locks nothing. On NFS the lock holds for all
-    machines that mount the folder; when a machine crashes, the server releases its locks after a
-    lease time, 90 seconds by default. On file systems without locks a warning is printed.
-
-    Args:
-        folder (Path): The work folder.
+    A POSIX record lock on the file ``.lock``, which names the process and its machine. The kernel
+    releases it when the process ends, also by ``kill -9``; on NFS it holds for all machines that
+    mount the folder. On file systems without locks a warning is printed.
 
     Raises:
         WorkFolderInUse: If another process holds the lock.

@@ -14,12 +14,7 @@ from ..config import dicts_in, merge_options, read_config
 def read_run_config(args: Namespace) -> Config:
     """Read the config that a command line names and apply its options.
 
-    Args:
-        args (Namespace): With ``config``, ``cfg_options`` and ``launcher`` of
-            ``tools/command_line.py``.
-
-    Returns:
-        Config: The config. Data loaders without workers have ``persistent_workers=False``.
+    Data loaders without workers have ``persistent_workers=False``.
 
     Raises:
         FileNotFoundError: If there is no such config.
@@ -35,17 +30,8 @@ def read_run_config(args: Namespace) -> Config:
 def parse_values(options: Mapping[str, str]) -> dict[str, Any]:
     """Parse the values of ``--cfg-options`` as MMEngine does, but keep blanks in texts.
 
-    MMEngine's ``DictAction`` removes all blanks, also those of a path.
-
-    Args:
-        options (Mapping[str, str]): Values by their dotted names.
-
-    Returns:
-        dict[str, Any]: Numbers, booleans, None, lists, tuples and texts. Texts in a list keep their
-        blanks where they are quoted.
-
-    Raises:
-        ValueError: If brackets do not match.
+    MMEngine's ``DictAction`` removes all blanks, also those of a path. Brackets that do not match
+    are a ``ValueError``.
 
     Example:
         >>> parse_values({'lr': '0.1', 'data_root': '/a b', 'milestones': '[1,2]'})

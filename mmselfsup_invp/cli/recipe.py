@@ -25,12 +25,7 @@ EXPECTATIONS = (
 
 @dataclass(frozen=True)
 class Hardware:
-    """What a run computes on.
-
-    Attributes:
-        cores (int): CPU cores that this process may use.
-        gpu (str): Name of the GPU; '' without one.
-    """
+    """CPU cores that this process may use, and the name of the GPU, empty without one."""
 
     cores: int
     gpu: str = ''
@@ -50,16 +45,9 @@ class Hardware:
 class Recipe:
     """Settings that :func:`choose` decides.
 
-    Attributes:
-        image_size (int): Pixels of the views.
-        depth (int): 18, 34, 50, 101 or 152, of the ResNet.
-        batch_size (int): Images in a batch.
-        epochs (int): Passes over the images.
-        ramp_epochs (int): Epochs before the neighbours on the graph become positives.
-        learning_rate (float): Initial learning rate of SGD.
-        num_background (int, optional): Rows of the bank in the softmax; None for all.
-        num_neighbours (int): Neighbours of an image in the graph.
-        num_workers (int): Processes that load images.
+    ``image_size`` is in pixels, ``depth`` that of the ResNet. ``ramp_epochs`` are the epochs before
+    the neighbours on the graph become positives. ``num_background`` is the number of rows of the
+    bank in the softmax, None for all.
     """
 
     image_size: PositiveInt
@@ -74,19 +62,10 @@ class Recipe:
 
 
 def choose(num_images: int, side: int, hardware: Hardware, **changes: Any) -> Recipe:
-    """Choose the settings for a folder of images.
+    """Choose the settings for a number of images and the median of their shorter sides in pixels.
 
-    Args:
-        num_images (int): Images, at least 64.
-        side (int): Median of their shorter sides, in pixels.
-        hardware (Hardware): What the run computes on.
-        **changes: Fields of :class:`Recipe` that are given.
-
-    Returns:
-        Recipe: The settings.
-
-    Raises:
-        ValueError: If there are too few images, or a change is not valid.
+    ``changes`` are fields of :class:`Recipe` that are given. Too few images, or a change that is
+    not valid, are a ``ValueError``.
 
     Example:
         >>> choose(1000, 480, Hardware(cores=2)).image_size
@@ -182,13 +161,7 @@ default_hooks = dict(
 
 
 def settings_text(recipe: Recipe, images: str, about: str = '') -> str:
-    """Write the settings as the beginning of a config.
-
-    Args:
-        recipe (Recipe): The settings.
-        images (str): Folder of the images.
-        about (str): Lines of the comment at the top. Defaults to ''.
-    """
+    """The beginning of a config: a comment, the folder of the images and the settings."""
     values = [f'{field.name} = {getattr(recipe, field.name)!r}' for field in fields(Recipe)]
     comment = [f'# {line}' for line in about.splitlines()]
     base = f"_base_ = 'mmselfsup_invp::{BASE}'"

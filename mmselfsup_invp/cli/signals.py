@@ -10,16 +10,8 @@ class StopSignals:
     """Let SIGTERM and SIGHUP raise ``KeyboardInterrupt``, as Ctrl-C does, within a ``with`` block.
 
     A signal that is ignored, as SIGHUP is after ``nohup``, stays ignored. In other threads than the
-    main one, which cannot receive signals, nothing is changed.
-
-    Attributes:
-        exit_code (int): Conventional exit code of a process that a signal ended: 128 plus the
-            number of the received signal, 130 for Ctrl-C.
-
-    Example:
-        >>> with StopSignals() as signals:
-        ...     signals.exit_code
-        130
+    main one, which cannot receive signals, nothing is changed. ``exit_code`` is 128 plus the number
+    of the received signal, 130 for Ctrl-C.
     """
 
     def __init__(self) -> None:

@@ -16,12 +16,7 @@ from .options import read_run_config
 
 
 def load_config(args: Namespace) -> Config:
-    """Read the config and apply the arguments of ``tools/test.py``.
-
-    Raises:
-        FileNotFoundError: If there is no such config.
-        ValueError: If an option does not fit the config.
-    """
+    """Read the config and apply the arguments of ``tools/test.py``."""
     cfg = read_run_config(args)
     cfg.work_dir = args.work_dir
     cfg.load_from = args.checkpoint
@@ -30,15 +25,9 @@ def load_config(args: Namespace) -> Config:
 
 
 def test(cfg: Config) -> None:
-    """Evaluate a checkpoint by the test loop of its config, or else by its KNNEvalHook.
+    """Evaluate the checkpoint ``cfg.load_from`` by the test loop of its config, or its KNNEvalHook.
 
-    Args:
-        cfg (Config): Config of the run; ``load_from`` names the checkpoint, None evaluates the
-            initialised network.
-
-    Raises:
-        ValueError: If the checkpoint is not one of this model, or the config has neither a test
-            loop nor a KNNEvalHook.
+    Without a checkpoint the initialised network is evaluated.
     """
     with process_group(cfg):
         _evaluate(cfg)

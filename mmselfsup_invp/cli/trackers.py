@@ -7,15 +7,7 @@ from mmengine.config import Config
 
 
 def add_tracker(cfg: Config, name: str) -> None:
-    """Add a visualization backend of MMEngine to a config.
-
-    Args:
-        cfg (Config): Config of a run with ``work_dir``, changed in place.
-        name (str): ``'tensorboard'`` or ``'wandb'``, which is also the package that is needed.
-
-    Raises:
-        ValueError: If the package is not installed.
-    """
+    """Add the visualization backend ``tensorboard`` or ``wandb``, if installed, to a config."""
     if find_spec(name) is None:
         raise ValueError(f'--log-to {name} needs a package: pip install {name}')
     backends = dict(

@@ -18,12 +18,7 @@ from .work_folder import is_first_process, prepare_resume, resume_instructions
 
 
 def load_config(args: Namespace) -> Config:
-    """Read the config and apply the arguments of ``tools/train.py``.
-
-    Raises:
-        FileNotFoundError: If there is no such config.
-        ValueError: If an argument does not fit the config.
-    """
+    """Read the config and apply the arguments of ``tools/train.py``."""
     if args.images:
         images.use_images(args)
     cfg = read_run_config(args)
@@ -67,12 +62,7 @@ def _enable_lr_scaling(cfg: Config) -> None:
 
 
 def train(cfg: Config) -> None:
-    """Train; an interrupt is reported with the command that resumes the run.
-
-    Raises:
-        ValueError: If an option of the config is not valid.
-        WorkFolderInUse: If another process trains in the work folder.
-    """
+    """Train; an interrupt is reported with the command that resumes the run."""
     check_config(cfg)
     first = is_first_process(cfg.get('launcher', 'none'))
     lock = work_folder_lock(Path(cfg.work_dir)) if first else nullcontext()

@@ -18,16 +18,8 @@ RANKS = ('RANK', 'SLURM_PROCID', 'OMPI_COMM_WORLD_RANK')
 def prepare_resume(cfg: Config) -> None:
     """Find the checkpoint to resume from, and refuse to overwrite those of another run.
 
-    Without a named checkpoint the choice is left to
-    :class:`~mmselfsup_invp.engine.hooks.CheckpointHook`, which makes it for all processes.
-
-    Args:
-        cfg (Config): Config of the run; ``load_from`` is changed in place.
-
-    Raises:
-        FileNotFoundError: If the named checkpoint does not exist.
-        ValueError: If the named checkpoint is damaged.
-        FileExistsError: If the work folder holds checkpoints and the run resumes from none of them.
+    ``load_from`` of the config is changed in place. Without a named checkpoint the choice is left
+    to :class:`~mmselfsup_invp.engine.hooks.CheckpointHook`, which makes it for all processes.
     """
     folder, resume = Path(cfg.work_dir), cfg.get('resume')
     if resume and not cfg.get('load_from'):
@@ -46,16 +38,7 @@ def is_first_process(launcher: str) -> bool:
 
 
 def find_checkpoint(name: str, folder: Path) -> str:
-    """Path of a named checkpoint.
-
-    Args:
-        name (str): Path, or name in the work folder.
-        folder (Path): The work folder.
-
-    Raises:
-        FileNotFoundError: If it does not exist.
-        ValueError: If it is damaged.
-    """
+    """Path of an intact checkpoint, named by a path or by its name in the work folder."""
     if '://' in name:  # MMEngine downloads it.
         return name
     for path in (Path(name), folder / name):
@@ -66,12 +49,7 @@ def find_checkpoint(name: str, folder: Path) -> str:
 
 
 def refuse_other_run(folder: Path, resumed: str | None = None) -> None:
-    """Raise ``FileExistsError`` if a run would overwrite the checkpoints in a folder.
-
-    Args:
-        folder (Path): The work folder.
-        resumed (str, optional): Checkpoint from which the run resumes. Defaults to None.
-    """
+    """Raise ``FileExistsError`` if a run would overwrite the checkpoints of another one."""
     found = sorted(folder.glob('*.pth'), key=lambda path: path.stat().st_mtime, reverse=True)
     if not found or (resumed and Path(resumed).resolve().parent == folder.resolve()):
         return
