@@ -22,14 +22,9 @@ class Paragraph:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The verdict on a run.
+    """The verdict on a run: a title, the reason, measured quantities, and options to change.
 
-    Attributes:
-        state (str): ``'good'``, ``'bad'`` or ``'open'``, the colour of the card.
-        title (str): The verdict in a few words.
-        text (str): The reason.
-        facts (list[tuple[str, str]]): Measured quantities and their values.
-        advice (str): Options to change. Defaults to ``''``.
+    ``state``, ``'good'``, ``'bad'`` or ``'open'``, is the colour of the card.
     """
 
     kind: ClassVar[str] = 'verdict'
@@ -42,12 +37,8 @@ class Verdict:
 
 @dataclass(frozen=True)
 class ImageMap:
-    """An interactive map of images.
-
-    Attributes:
-        data (dict): What the script of the page reads; see :func:`~.image_map.map_data`.
-        sheet (str): All tiles in one image, as a data URI.
-        alt (str): Text alternative.
+    """An interactive map of images: what the script of the page reads, see
+    :func:`~.image_map.map_data`, and all tiles in one image, as a data URI.
     """
 
     kind: ClassVar[str] = 'map'
@@ -85,14 +76,9 @@ class Table:
 
 @dataclass(frozen=True)
 class Picture:
-    """A thumbnail.
+    """A thumbnail as a data URI, with the file name, a text alternative and a caption.
 
-    Attributes:
-        uri (str): The image as a data URI.
-        name (str): File name.
-        alt (str): Text alternative.
-        caption (str): Text below the image. Defaults to ``''``.
-        mark (str): ``'same'`` or ``'other'`` class; ``''`` if unknown. Defaults to ``''``.
+    ``mark`` is ``'same'`` or ``'other'`` class, ``''`` if unknown.
     """
 
     uri: str

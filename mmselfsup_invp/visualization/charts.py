@@ -55,21 +55,9 @@ def line_chart(
     y_label: str,
     size: tuple[float, float] = LARGE,
 ) -> Chart:
-    """Draw curves over the epochs.
+    """Draw curves over the epochs as SVG; several curves get a legend.
 
-    Args:
-        curves (Mapping[str, Curve]): Curves by name; several ones get a legend.
-        title (str): Title.
-        y_label (str): Name and unit of the values.
-        size (tuple[float, float]): Width and height in inches. Defaults to those of a large chart.
-
-    Returns:
-        Chart: SVG.
-
-    Example:
-        >>> chart = line_chart({'loss': Curve([1.0, 2.0], [3.0, 2.5])}, 'Loss', 'loss')
-        >>> chart.uri[:26]
-        'data:image/svg+xml;base64,'
+    ``y_label`` is the name and unit of the values, ``size`` the width and height in inches.
     """
     figure = _new_figure(size, title, 'epoch', y_label)
     (axes,) = figure.axes
@@ -100,11 +88,7 @@ def line_chart(
 
 
 def average_points(curve: Curve, max_points: int = MAX_POINTS) -> tuple[np.ndarray, np.ndarray]:
-    """Average neighbouring points of a long curve.
-
-    Returns:
-        tuple[ndarray, ndarray]: Epochs and values, float64, at most ``max_points``.
-    """
+    """Average neighbouring points of a long curve: epochs and values, float64."""
     group = -(-len(curve.epoch) // max_points)
     starts = np.arange(0, len(curve.epoch), group)
     count = np.diff(np.append(starts, len(curve.epoch)))
@@ -122,19 +106,10 @@ def histogram(
     bins: np.ndarray,
     percent: bool = False,
 ) -> Chart:
-    """Draw overlaid histograms, each with a vertical line at its mean.
+    """Draw overlaid histograms as SVG, each with a vertical line at its mean.
 
-    Args:
-        groups (Mapping[str, Tensor]): Values by the name in the legend.
-        title (str): Title.
-        x_label (str): Name and unit of the values.
-        y_label (str): What is counted.
-        bins (ndarray): Edges of the bins.
-        percent (bool): Whether the bars show the share of the group's values in percent instead
-            of their number. Defaults to False.
-
-    Returns:
-        Chart: SVG.
+    ``groups`` holds values by their name in the legend, ``bins`` the edges. With ``percent`` the
+    bars show shares of a group's values instead of numbers.
     """
     figure = _new_figure(LARGE, title, x_label, y_label)
     (axes,) = figure.axes

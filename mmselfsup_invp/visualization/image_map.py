@@ -37,14 +37,8 @@ def explore(data: RunData) -> list[Block]:
 
 
 def map_data(data: RunData) -> tuple[dict, str]:
-    """Collect what the script of the page reads.
-
-    Returns:
-        tuple[dict, str]: The data as described in ``assets/data.js``, and all pictures in one
-        image, as a data URI.
-
-    Raises:
-        Unavailable: If there are fewer than 4 images.
+    """Collect what the script of the page reads, see ``assets/data.js``, and all pictures in one
+    image, a data URI.
     """
     images, num = data.gallery, len(data.gallery.index)
     if num < MIN_IMAGES:
@@ -84,15 +78,9 @@ def map_data(data: RunData) -> tuple[dict, str]:
 
 
 def reduce(features: Tensor) -> Tensor:
-    """Reduce features to :data:`MAX_DIM` dimensions that keep their inner products best.
+    """Reduce features ``(N, D)`` to 128 dimensions that keep their inner products best, float32.
 
     The dimensions are the first right singular vectors of the features, which are not centred.
-
-    Args:
-        features (Tensor): Float, shape ``(N, D)``.
-
-    Returns:
-        Tensor: float32, shape ``(N, min(D, 128))``.
     """
     features = features.float()
     if features.size(1) <= MAX_DIM:
@@ -102,14 +90,9 @@ def reduce(features: Tensor) -> Tensor:
 
 
 def quantise(features: Tensor) -> tuple[Tensor, Tensor]:
-    """Quantise the rows to 8 bits.
+    """Quantise the rows ``(N, D)`` to int8, with a scale of each, float32, ``(N,)``.
 
-    Args:
-        features (Tensor): Float, shape ``(N, D)``.
-
-    Returns:
-        tuple[Tensor, Tensor]: int8, ``(N, D)``, and the scale of each row, float32, ``(N,)``:
-        ``features`` is about ``quantised * scale[:, None]``.
+    ``features`` is about ``quantised * scale[:, None]``.
     """
     scale = features.abs().amax(dim=1).clamp(min=1e-12) / 127
     return (features / scale[:, None]).round().to(torch.int8), scale

@@ -25,7 +25,7 @@ WRAPPED = 'dataset'  # Key of the wrapped data set in RepeatDataset and ClassBal
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Images without augmentation.
+    """Images of a data set without augmentation.
 
     Attributes:
         loader (DataLoader): Loader of the sampled images.
@@ -71,12 +71,7 @@ class ImageSet:
 
 
 def training_images(run: TrainingRun, options: ReportOptions) -> ImageSet:
-    """Build the training images of a run; the images in ``options.anchors`` are always included.
-
-    Raises:
-        Unavailable: If the config has no pipeline without augmentation.
-        ImagesUnavailable: If the data set cannot be loaded.
-    """
+    """Build the training images of a run; those in ``options.anchors`` are always included."""
     if 'dataset' not in (run.config.get('train_dataloader') or {}):
         raise ValueError(f'The config in {run.checkpoint} has no train_dataloader.dataset.')
     dataset = deepcopy(run.config.train_dataloader.dataset)
@@ -88,12 +83,7 @@ def training_images(run: TrainingRun, options: ReportOptions) -> ImageSet:
 
 
 def query_images(run: TrainingRun, options: ReportOptions) -> ImageSet:
-    """Build the images that ``KNNEvalHook`` classifies.
-
-    Raises:
-        Unavailable: If the run has no such hook.
-        ImagesUnavailable: If the data set cannot be loaded.
-    """
+    """Build the images that ``KNNEvalHook`` classifies."""
     hook = knn_hook(run.config)
     if hook is None:
         raise Unavailable(
@@ -104,19 +94,10 @@ def query_images(run: TrainingRun, options: ReportOptions) -> ImageSet:
 
 
 def find_data_root(data_root: str, run: Path) -> str:
-    """Find the folder of a data set whose path is relative to where the run was started.
+    """Find a data set whose path is relative to where the run was started.
 
-    Args:
-        data_root (str): ``data_root`` of the config.
-        run (Path): Work folder of the run.
-
-    Returns:
-        str: ``data_root`` if it exists or is found nowhere; otherwise its path below the nearest
-        parent of the work folder that contains it.
-
-    Example:
-        >>> find_data_root('data/digits', Path('/repo/work_dirs/invp'))  # doctest: +SKIP
-        '/repo/data/digits'
+    Returns ``data_root`` if it exists or is found nowhere, otherwise its path below the nearest
+    parent of the work folder that contains it.
     """
     if not data_root or Path(data_root).exists():
         return data_root
@@ -165,16 +146,9 @@ def _build(
 
 
 def sample(total: int, required: Sequence[int], num: int, generator: torch.Generator) -> Tensor:
-    """Sample rows of images, including the required ones.
+    """Sample at most ``num`` of ``total`` rows, int64, ascending, with the required ones.
 
-    Args:
-        total (int): Number of images.
-        required (Sequence[int]): Rows to include; those outside 0 to ``total`` - 1 are ignored.
-        num (int): Number of rows to sample at most.
-        generator (Generator): Source of randomness.
-
-    Returns:
-        Tensor: int64, ascending, shape ``(min(num, total),)``.
+    Required rows outside 0 to ``total`` - 1 are ignored.
     """
     order = torch.randperm(total, generator=generator)
     required = torch.tensor([index for index in required if 0 <= index < total]).long().unique()

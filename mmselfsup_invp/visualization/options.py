@@ -20,9 +20,6 @@ class ReportOptions:
         max_images (int): Number of images to sample from a larger data set. Defaults to 50,000.
         seed (int): Random seed. Defaults to 0.
         device (str): Device of the network. Defaults to ``'cpu'``.
-
-    Raises:
-        ValueError: If ``max_images`` is below 1 or above 2**31.
     """
 
     anchors: tuple[int, ...] = ()
@@ -41,11 +38,7 @@ class ReportOptions:
 
 
 def require_device(name: str | None) -> str:
-    """Check that a device exists; None selects a GPU if there is one and the CPU otherwise.
-
-    Raises:
-        ValueError: If the device cannot be used.
-    """
+    """Check a device; None selects a GPU if there is one and the CPU otherwise."""
     name = name or ('cuda' if torch.cuda.is_available() else 'cpu')
     try:
         torch.empty(0, device=name)
@@ -56,11 +49,7 @@ def require_device(name: str | None) -> str:
 
 
 def require_folder(path: str | Path | None) -> str | None:
-    """Check that the folder of ``--data`` exists; None is returned unchanged.
-
-    Raises:
-        FileNotFoundError: If there is no such folder.
-    """
+    """Check that the folder of ``--data`` exists; None is returned unchanged."""
     if path is not None and not Path(path).is_dir():
         raise FileNotFoundError(f'There is no folder {path} for --data.')
     return None if path is None else str(path)

@@ -16,17 +16,11 @@ MISSING = (128, 128, 128)  # Colour in place of an image that cannot be read.
 
 
 def read_picture(path: str, side: int) -> Image.Image:
-    """Read an image file for display at a small size.
+    """Read an image file in RGB whose longer side has at least ``side`` pixels.
 
     The EXIF orientation is applied. Small images are enlarged by an integer factor without
-    interpolation, so that their pixels stay visible.
-
-    Args:
-        path (str): Image file, on any storage that MMEngine reads.
-        side (int): Pixels that the longer side should have at least.
-
-    Returns:
-        Image: RGB; a grey square if the file cannot be read.
+    interpolation, so that their pixels stay visible. A file that cannot be read gives a grey
+    square.
     """
     try:
         with Image.open(io.BytesIO(fileio.get(path))) as file:
@@ -40,15 +34,7 @@ def read_picture(path: str, side: int) -> Image.Image:
 
 
 def thumbnail(path: str, side: int = SIDE) -> str:
-    """Scale an image file down and encode it as a data URI.
-
-    Args:
-        path (str): Image file, see :func:`read_picture`.
-        side (int): Pixels of the longer side. Defaults to 80.
-
-    Returns:
-        str: Data URI of a WebP image.
-    """
+    """Scale an image file down, in pixels of the longer side, and encode it as a data URI."""
     image = read_picture(path, side)
     image.thumbnail((side, side))
     return encode(image, QUALITY)
@@ -57,13 +43,7 @@ def thumbnail(path: str, side: int = SIDE) -> str:
 def sprite_sheet(paths: Sequence[str], side: int) -> tuple[str, int]:
     """Combine the centres of image files in one image, which takes less space than single ones.
 
-    Args:
-        paths (Sequence[str]): N image files, see :func:`read_picture`.
-        side (int): Width and height of a tile in pixels.
-
-    Returns:
-        tuple[str, int]: Data URI of a WebP image, and the number of tiles in each of its rows.
-        Tile i is in row ``i // columns``.
+    Returns its data URI and the number of tiles of ``side`` pixels in each of its rows.
     """
     columns = math.ceil(math.sqrt(len(paths)))
     rows = math.ceil(len(paths) / columns)

@@ -143,16 +143,7 @@ def _require_writable(out: Path) -> None:
 
 
 def render(title: str, sections: list[Section], omitted: list[tuple[str, str]]) -> str:
-    """Render a page.
-
-    Args:
-        title (str): Title.
-        sections (list[Section]): Contents.
-        omitted (list[tuple[str, str]]): Titles of further sections and why they are missing.
-
-    Returns:
-        str: HTML.
-    """
+    """Render a page in HTML; ``omitted`` are titles of other sections and why they are missing."""
     script = '\n'.join((ASSETS / name).read_text() for name in SCRIPTS)
     # The browser runs the script with this hash and no other.
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()

@@ -25,15 +25,7 @@ NUM_NEIGHBOURS, HOPS = 4, 3
 
 
 class RunData:
-    """What the sections of a report show; each property is computed when it is first used.
-
-    Args:
-        run (TrainingRun): The run.
-        options (ReportOptions): The options of the report.
-
-    Raises:
-        ValueError: If the config of the checkpoint names a function that is no component.
-    """
+    """What the sections of a report show; each property is computed when it is first used."""
 
     def __init__(self, run: TrainingRun, options: ReportOptions) -> None:
         self.run = run

@@ -57,18 +57,11 @@ def assess(run: TrainingRun, chance: dict[str, float]) -> Verdict:
 
     1. Collapsed: the mean cosine similarity between different images is above 0.95, as in the
        warnings during training.
-    2. Overfitted graph: the propagation loss has a weight, and the mean cosine similarity
-       along them is above 0.995; or, with labels, the purity at one hop is below 90 % of its best.
-    3. Learning: the loss is below 95 % of its chance level, the value for features that do not
-       distinguish images.
+    2. Overfitted graph: the propagation loss has a weight, and the mean cosine similarity along the
+       edges is above 0.995; or, with labels, the purity at one hop is below 90 % of its best.
+    3. Learning: the loss is below 95 % of its level in ``chance``, the value for features that do
+       not distinguish images.
     4. Too early to tell: the loss still falls. Plateau: it does not.
-
-    Args:
-        run (TrainingRun): The run.
-        chance (dict[str, float]): From :func:`~mmselfsup_invp.engine.chance.chance_levels`.
-
-    Raises:
-        Unavailable: If the log has no loss.
     """
     progress = _progress(run, chance)
     similarity, edges = _feature_similarity(run.curves), edge_similarity(run)
@@ -156,10 +149,7 @@ def _progress(run: TrainingRun, chance: dict[str, float]) -> Progress:
 
 
 def edge_similarity(run: TrainingRun) -> float | None:
-    """Compute the mean cosine similarity along the edges of the graph in the checkpoint.
-
-    At most 1000 rows, spaced evenly, are compared. None without a graph.
-    """
+    """Mean cosine similarity along the edges of the saved graph, of 1000 rows; None without one."""
     bank, neighbours = (run.state.get(f'memory.{name}') for name in ('bank', 'neighbours'))
     if bank is None or neighbours is None or bank.dim() != 2:
         return None
