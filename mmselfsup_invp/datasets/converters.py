@@ -28,16 +28,9 @@ DIGITS = [str(number) for number in range(10)]
 
 
 def write_split(root: PathLike, split: str, samples: Images, classes: Sequence[str]) -> int:
-    """Write the images of a split and its list.
+    """Write the images of a split and its list, and return their number.
 
-    Args:
-        root (str | Path): Folder of the data set; created if it does not exist.
-        split (str): Name of the split.
-        samples (Iterable[tuple[Image, int]]): Images and labels.
-        classes (Sequence[str]): Folder name of each label.
-
-    Returns:
-        int: Number of images written.
+    ``samples`` are images and labels, ``classes`` the folder name of each label.
     """
     root = Path(root)
     for name in classes:
@@ -80,30 +73,18 @@ def claim_folder(root: PathLike, name: str) -> None:
 def convert_digits(root: PathLike) -> dict[str, int]:
     """Write scikit-learn's handwritten digits (UCI): 1,797 grey images of 8 x 8 pixels.
 
-    Every fifth image belongs to the test split. Nothing is downloaded.
-
-    Args:
-        root (str | Path): Folder to write.
-
-    Returns:
-        dict[str, int]: Number of images of each split that was written; complete splits are kept.
-
-    Raises:
-        ValueError: If the folder holds other data.
+    Every fifth image belongs to the test split. Nothing is downloaded. Returns the number of images
+    of each split that was written; complete splits are kept. A folder with other data is a
+    ``ValueError``.
     """
     return _convert('digits', root, _read_digits)
 
 
 def convert_torchvision(name: str, source: PathLike, root: PathLike) -> dict[str, int]:
-    """Write CIFAR-10, CIFAR-100 or SVHN from torchvision's download.
+    """Write ``'cifar10'``, ``'cifar100'`` or ``'svhn'`` from torchvision's download in ``source``.
 
-    Args:
-        name (str): ``'cifar10'``, ``'cifar100'`` or ``'svhn'``.
-        source (str | Path): Folder of torchvision's download; missing files are downloaded.
-        root (str | Path): Folder to write.
-
-    Returns:
-        dict[str, int]: Number of images of each split that was written; complete splits are kept.
+    Missing files are downloaded. Returns the number of images of each split that was written;
+    complete splits are kept.
 
     Raises:
         ValueError: If the name is unknown, or the folder holds other data.

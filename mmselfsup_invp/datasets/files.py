@@ -10,17 +10,8 @@ NAMED = 10  # Entries that a message shows.
 def write_whole(path: Path, text: str) -> None:
     """Write a text file atomically: readers see the old content or the new one, never a part.
 
-    The text goes to a temporary file in the same folder, which then replaces ``path``.
-
-    Args:
-        path (Path): File to write; missing parent folders are created.
-        text (str): Content, encoded as UTF-8.
-
-    Raises:
-        OSError: If the disk is full or the folder is not writable.
-
-    Example:
-        >>> write_whole(Path('data/digits/meta/train.txt'), '0/00000.png 0\\n')
+    The text, in UTF-8, goes to a temporary file in the same folder, which then replaces ``path``.
+    Missing parent folders are created.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f'{path.name}.unfinished')
@@ -29,14 +20,7 @@ def write_whole(path: Path, text: str) -> None:
 
 
 def printable(path: str | Path) -> str:
-    """A path for messages: bytes that are not UTF-8 are shown as ``\\xNN``.
-
-    Such names hold surrogates, which cannot be printed or written to a log.
-
-    Example:
-        >>> print(printable(os.fsdecode(b'caf\\xe9.png')))
-        caf\\xe9.png
-    """
+    """A path for messages: bytes that are not UTF-8 (surrogates) are shown as ``\\xNN``."""
     return os.fsencode(path).decode('utf-8', 'backslashreplace')
 
 

@@ -126,15 +126,11 @@ class ImageFiles(BaseDataset):
 
 
 def _entries(folder: str, visited: dict[tuple[int, int], str]) -> Iterator[os.DirEntry]:
-    """All entries below a folder that are neither hidden nor folders.
+    """All entries below a folder, also through links, that are neither hidden nor folders.
 
-    Args:
-        folder (str): Folder to search, recursively and through links.
-        visited (dict[tuple[int, int], str]): Device and inode of the folders searched before.
-
-    Raises:
-        OSError: If a folder is not readable. Skipping it would shift the rows of the bank.
-        ValueError: If a folder is reached twice.
+    ``visited`` holds device and inode of the folders searched before. A folder that is reached
+    twice is a ``ValueError``, one that is not readable an ``OSError``: skipping it would shift the
+    rows of the bank.
     """
     status = os.stat(folder)
     other = visited.setdefault((status.st_dev, status.st_ino), folder)

@@ -11,10 +11,8 @@ from ..compat.patches import empty_dataset_error
 
 
 def _unwrap(dataset: object) -> BaseDataset:
-    """The data set inside wrappers, whose positions are the ``sample_idx`` of the samples.
-
-    Raises:
-        ValueError: If several data sets are concatenated.
+    """The data set inside wrappers, whose positions are the ``sample_idx``; not a
+    ``ConcatDataset``.
     """
     while isinstance(dataset, (RepeatDataset, ClassBalancedDataset)):
         dataset = dataset.dataset

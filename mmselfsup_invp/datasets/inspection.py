@@ -45,17 +45,6 @@ def inspect_images(paths: Sequence[str], seconds: float = 6.0) -> Inspection:
 
     If the time does not suffice, the images that were checked are spread evenly over the data set.
     Searching for duplicates takes half of the time at most and reads files of equal size only.
-
-    Args:
-        paths (Sequence[str]): The files, in the order of the data set.
-        seconds (float): Time limit. Defaults to 6.
-
-    Returns:
-        Inspection: What was found.
-
-    Example:
-        >>> inspect_images(['photos/a.jpg', 'photos/b.jpg']).num_checked  # doctest: +SKIP
-        2
     """
     start = time.monotonic()
     found = Inspection(len(paths), duplicates=find_duplicates(paths, start + seconds / 2))
@@ -75,11 +64,7 @@ def inspect_images(paths: Sequence[str], seconds: float = 6.0) -> Inspection:
 
 
 def median_shorter_side(paths: Sequence[str], limit: int = 256) -> int:
-    """Median of the shorter sides in pixels, from the headers of at most ``limit`` files.
-
-    Raises:
-        ValueError: If none of these files is an image.
-    """
+    """Median of the shorter sides in pixels, from the headers of at most ``limit`` files."""
     sides = []
     for path in spread_out(paths)[:limit]:
         with suppress(OSError, Image.DecompressionBombError), Image.open(path) as image:
@@ -90,14 +75,9 @@ def median_shorter_side(paths: Sequence[str], limit: int = 256) -> int:
 
 
 def find_duplicates(paths: Sequence[str], deadline: float) -> list[tuple[str, str]]:
-    """Find files with the same content.
+    """Find each file with the content of an earlier one, and that one.
 
-    Args:
-        paths (Sequence[str]): The files.
-        deadline (float): Time of ``time.monotonic()`` at which the search ends.
-
-    Returns:
-        list[tuple[str, str]]: Each file and the earlier one that it repeats.
+    The search ends at the time ``deadline`` of ``time.monotonic()``.
     """
     by_size = defaultdict(list)
     for path in _until(deadline, paths):

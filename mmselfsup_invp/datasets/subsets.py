@@ -7,15 +7,9 @@ import numpy as np
 
 
 def draw_per_class(labels: Sequence[int], count: Callable[[int], int], seed: int) -> list[int]:
-    """Draw images of each class, uniformly and without replacement.
+    """Draw ``count(n)`` of the n images of each class, uniformly and without replacement.
 
-    Args:
-        labels (Sequence[int]): Label of each image, length ``N``.
-        count (Callable[[int], int]): Gives the number of images to draw of a class of n images.
-        seed (int): Seed of the draw.
-
-    Returns:
-        list[int]: Positions of the drawn images within 0 to N - 1, ascending.
+    Returns the positions of the drawn images among the labels, ascending.
 
     Example:
         >>> len(draw_per_class([0, 0, 0, 1, 1], lambda n: n // 2, seed=0))

@@ -160,9 +160,8 @@ def _fill(
 ) -> tuple[list[int], dict[int, str]]:
     """Write the features of the readable images to the first rows.
 
-    Returns:
-        tuple[list[int], dict[int, str]]: The positions of these images, and why others cannot be
-        read; the first one only if ``broken`` is ``'raise'``.
+    Returns the positions of these images, and why others cannot be read; the first one only if
+    ``broken`` is ``'raise'``.
     """
     kept: list[int] = []
     unreadable: dict[int, str] = {}

@@ -39,11 +39,7 @@ def read_table(path: Path) -> list[list[str]]:
 
 
 def write_parquet(path: Path, features: np.ndarray, paths: Sequence[str]) -> None:
-    """Write a Parquet file with the columns ``path`` and ``feature``, a list of float32.
-
-    Raises:
-        ModuleNotFoundError: If pyarrow is not installed.
-    """
+    """Write a Parquet file with the columns ``path`` and ``feature``, a list of float32."""
     require_package('pyarrow', 'A Parquet file')
     import pyarrow
     from pyarrow import parquet
@@ -64,9 +60,6 @@ def write_index(path: Path, features: np.ndarray) -> None:
     """Write a faiss ``IndexFlatIP``, which finds the same images as the exact search.
 
     The index is built in memory. Its ids are the rows of the features.
-
-    Raises:
-        ModuleNotFoundError: If faiss is not installed.
     """
     require_package('faiss', 'A faiss index')
     import faiss

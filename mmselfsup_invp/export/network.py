@@ -23,14 +23,10 @@ IMAGES = (2, 3, 64, 64)
 
 @dataclass(frozen=True)
 class Network:
-    """The backbone of a checkpoint with its weights.
+    """The backbone of a checkpoint with its weights, in eval mode on the CPU, and its config.
 
-    Attributes:
-        module (nn.Module): The network in eval mode, on the CPU.
-        config (dict[str, Any]): Its config.
-        settings (dict[str, Any]): ``type`` from the config; of a ResNet also the arguments of its
-            class (``depth``, ``base_channels``, ...), ``stem`` (``'7x7'``), ``norm`` and
-            ``norm_eps``.
+    ``settings`` is the ``type`` from the config; of a ResNet also the arguments of its class
+    (``depth``, ``base_channels``, ...), ``stem`` (``'7x7'``), ``norm`` and ``norm_eps``.
     """
 
     module: nn.Module
@@ -52,17 +48,10 @@ class Network:
 
 
 def build_network(backbone: PretrainedBackbone) -> Network:
-    """Build the network of a checkpoint and load its weights.
+    """Build the network of a checkpoint, without SyncBN, and load its weights.
 
-    Args:
-        backbone (PretrainedBackbone): From :func:`~mmselfsup_invp.evaluation.read_backbone`.
-
-    Returns:
-        Network: In eval mode, on the CPU; synchronised batch norms are replaced by plain ones.
-
-    Raises:
-        ValueError: If its type is not registered, or weights are missing, unexpected, of another
-            shape, NaN or infinite.
+    A type that is not registered and weights that do not fit or are not finite are a
+    ``ValueError``.
     """
     backbone.require_finite()
     module = revert_sync_batchnorm(build_backbone(backbone))
@@ -89,17 +78,10 @@ def _settings(module: nn.Module, kind: str) -> dict[str, Any]:
 
 @torch.no_grad()
 def stage_features(network: nn.Module, images: Tensor) -> dict[str, Tensor]:
-    """Compute the feature maps of all stages of a network.
+    """Feature maps of all stages for images ``(B, 3, H, W)``, by the name of the stage.
 
     The stages of a ResNet are its children ``layer1``, ``layer2``, ..., as in MMClassification,
-    MMDetection, torchvision and timm; of other networks only the output is compared.
-
-    Args:
-        network (nn.Module): The network.
-        images (Tensor): (B, 3, H, W), float32.
-
-    Returns:
-        dict[str, Tensor]: Features by the name of the stage, or by ``output``.
+    MMDetection, torchvision and timm; of other networks only the ``output`` is given.
     """
     features: dict[str, Tensor] = {}
     stages = [item for item in network.named_children() if item[0].startswith('layer')]
@@ -118,18 +100,10 @@ def stage_features(network: nn.Module, images: Tensor) -> dict[str, Tensor]:
 
 
 def max_difference(network: Network, other: nn.Module, label: str) -> float:
-    """Compare the features of all stages on random images.
+    """Largest absolute difference between the features of all stages on random images.
 
-    Args:
-        network (Network): The network of the checkpoint.
-        other (nn.Module): The network of another library with the exported weights, in eval mode.
-        label (str): Its name, for the message.
-
-    Returns:
-        float: Largest absolute difference between two values.
-
-    Raises:
-        ValueError: If features differ by more than ``torch.testing.assert_close`` tolerates.
+    Raises ``ValueError`` if features differ by more than ``torch.testing.assert_close`` tolerates.
+    ``label`` is the name of the other network in the message.
     """
     images = torch.randn(IMAGES, generator=torch.Generator().manual_seed(0))
     ours, theirs = stage_features(network.module, images), stage_features(other, images)

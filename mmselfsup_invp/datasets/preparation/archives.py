@@ -29,15 +29,7 @@ class UnsafeArchive(ValueError):
 
 
 def fetch(download: Download, root: Path) -> None:
-    """Download a file and check its MD5 sum.
-
-    Args:
-        download (Download): A file that is ``direct``.
-        root (Path): Folder to put it into.
-
-    Raises:
-        OSError: If the download fails or the checksum differs.
-    """
+    """Download a file that is ``direct`` into a folder and check its MD5 sum."""
     partial = root / f'{download.file}.unfinished'
     try:
         download_url(download.url, str(root), partial.name, download.md5)
@@ -55,10 +47,6 @@ def unpack(download: Download, root: Path) -> None:
 
     The members are written to a temporary folder first and then moved, so that interrupted
     unpacking is noticed and repeated.
-
-    Args:
-        download (Download): The archive, which is in ``root``.
-        root (Path): Folder of the data set.
 
     Raises:
         UnsafeArchive: If a member has an absolute path or ``..`` in its name, is a link or a

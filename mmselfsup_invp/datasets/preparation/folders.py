@@ -93,10 +93,9 @@ def _devkit_wnids(root: Path) -> list[str]:
 def read_subset(root: Path, percent: int, subset_list: Path | None, seed: int) -> Contents:
     """Choose images of ImageNet's training list for semi-supervised learning.
 
-    With a list of image names (``n01440764_10026.JPEG``), such as those that SimCLR published, the
-    images are in its order. Otherwise ``ceil(percent / 100 * n)`` of the n images of each class
-    are drawn uniformly without replacement, as in InvP's code (which sets no seed), and are in the
-    order of the training list.
+    With a list of image names (``n01440764_10026.JPEG``), the images are in its order. Otherwise
+    ``ceil(percent / 100 * n)`` of the n images of each class are drawn uniformly without
+    replacement, as in InvP's code (which sets no seed), and keep their order.
     """
     if not (root / 'meta' / 'train.txt').is_file():
         raise FileNotFoundError(

@@ -40,14 +40,8 @@ def find_unreadable(
 ) -> list[str]:
     """Open images, in several processes if there are many.
 
-    Args:
-        paths (Sequence[str]): Paths of the images.
-        title (str): Label of the progress bar.
-        quick (bool): Whether to check the existence of the files only. Default: False.
-        processes (int | None): Number of processes. Default: one for each CPU.
-
-    Returns:
-        list[str]: ``PATH (reason)`` for each unreadable image, in the order of ``paths``.
+    Returns ``PATH (reason)`` for each unreadable image, in the order of ``paths``. With ``quick``
+    only the existence of the files is checked.
     """
     processes = min(processes or os.cpu_count() or 1, -(-len(paths) // CHUNK))
     if quick or processes <= 1:

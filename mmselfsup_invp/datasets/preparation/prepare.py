@@ -18,8 +18,8 @@ def prepare(
 ) -> dict[str, int] | None:
     """Unpack a data set, check its images and write its lists.
 
-    The lists are written last. Existing lists are never changed, because their order is that of
-    the rows of a memory bank.
+    The lists are written last. Existing lists are never changed, because their order is that of the
+    rows of a memory bank.
 
     Args:
         data_set (DataSet): Data set to prepare.
@@ -34,10 +34,6 @@ def prepare(
         FileNotFoundError: If files are to be downloaded first; the message lists them.
         ValueError: If an archive, the number of images, an image or an existing list is wrong.
         OSError: If the disk is full or a download fails.
-
-    Example:
-        >>> prepare(data_sets()['pets'], quick=True)  # doctest: +SKIP
-        {'train': 3680, 'test': 3669}
     """
     root = Path(root or data_set.root)
     if not data_set.missing_files(root):
@@ -59,19 +55,9 @@ def prepare(
 
 
 def check(data_set: DataSet, root: Path | None = None, quick: bool = False) -> dict[str, int]:
-    """Check the images of a prepared data set; nothing is written.
+    """Check the images of a prepared data set and return their number by list; nothing is written.
 
-    Args:
-        data_set (DataSet): Data set to check.
-        root (Path | None): As for :func:`prepare`.
-        quick (bool): As for :func:`prepare`.
-
-    Returns:
-        dict[str, int]: Number of images by list.
-
-    Raises:
-        FileNotFoundError: If the data set is not prepared; the message says what is missing.
-        ValueError: If the number of images, or an image, is wrong.
+    Arguments and errors are those of :func:`prepare`.
     """
     root = Path(root or data_set.root)
     missing = data_set.missing_files(root)

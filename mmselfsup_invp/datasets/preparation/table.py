@@ -97,13 +97,6 @@ def data_sets(seed: int | None = None, subset_list: Path | None = None) -> dict[
             lists and accepts existing ones of any seed.
         subset_list (Path | None): List of the images of an ImageNet subset. Default: None, drawn
             at random.
-
-    Returns:
-        dict[str, DataSet]: All data sets.
-
-    Example:
-        >>> data_sets()['pets'].counts
-        {'train': 3680, 'test': 3669}
     """
     # fmt: off
     table = (

@@ -29,12 +29,8 @@ class PILGaussianBlur:
 def build_torchvision(config: dict | list) -> object:
     """Build a transform of torchvision, or :class:`PILGaussianBlur`, from its config.
 
-    Args:
-        config (dict | list): ``type`` is the class name, the other keys are its arguments; the
-            argument ``transforms`` is built recursively. A list is composed.
-
-    Raises:
-        ValueError: If torchvision has no such transform.
+    ``type`` is the class name, the other keys are its arguments; ``transforms`` is built
+    recursively. A list is composed. An unknown type is a ``ValueError``.
 
     Example:
         >>> build_torchvision(dict(type='RandomHorizontalFlip', p=0.5))

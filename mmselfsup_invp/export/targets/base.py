@@ -35,12 +35,7 @@ STANDARD_RESNET = dict(
 
 @dataclass(frozen=True)
 class Verification:
-    """How a written file was verified.
-
-    Attributes:
-        method (str): What was compared.
-        difference (float): Largest absolute difference between two features.
-    """
+    """How a written file was verified, and the largest absolute difference between two features."""
 
     method: str
     difference: float
@@ -92,15 +87,8 @@ def verify_features(
 ) -> Verification:
     """Load weights into the model of a library and compare its features with the network's.
 
-    Args:
-        weights (dict[str, Tensor]): The weights read from the file.
-        model (nn.Module): The model of the library.
-        network (Network): The network of the checkpoint.
-        label (str): Name of the model, for messages.
-        absent (tuple[str, ...]): Weights of the model that the file lacks, those of the classifier.
-
-    Raises:
-        ValueError: If other weights are missing or unexpected, or features differ.
+    ``absent`` are weights of the model that the file lacks, those of the classifier. Other weights
+    that are missing or unexpected, or features that differ, are a ``ValueError``.
     """
     own = {name: value for name, value in model.state_dict().items() if name in absent}
     load_weights(model, own | weights, f'The file written for {label}')

@@ -53,16 +53,10 @@ class Detectron2(Target):
 
 
 def detectron2_name(name: str) -> str:
-    """Return Detectron2's name of a weight of torchvision's ResNet.
+    """Detectron2's name of a weight of torchvision's ResNet.
 
     The rules of Detectron2's ``tools/convert-torchvision-to-d2.py``, a script that is not part of
     its package.
-
-    Args:
-        name (str): Name in torchvision and MMClassification.
-
-    Returns:
-        str: Name in Detectron2.
 
     Example:
         >>> detectron2_name('layer1.0.downsample.1.bias')
