@@ -13,19 +13,12 @@ Size = tuple[int, int]
 
 
 def centre_view(config: Config, size: int | None = None) -> list[dict[str, Any]]:
-    """Transforms that give every image the size at which a network was trained.
+    """Configs of transforms that give every image the size at which a network was trained.
 
     The transforms of the config's pipeline without augmentation come first, see
-    :func:`evaluation_pipeline`. Then the shorter edge is resized to the training size and the
-    centre is cropped. This changes no view that has the training size already, and lets images of
-    any size and shape share a batch.
-
-    Args:
-        config (Config): Config of the training run.
-        size (int, optional): Edge of a square view. Defaults to None, the training size.
-
-    Returns:
-        list[dict]: Configs of transforms, to be built between loading and packing.
+    :func:`evaluation_pipeline`. Then the shorter edge is resized to the training size, or to
+    ``size``, and the centre is cropped. This changes no view that has the training size already,
+    and lets images of any size and shape share a batch.
 
     Raises:
         ValueError: If the training size is not found, or a transform is not registered.
@@ -50,11 +43,7 @@ def centre_view(config: Config, size: int | None = None) -> list[dict[str, Any]]
 
 
 def training_size(config: Config) -> Size:
-    """Height and width of the views of a training run; the largest if there are several.
-
-    Raises:
-        ValueError: If the config has neither a crop nor a resizing with a size.
-    """
+    """Height and width of the views of a training run; the largest if there are several."""
     model = config.get('model') or {}
     parts = [config.get('train_dataloader'), model.get('data_preprocessor')]
     for names in (CROPS, RESIZES):
@@ -68,10 +57,8 @@ def training_size(config: Config) -> Size:
 
 
 def evaluation_pipeline(config: Config) -> list[ConfigDict] | None:
-    """Pipeline without augmentation: of ``KNNEvalHook``, of a cluster hook or ``test_pipeline``.
-
-    Returns:
-        list[ConfigDict] | None: None if the config has none of them.
+    """Pipeline without augmentation of ``KNNEvalHook``, of a cluster hook or ``test_pipeline``, or
+    None.
     """
     hook = knn_hook(config)
     clusters = (config.get('default_hooks') or {}).get('clusters') or {}

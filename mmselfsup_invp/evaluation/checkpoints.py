@@ -82,16 +82,10 @@ class PretrainedBackbone:
             )
 
     def check_loaded(self, state: State) -> None:
-        """Raise unless a network has all of these weights and no others.
+        """Raise ``ValueError`` unless a network has all of these weights and no others.
 
+        ``state`` are its weights after its initialisation, named as in the backbone itself.
         MMEngine's ``Pretrained`` loads what fits and only logs the rest.
-
-        Args:
-            state (Mapping[str, Tensor]): Weights of the network after its initialisation, named as
-                in the backbone itself.
-
-        Raises:
-            ValueError: Names weights that are missing, unused or different.
         """
         different = {
             name
@@ -113,13 +107,7 @@ def _equal(one: Tensor, other: Tensor) -> bool:
 
 
 def _differences(what: str, own: State, saved: State, changed: tuple[str, set[str]]) -> str:
-    """In words what differs between the weights of a network and of a checkpoint; empty if nothing.
-
-    Args:
-        what (str): What the message calls the owner of ``own``.
-        own, saved (Mapping[str, Tensor]): Weights of the network, and of the checkpoint.
-        changed (tuple[str, set[str]]): Names that both have, and how they differ.
-    """
+    """In words how the weights ``own`` of a ``what`` and those of a checkpoint differ, or empty."""
     groups = [
         ('not in the checkpoint', own.keys() - saved.keys()),
         (f'not in the {what}', saved.keys() - own.keys()),
@@ -129,12 +117,7 @@ def _differences(what: str, own: State, saved: State, changed: tuple[str, set[st
 
 
 def listed(names: list[str], most: int = 4) -> str:
-    """The first of some names, and how many more there are.
-
-    Example:
-        >>> listed(['a', 'b', 'c'], most=1)
-        'a and 2 more'
-    """
+    """The first of some names, and how many more there are."""
     rest = f' and {len(names) - most} more' if len(names) > most else ''
     return ', '.join(names[:most]) + rest
 
@@ -192,12 +175,8 @@ def read_backbone(path: str | Path) -> PretrainedBackbone:
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """Load a checkpoint of MMEngine's runner on the CPU, without executing anything in it.
 
-    Returns:
-        dict: With ``state_dict`` and ``meta``, both dicts, and what else is in the file.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If the file is no such checkpoint.
+    It has ``state_dict`` and ``meta``, both dicts. A file without ``state_dict`` is a
+    ``ValueError``.
     """
     checkpoint = CheckpointLoader.load_checkpoint(str(path), 'cpu', logger='silent')
     if 'state_dict' not in checkpoint:
@@ -210,18 +189,10 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def check_fit(model: nn.Module, state: State, source: str, prefix: str = '') -> None:
-    """Raise unless a checkpoint has the weights of this model.
+    """Raise ``ValueError`` unless a checkpoint has the weights of this model.
 
-    MMEngine loads what fits and only logs the rest.
-
-    Args:
-        model (nn.Module): The model, without a distributed wrapper.
-        state (Mapping[str, Tensor]): ``state_dict`` of the checkpoint.
-        source (str): Name of the checkpoint in the message.
-        prefix (str): Only weights whose names begin so are compared. Defaults to ``''``: all.
-
-    Raises:
-        ValueError: Names weights that are missing, unused or of another shape.
+    MMEngine loads what fits and only logs the rest. ``source`` is the name of the checkpoint in the
+    message; only weights whose names begin with ``prefix`` are compared.
     """
     saved = {name.removeprefix('module.'): value for name, value in state.items()}
     saved = {name: value for name, value in saved.items() if name.startswith(prefix)}
@@ -252,11 +223,7 @@ def _weights(path: Path, state: State) -> dict[str, Tensor]:
 
 
 def run_config(path: Path, checkpoint: dict[str, Any]) -> Config:
-    """The config of the run that wrote a checkpoint, parsed as data.
-
-    Raises:
-        ValueError: If the file holds no config, or one that is not plain data.
-    """
+    """The config of the run that wrote a checkpoint, parsed as data; ``ValueError`` without one."""
     text = checkpoint['meta'].get('cfg')
     if not text:
         raise ValueError(

@@ -123,20 +123,10 @@ def detection_config(
     options: dict[str, Any] | None = None,
     random_init: bool = False,
 ) -> Config:
-    """Config of a run that fine-tunes a detector from this backbone.
+    """Config of a run that fine-tunes a detector from this backbone; see :func:`run_detection`.
 
     The weights are loaded into the backbone and the shared head of a C4 detector, and the images
     are normalised as in pre-training.
-
-    Args:
-        backbone (PretrainedBackbone): The checkpoint.
-        config, data_root, options, random_init: See :func:`run_detection`.
-
-    Returns:
-        Config: The config of the runner, without ``work_dir``.
-
-    Raises:
-        FileNotFoundError: If there is no such config.
     """
     cfg = copy.deepcopy(config) if isinstance(config, Config) else read_config(config)
     weights = backbone.build_config(random_init).get('init_cfg')
@@ -162,16 +152,9 @@ def detection_config(
 
 
 def check_loaded(model: nn.Module, backbone: PretrainedBackbone) -> None:
-    """Raise unless a detector has all of the pre-trained weights.
+    """Raise ``ValueError`` unless a detector of mmdet has all of the pre-trained weights.
 
     Layer 4 may be in the backbone or, in a C4 detector, in the shared head of the regions.
-
-    Args:
-        model (nn.Module): A detector of mmdet after its initialisation.
-        backbone (PretrainedBackbone): The checkpoint.
-
-    Raises:
-        ValueError: Names weights that are missing, unused or different.
     """
     head = getattr(getattr(model, 'roi_head', None), 'shared_head', None)
     backbone.check_loaded(_network_state(model.backbone, head))
@@ -212,8 +195,7 @@ def _check_shapes(model: Config, backbone: PretrainedBackbone) -> None:
 def _continue(cfg: Config) -> bool:
     """Set up the continuation of the run in the work folder; True if that run is finished.
 
-    Raises:
-        ValueError: If that run started from other weights, even of the same file name.
+    A run that started from other weights, even of the same file name, is a ``ValueError``.
     """
     latest = find_latest_checkpoint(cfg.work_dir)
     if latest is None:
@@ -237,11 +219,8 @@ def _continue(cfg: Config) -> bool:
 def _check_batch(cfg: Config) -> None:
     """Compare the images of a step with those for which the learning rate is set.
 
-    Benchmarks are compared with published results and must not differ; for other configs a warning
-    is logged.
-
-    Raises:
-        ValueError: If a benchmark would train with another batch size than its own.
+    Benchmarks are compared with published results, so that another batch size is a ``ValueError``;
+    for other configs a warning is logged.
     """
     expected = (cfg.get('auto_scale_lr') or {}).get('base_batch_size')
     if expected is None or cfg.auto_scale_lr.get('enable'):

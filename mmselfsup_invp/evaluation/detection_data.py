@@ -25,10 +25,6 @@ def check_detection_data(cfg: Config, splits: Sequence[str] = ('train', 'test'))
 
     Data sets in other layouts or in remote storage are not checked.
 
-    Args:
-        cfg (Config): Config of a detector of mmdet.
-        splits (Sequence[str]): The loaders that are checked.
-
     Raises:
         FileNotFoundError: Names a list, an annotation or an image that is missing.
         ValueError: If an annotation is no XML, or the classes of data and head differ.

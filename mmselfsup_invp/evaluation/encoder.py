@@ -30,12 +30,10 @@ FEW_IMAGES = 256
 
 
 class Batch(NamedTuple):
-    """Features of some images.
+    """Features of some images: float32, unit rows, ``(B, D)``, on the CPU.
 
-    Attributes:
-        rows (list[int]): Positions of the images among the given paths.
-        features (Tensor): float32, unit rows, shape ``(B, D)``, on the CPU.
-        unreadable (dict[int, str]): Why an image cannot be read, by its position.
+    ``rows`` are the positions of the images among the given paths; ``unreadable`` says why an image
+    cannot be read, by its position.
     """
 
     rows: list[int]
@@ -117,14 +115,8 @@ class Encoder:
     ) -> Iterator[Batch]:
         """Features of images in the order of their paths, batch by batch, with a progress bar.
 
-        Args:
-            paths (Sequence[str]): Paths of the images.
-            batch_size (int): Images in a batch. Defaults to 64.
-            num_workers (int, optional): Processes that read images. Defaults to None: none for
-                fewer than 256 images, else one for each core, 8 at most.
-
-        Yields:
-            Batch: Features of the readable images of each batch.
+        ``num_workers`` processes read images; by default none for fewer than 256 images, else one
+        for each core, 8 at most.
         """
         if num_workers is None:
             num_workers = min(os.cpu_count() or 1, 8) if len(paths) >= FEW_IMAGES else 0
@@ -140,10 +132,8 @@ class Encoder:
             yield Batch(rows, features, unreadable)
 
     def features(self, paths: Sequence[str], num_workers: int | None = None) -> np.ndarray:
-        """Features of images in memory, float32, ``(N, D)``; see :meth:`batches`.
-
-        Raises:
-            ValueError: If an image cannot be read.
+        """Features of images in memory, float32, ``(N, D)``; an unreadable image is a
+        ``ValueError``.
         """
         features = np.empty((len(paths), self.dimensions), np.float32)
         batches = self.batches(paths, num_workers=num_workers)

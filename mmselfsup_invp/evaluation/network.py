@@ -22,19 +22,11 @@ def build_backbone(
     seed: int = 0,
     changes: dict[str, Any] | None = None,
 ) -> nn.Module:
-    """Build a network in evaluation mode, with its weights.
+    """Build the network of a checkpoint on the CPU, in evaluation mode, with its weights.
 
-    Args:
-        backbone (PretrainedBackbone): From :func:`~mmselfsup_invp.evaluation.read_backbone`.
-        random_init (bool): Whether it keeps its initial weights instead. Defaults to False.
-        seed (int): Seed of the initial weights. Defaults to 0.
-        changes (dict, optional): Settings that override those of the checkpoint. Defaults to None.
-
-    Returns:
-        nn.Module: The network, on the CPU.
-
-    Raises:
-        ValueError: If its type is not registered, or its weights are not those of the network.
+    With ``random_init`` it keeps its initial weights, drawn by ``seed``. ``changes`` override
+    settings of the checkpoint. A type that is not registered, or weights that are not those of the
+    network, are a ``ValueError``.
     """
     config = backbone.build_config(random_init=True) | (changes or {})
     with DefaultScope.overwrite_default_scope(SCOPE), _without_info():
@@ -52,11 +44,7 @@ def build_backbone(
 
 
 def load_weights(network: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
-    """Load all weights of a network.
-
-    Raises:
-        ValueError: Names weights that are missing, unexpected or of another shape.
-    """
+    """Load all weights of a network; missing, unexpected or other ones are a ``ValueError``."""
     try:
         network.load_state_dict(weights)
     except RuntimeError as error:

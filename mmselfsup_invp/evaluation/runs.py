@@ -22,12 +22,7 @@ Points = dict[int, float]
 
 @dataclass(frozen=True)
 class Curve:
-    """A logged metric over the run.
-
-    Attributes:
-        epoch (list[float]): Epochs done, ascending.
-        value (list[float]): The metric at these times.
-    """
+    """A logged metric over the run: the epochs done, ascending, and the values at these times."""
 
     epoch: list[float]
     value: list[float]
@@ -115,10 +110,6 @@ def separate_logs(config: Config, name: str) -> None:
 
     MMEngine keeps loggers and visualisers by name: a second run of the same name would write its
     metrics into the folder of the first.
-
-    Args:
-        config (Config): Changed in place.
-        name (str): The beginning of the name.
     """
     config.experiment_name = f'{name}_{uuid4().hex[:8]}'
     if config.get('visualizer'):

@@ -50,37 +50,19 @@ class LinearSVMs:
             raise ValueError('costs is empty; at least one is needed.')
 
     def cross_validated(self, train: Split, test: Split, seed: int = 0) -> np.ndarray:
-        """Average precisions on the test set; the cost of each class by cross-validation.
+        """Average precisions on the test set, ``(C,)``, in percent.
 
-        The cost with the highest mean average precision over the folds of the training set is
-        taken, the first of equal ones; with fewer than two positives the first of ``costs``.
-
-        Args:
-            train, test (tuple[ndarray, ndarray]): The data sets, see the class.
-            seed (int): Of folds and solver. Defaults to 0.
-
-        Returns:
-            ndarray: Float, shape ``(C,)``, in percent.
-
-        Raises:
-            ValueError: If a class has no positive, or no negative, to learn from.
+        The cost of each class is that with the highest mean average precision over the folds of the
+        training set, the first of equal ones; with fewer than two positives the first of ``costs``.
+        A class without a positive or a negative to learn from is a ``ValueError``.
         """
         chosen = self._select_costs(train, seed)
         return 100 * self._map(partial(_score, self, train, test, seed=seed), chosen)
 
     def decision_values(self, train: Split, feature: np.ndarray, seed: int = 0) -> np.ndarray:
-        """Distances to the hyperplanes; the cost of each class as in :meth:`cross_validated`.
+        """Distances of features ``(Q, D)`` to the hyperplanes, ``(Q, C)``; positive within a class.
 
-        Args:
-            train (tuple[ndarray, ndarray]): The data set to learn from.
-            feature (ndarray): Float, shape ``(Q, D)``.
-            seed (int): Of folds and solver. Defaults to 0.
-
-        Returns:
-            ndarray: Float, shape ``(Q, C)``; positive for images of the class.
-
-        Raises:
-            ValueError: If a class has no positive, or no negative, to learn from.
+        The cost of each class is selected as in :meth:`cross_validated`.
         """
         chosen = self._select_costs(train, seed)
         return self._map(partial(_decide, self, train, feature, seed=seed), chosen).T
@@ -95,10 +77,7 @@ class LinearSVMs:
         return [(own, self.costs[index]) for own, index in zip(classes, best, strict=True)]
 
     def each_cost(self, train: Split, test: Split, seed: int = 0) -> np.ndarray:
-        """Average precisions on the test set with every cost, shape ``(C, len(costs))``.
-
-        Arguments and errors are those of :meth:`cross_validated`.
-        """
+        """Average precisions on the test set with every cost, ``(C, len(costs))``, in percent."""
         _check_targets(train[1])
         candidates = [(own, cost) for own in range(train[1].shape[1]) for cost in self.costs]
         scores = self._map(partial(_score, self, train, test, seed=seed), candidates)
@@ -174,18 +153,9 @@ def few_shot_target(target: np.ndarray, shots: int, seed: int) -> np.ndarray:
     """Keep ``shots`` positives of each class and ``(C - 1) * shots`` negatives; leave out the rest.
 
     Each class draws for itself, uniformly without replacement (the low-shot protocol of
-    arXiv:1905.01235, section 6.3). A class with too few negatives keeps them all.
-
-    Args:
-        target (ndarray): Integer, shape ``(N, C)``: 1 present, 0 absent, -1 left out.
-        shots (int): k.
-        seed (int): Of the draw.
-
-    Returns:
-        ndarray: int64, shape ``(N, C)``.
-
-    Raises:
-        ValueError: If a class has fewer than ``shots`` positives.
+    arXiv:1905.01235, section 6.3). A class with too few negatives keeps them all; one with too few
+    positives is a ``ValueError``. Targets, integer, ``(N, C)``, are 1 present, 0 absent, -1 left
+    out.
 
     Example:
         >>> few_shot_target(np.array([[1, 0], [1, 0], [0, 1]]), shots=1, seed=0).clip(0).sum(axis=0)

@@ -50,10 +50,6 @@ def read_benchmark(
     Raises:
         ValueError: If the ``benchmark`` entry is missing, or has unknown, missing or invalid keys
             or options, or a setting cannot be changed.
-
-    Example:
-        >>> read_benchmark('configs/benchmarks/classification/digits/knn_digits.py')[0].metric
-        'k20_t0.07'
     """
     config = read_config(path)
     effective = {}

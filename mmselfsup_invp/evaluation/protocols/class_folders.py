@@ -13,10 +13,8 @@ from ..encoder import Encoder
 class ClassFolders:
     """Images of a folder of classes, sorted by path.
 
-    Args:
-        root (Path): ``{train,test}/CLASS``, ``{train,val}/CLASS``, ``train/CLASS`` or ``CLASS``.
-        seed (int): Seed that draws a fifth of each class for the test, if the folder has no split.
-            Defaults to 0.
+    The layout is ``{train,test}/CLASS``, ``{train,val}/CLASS``, ``train/CLASS`` or ``CLASS``.
+    Without a split, a fifth of each class is drawn by the seed for the test.
 
     Attributes:
         files (list[str]): Paths of the images, N.

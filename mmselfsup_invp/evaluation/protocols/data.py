@@ -66,14 +66,9 @@ def is_ready(config: Config) -> bool:
 
 
 def check_data(config: Config, names: str | Sequence[str]) -> None:
-    """Raise unless lists and folders of the data exist.
+    """Raise ``FileNotFoundError`` unless lists and folders of the data exist.
 
-    Args:
-        config (Config): Of the benchmark.
-        names (str | Sequence[str]): Names of its data sets.
-
-    Raises:
-        FileNotFoundError: Names what is missing, and the command that prepares it.
+    The message names what is missing, and the commands that prepare the data sets ``names``.
     """
     missing = {path: root for root, path in _missing(config)}
     names = [names] if isinstance(names, str) else names

@@ -19,12 +19,10 @@ Split = tuple[Tensor, Tensor]
 
 
 def splits_of(job: Job, *names: str) -> list[Split]:
-    """Pooled features and targets of some of the splits.
+    """Pooled features and targets of splits, ``'train'`` or ``'test'``.
 
-    Args:
-        job (Job): Its config has a loader ``NAME_dataloader`` of each, ``pool_size`` and
-            ``num_classes``.
-        *names (str): ``'train'``, ``'test'``.
+    The config of the job has a loader ``NAME_dataloader`` of each, ``pool_size`` and
+    ``num_classes``.
     """
     device = get_device()
     backbone = job.build_backbone().to(device)

@@ -137,11 +137,7 @@ class Job:
         return config
 
     def build_backbone(self) -> nn.Module:
-        """The network with its weights, in evaluation mode.
-
-        Raises:
-            ValueError: If a weight of the checkpoint is not loaded.
-        """
+        """The network with its weights, in evaluation mode."""
         changes = self.benchmark.backbone
         return build_backbone(self.backbone, self.random_init, self.seed, changes)
 

@@ -163,18 +163,10 @@ class OwnLabels:
 
 
 def bootstrap_interval(hits: np.ndarray, seed: int = 0) -> tuple[float, float]:
-    """Percentile bootstrap interval of a mean (Efron, 1979), in percent.
+    """Percentile bootstrap interval (Efron, 1979) of a mean: 95 % confidence, in percent.
 
-    Args:
-        hits (ndarray): Share of correct predictions of each test image, float, shape ``(N,)``.
-        seed (int): Seed of the 2,000 resamples. Defaults to 0.
-
-    Returns:
-        tuple[float, float]: Bounds of the 95 % confidence interval.
-
-    Example:
-        >>> bootstrap_interval(np.ones(10))
-        (100.0, 100.0)
+    ``hits`` are the shares of correct predictions of each test image, float, ``(N,)``. There are
+    2,000 resamples.
     """
     random = np.random.default_rng(seed)
     means = [hits[random.integers(len(hits), size=len(hits))].mean() for _ in range(RESAMPLES)]

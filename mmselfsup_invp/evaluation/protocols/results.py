@@ -25,12 +25,9 @@ def finished(job: Job) -> Result | None:
 
 
 def write_outcome(job: Job, outcome: Outcome) -> Result:
-    """Write the result of a job and the table of all results, each in one step.
+    """Write the result of a job, which is returned, and the table of all results, each in one step.
 
     The published results are added unless settings were changed: they are for another recipe.
-
-    Returns:
-        dict: The contents of the JSON file.
     """
     published = {} if job.provenance['changes'] else job.benchmark.published
     result = dict(
@@ -66,16 +63,10 @@ def _read(file: Path) -> tuple[list[Result], str]:
 
 
 def read_folder(folder: str | Path) -> tuple[list[Result], list[str]]:
-    """Read all results in a folder.
+    """Read all results in a folder, and a sentence for each file that holds something else.
 
-    Args:
-        folder (str | Path): With the files of :func:`write_outcome`, or of others: dicts, or lists
-            of dicts, with ``protocol``, ``metric`` and ``value``.
-
-    Returns:
-        tuple[list[dict], list[str]]: The results, and a sentence for each file that holds something
-        else. Results that agree in protocol, checkpoint and seed, such as those of a run before and
-        after it was trained anew, have their ``id`` behind the name of the checkpoint.
+    Results that agree in protocol, checkpoint and seed, such as those of a run before and after it
+    was trained anew, have their ``id`` behind the name of the checkpoint.
     """
     contents = [_read(file) for file in sorted(Path(folder).glob('*.json'))]
     results = [result for each, _ in contents for result in each]

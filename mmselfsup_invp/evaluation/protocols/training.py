@@ -23,12 +23,7 @@ class Training:
         """Any metric of the log may be reported."""
 
     def __call__(self, job: Job) -> Outcome:
-        """Train.
-
-        Raises:
-            ValueError: If the data set has other classes than the config says, or a weight of the
-                checkpoint is not loaded.
-        """
+        """Train and read the reported metric from the log."""
         config = _training_config(job, job.build_backbone())
         runner = Runner.from_cfg(config)
         _check_classes(runner, config.model.get('num_classes') or config.model.head.num_classes)
