@@ -9,23 +9,11 @@ RECORD = 'last_checkpoint'
 
 
 def damage_of(path: str | Path) -> str | None:
-    """Check a file of ``torch.save`` without unpickling it.
+    """What is wrong with a file of ``torch.save``, which is not unpickled; None if it is intact.
 
     The file is a ZIP archive with a CRC-32 checksum of every tensor, which ``torch.load`` does not
     compare. Here the whole file is read and compared. Compressed and overlapping members, which
     ``torch.save`` never writes and which expand to any size, are refused.
-
-    Args:
-        path (str | Path): A local file.
-
-    Returns:
-        str | None: What is wrong, such as ``'truncated'``; None if the file is intact.
-
-    Example:
-        >>> import torch
-        >>> torch.save(dict(weight=torch.zeros(2)), 'epoch_1.pth')
-        >>> damage_of('epoch_1.pth') is None
-        True
     """
     path = Path(path)
     try:
@@ -62,15 +50,7 @@ def no_checkpoint(path: Path) -> str:
 
 
 def newest_intact(folder: Path) -> tuple[Path | None, list[str]]:
-    """Find the newest intact checkpoint of a run.
-
-    Args:
-        folder (Path): The work folder.
-
-    Returns:
-        tuple[Path | None, list[str]]: The checkpoint, None if there is none, and the damaged ones
-        that are newer, with their damage.
-    """
+    """The newest intact checkpoint of a run, or None, and the damaged ones that are newer."""
     damaged = []
     for path in checkpoints_of(folder):
         found = damage_of(path)
@@ -81,12 +61,7 @@ def newest_intact(folder: Path) -> tuple[Path | None, list[str]]:
 
 
 def choice_of_checkpoint(folder: Path, newest: Path | None, damaged: list[str]) -> str:
-    """One line about what :func:`newest_intact` has found.
-
-    Example:
-        >>> choice_of_checkpoint(Path('run'), Path('run/epoch_2.pth'), ['epoch_3.pth is truncated'])
-        'The run resumes from run/epoch_2.pth; passed over: epoch_3.pth is truncated.'
-    """
+    """One line about what :func:`newest_intact` has found."""
     if newest:
         choice = f'The run resumes from {newest}'
     else:
@@ -96,11 +71,7 @@ def choice_of_checkpoint(folder: Path, newest: Path | None, damaged: list[str]) 
 
 
 def latest_checkpoint(folder: Path) -> Path:
-    """The newest intact checkpoint of a run.
-
-    Raises:
-        FileNotFoundError: If there is none; names those that are damaged.
-    """
+    """The newest intact checkpoint of a run; ``FileNotFoundError`` without one."""
     newest, damaged = newest_intact(folder)
     if newest is None:
         found = f' ({"; ".join(damaged)})' if damaged else ''

@@ -34,19 +34,11 @@ MAX_CHARACTERS = 1_000_000
 def read_config(name: str | Path) -> Config:
     """Read a config file, which is executed.
 
-    Args:
-        name (str | Path): Its path, or ``PACKAGE::PATH`` for a config of an installed package.
-
-    Returns:
-        Config: The config.
+    ``name`` is its path, or ``PACKAGE::PATH`` for a config of an installed package.
 
     Raises:
         FileNotFoundError: If there is no such config.
         ValueError: If the package is not installed.
-
-    Example:
-        >>> read_config('configs/invp/invp_resnet18_digits.py').model.type  # doctest: +SKIP
-        'InvP'
     """
     name = str(name)
     if '::' in name:
@@ -63,15 +55,10 @@ def read_config(name: str | Path) -> Config:
 
 
 def merge_options(cfg: Config, options: dict[str, Any] | None) -> None:
-    """Change settings of a config by ``--cfg-options``.
+    """Change settings of a config, in place, by values with dotted names.
 
-    Args:
-        cfg (Config): Changed in place.
-        options (dict, optional): Values by their dotted names. Defaults to None, no change.
-
-    Raises:
-        ValueError: If the first part of a name is neither in the config nor a key that the runner
-            reads, or a hook is set that the config does not have.
+    A first part of a name that is neither in the config nor a key that the runner reads, or a hook
+    that the config does not have, is a ``ValueError``.
     """
     options = options or {}
     known = RUNNER_KEYS | set(cfg)
@@ -108,25 +95,13 @@ def parse_config(text: str) -> Config:
     """Read the text of a config as data, without executing it.
 
     MMEngine stores the config of a run in its checkpoints as Python code, ``meta['cfg']``;
-    ``Config.fromstring`` would execute it, whatever a stranger has written there.
-
-    Args:
-        text (str): Assignments ``NAME = VALUE``. A value consists of literals, lists, tuples, sets,
-            dicts and calls ``dict(KEY=VALUE, ...)``, all that ``Config.pretty_text`` writes.
-
-    Returns:
-        Config: The config.
-
-    Raises:
-        ValueError: If the text holds anything else.
+    ``Config.fromstring`` would execute it, whatever a stranger has written there. The text may hold
+    assignments ``NAME = VALUE`` of literals, lists, tuples, sets, dicts and calls ``dict(KEY=VALUE,
+    ...)``, all that ``Config.pretty_text`` writes; anything else is a ``ValueError``.
 
     Example:
         >>> parse_config("model = dict(type='InvP', head=dict(hops=3))").model.head.hops
         3
-        >>> parse_config('import os')
-        Traceback (most recent call last):
-        ...
-        ValueError: Line 1 of the config is not an assignment NAME = VALUE.
     """
     if not isinstance(text, str) or len(text) > MAX_CHARACTERS:
         raise ValueError(f'The config is not a text of at most {MAX_CHARACTERS:,} characters.')
@@ -181,13 +156,6 @@ def require_registered(config: Any, source: str = 'The config') -> None:
 
     Raises:
         ValueError: Names the first ``type`` with a dot that is not ``SCOPE.NAME`` of a component.
-
-    Example:
-        >>> require_registered(dict(type='mmcls.ResNet', depth=50))
-        >>> require_registered(dict(type='os.system', command='true'))
-        Traceback (most recent call last):
-        ...
-        ValueError: The config has type='os.system', which is not a registered component.
     """
     names = _registered_names()
     for part in dicts_in(config):

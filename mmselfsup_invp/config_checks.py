@@ -73,13 +73,8 @@ Find = Callable[[str], type | None]
 def check_config(cfg: Config) -> None:
     """Refuse misspelt keys, unknown options and values that are not valid.
 
-    Options without a declaration and components that are not registered are left to MMEngine.
-
-    Args:
-        cfg (Config): Config of a run, after all changes by the command line.
-
-    Raises:
-        ValueError: Names the first wrong option, its place, its value and the valid values.
+    Options without a declaration and components that are not registered are left to MMEngine. The
+    ``ValueError`` names the first wrong option, its place, its value and the valid values.
 
     Example:
         >>> check_config(Config(dict(optim_wraper=dict())))

@@ -33,12 +33,8 @@ MAX_INT = 2**31 - 1
 
 @dataclass(frozen=True)
 class Range:
-    """Numbers from ``low`` to ``high``, for ``Annotated[float, Range(0, 1)]``.
-
-    Args:
-        low (float): Lower bound.
-        high (float): Upper bound, which is included.
-        above (bool): Whether the lower bound is excluded. Defaults to False.
+    """Numbers from ``low``, which ``above`` excludes, to ``high``: ``Annotated[float, Range(0,
+    1)]``.
     """
 
     low: float
@@ -166,11 +162,7 @@ def describe(hint: Any) -> str:
 def check_option(component: str, name: str, value: Any, hint: Any) -> None:
     """Raise ``ValueError`` with the valid values unless an option has one of them.
 
-    Args:
-        component (str): What has the option, for the message.
-        name (str): Name of the option.
-        value (Any): Its value.
-        hint (Any): Type hint of the valid values.
+    ``component`` is what has the option, for the message.
 
     Example:
         >>> check_option('InvPHead', 'hops', 2.5, PositiveInt)
@@ -187,15 +179,9 @@ def check_option(component: str, name: str, value: Any, hint: Any) -> None:
 def checked(cls: Class) -> Class:
     """Class decorator: the constructor refuses options that its type hints do not allow.
 
-    The class may be a dataclass. Options that a constructor takes by ``**kwargs`` are checked by
-    the base class that names them, if that is decorated as well.
-
-    Args:
-        cls (type): The class, which is changed in place.
-
-    Returns:
-        type: The class. Its constructor raises ``ValueError`` for a value that is not valid and
-        ``TypeError`` for an option that does not exist.
+    The class, which is changed in place, may be a dataclass. Options that a constructor takes by
+    ``**kwargs`` are checked by the base class that names them, if that is decorated as well. A
+    value that is not valid is a ``ValueError``, an option that does not exist a ``TypeError``.
 
     Example:
         >>> @checked

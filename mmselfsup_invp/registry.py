@@ -21,10 +21,6 @@ class ScopedRegistry(Registry):
 
     It is a child of MMEngine's root registry, as those of the OpenMMLab projects are: only the
     children of the root are found from another project's scope.
-
-    Args:
-        host (Registry): The host's registry of the same kind.
-        scope (str): Name of the scope.
     """
 
     def __init__(self, host: Registry, scope: str) -> None:

@@ -13,23 +13,14 @@ from .compat.host import DataSample, make_sample
 class SampleBatch:
     """Data samples that hold ``sample_idx`` and the meta data of their image, nothing else.
 
-    It replaces a list of ``DataSample``, each with a tensor of its own: a worker process
-    sends these one by one through shared memory, and the data preprocessor copies them one by one
-    to the device. Here the ids are one tensor, which stays on the host until :func:`sample_ids`
-    sends it to a device. Indexing and iteration give the samples.
-
-    Args:
-        samples (Iterable[DataSample]): With ``sample_idx``.
+    It replaces a list of ``DataSample``, each with a tensor of its own: a worker process sends
+    these one by one through shared memory, and the data preprocessor copies them one by one to the
+    device. Here the ids are one tensor, which stays on the host until :func:`sample_ids` sends it
+    to a device. Indexing and iteration give the samples.
 
     Attributes:
         ids (Tensor): int64, shape ``(B,)``.
         metainfo (list[dict]): Meta data of each sample.
-
-    Example:
-        >>> sample = make_sample(torch.tensor([7]), metainfo={})
-        >>> batch = SampleBatch([sample, sample])
-        >>> batch.ids
-        tensor([7, 7])
     """
 
     def __init__(self, samples: Iterable[DataSample]) -> None:
@@ -84,23 +75,18 @@ def sample_ids(
 
 
 def as_views(inputs: Tensor | list[Tensor]) -> list[Tensor]:
-    """The views of a batch as a list.
+    """The views of a batch, ``(B, 3, H, W)`` each, as a list.
 
     MMPretrain's ``PackInputs`` gives a single view as a tensor, of which ``inputs[0]`` would be the
     first image.
-
-    Args:
-        inputs (Tensor | list[Tensor]): One view, or a list of views, each ``(B, 3, H, W)``.
     """
     return [inputs] if isinstance(inputs, Tensor) else inputs
 
 
 def label_tensor(gt_label: Tensor | LabelData | dict) -> Tensor:
-    """The classes of an image, int64, shape ``(L,)``.
+    """The classes of an image, int64, ``(L,)``, from the field ``gt_label`` of its data sample.
 
-    Args:
-        gt_label (Tensor | LabelData | dict): Field ``gt_label`` of a data sample: a tensor with
-            MMPretrain, an object with the field ``label`` with MMClassification.
+    It is a tensor with MMPretrain, an object with the field ``label`` with MMClassification.
     """
     return gt_label if isinstance(gt_label, Tensor) else gt_label.get('label')
 
@@ -109,15 +95,8 @@ def collate(batch: Sequence[dict], _scope_: str | None = None) -> dict:
     """Stack the items of a loader into a batch.
 
     As MMEngine's ``default_collate``, with a :class:`SampleBatch` where the data samples hold only
-    ``sample_idx``.
-
-    Args:
-        batch (Sequence[dict]): Items of the data set.
-        _scope_ (str, optional): Ignored. MMEngine 0.10.7 passes it to the collate function of an
-            inherited config, and its own function does not accept it.
-
-    Returns:
-        dict: The batch.
+    ``sample_idx``. ``_scope_`` is ignored: MMEngine 0.10.7 passes it to the collate function of an
+    inherited config, and its own function does not accept it.
     """
     samples = [item.get('data_samples') for item in batch]
     if not all(map(_holds_index_alone, samples)):

@@ -10,23 +10,15 @@ from mmengine.fileio import LocalBackend, register_backend
 class AtomicLocalBackend(LocalBackend):
     """File backend of MMEngine that replaces a local file in one step.
 
-    A file is written under a temporary name, synchronised with the disk and renamed. If the
-    process is killed or the disk is full, the previous file remains as it was. What an interrupted
-    write leaves behind, ``NAME.tmp``, is overwritten by the next write to the same name.
-
-    Example:
-        >>> from mmengine.fileio import put_text
-        >>> put_text('text', 'notes.txt', backend_args=dict(backend='atomic'))  # doctest: +SKIP
+    A file is written under a temporary name, synchronised with the disk and renamed. If the process
+    is killed or the disk is full, the previous file remains as it was. What an interrupted write
+    leaves behind, ``NAME.tmp``, is overwritten by the next write to the same name.
     """
 
     _deferred: list[str | Path] | None = None
 
     def put(self, obj: bytes, filepath: str | Path) -> None:
-        """Write bytes; missing folders are created.
-
-        Raises:
-            OSError: If the file cannot be written; the temporary file is deleted.
-        """
+        """Write bytes; missing folders are created, and a temporary file is deleted on failure."""
         path = Path(filepath)
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f'{path.name}.tmp')

@@ -8,22 +8,11 @@ from ..models.heads import InvPHead, SelfLabelHead, SoftInvPHead
 
 
 def chance_levels(head: nn.Module | None, rows: int = 0) -> dict[str, float]:
-    """Losses of a head whose queries are equally similar to all rows, or to all classes.
+    """Losses, by name, of a head whose queries are equally similar to all rows, or to all classes.
 
-    A softmax over n equal logits gives the cross entropy ln(n), whatever the target.
-
-    Args:
-        head (nn.Module, optional): The head of a model.
-        rows (int): Rows of the bank or queue. Defaults to 0, none.
-
-    Returns:
-        dict[str, float]: Level in nats by the name of the logged loss; empty for methods whose
-        losses have margins or change with the labels, and for a bank without rows.
-
-    Example:
-        >>> levels = chance_levels(SelfLabelHead(in_channels=4, num_classes=10))
-        >>> round(levels['loss'], 2)
-        2.3
+    A softmax over n equal logits gives the cross entropy ln(n), whatever the target. ``rows`` are
+    those of the bank or queue. Empty for methods whose losses have margins or change with the
+    labels, and for a bank without rows.
     """
     match head:
         case InvPHead() if rows:

@@ -6,15 +6,11 @@ from mmengine.optim import OptimWrapper
 def rescale_learning_rate(
     checkpoint: dict[str, Any], optim_wrapper: OptimWrapper
 ) -> tuple[float, float] | None:
-    """Scale the learning rates in a checkpoint to those of the config.
+    """Scale the learning rates in a checkpoint, which is changed in place, to those of the config.
 
     A resumed run restores the learning rate from its checkpoint, so that a value changed in the
     config would have no effect. Here the rate of every parameter group, and the state of the
     schedulers, is multiplied by the ratio of the two initial values; the schedule continues.
-
-    Args:
-        checkpoint (dict): With ``optimizer`` and ``param_schedulers``; changed in place.
-        optim_wrapper (OptimWrapper): Built from the config, before the checkpoint is loaded.
 
     Returns:
         tuple[float, float] | None: Initial rate of the first group that differs, in the checkpoint

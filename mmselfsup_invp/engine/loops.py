@@ -39,10 +39,7 @@ class EpochBasedTrainLoop(loops.EpochBasedTrainLoop):
 def skipped_batches(loader: DataLoader, count: int) -> Iterator[None]:
     """Let a loader start with the batch of an index; its length does not change.
 
-    Args:
-        loader (DataLoader): With a batch sampler that reads its attribute ``sampler``, as that of
-            PyTorch does.
-        count (int): The number of batches to skip.
+    Its batch sampler must read its attribute ``sampler``, as that of PyTorch does.
     """
     batches = loader.batch_sampler
     sampler = batches.sampler

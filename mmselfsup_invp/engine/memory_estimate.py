@@ -89,26 +89,17 @@ def size(num: float) -> str:
 def estimate_memory(
     model: BaseModel, num_images: int, batch_size: int, storage: str = 'log_prob'
 ) -> MemoryEstimate:
-    """Estimate the memory of a run on each process.
+    """Estimate the memory of a run on each process, in bytes by part.
 
     - bank, graph, labels: rows times the bytes of a row, for every memory of the model; N rows of
       D float32 values and of k int64 neighbours take ``4 N D`` and ``8 N k``.
     - search: the similarities, indices and exponentials of a batch of B with M rows, ``24 B M``
       (``96 B M`` for ``SoftInvPHead``), and the block of similarities that is held at a time.
     - Sinkhorn: log-probabilities ``4 N K`` and features ``4 N D`` of all images on the model's
-      device; the former with ``storage='log_prob'`` only, neither with ``'host'``.
+      device; the former with the ``storage`` ``'log_prob'`` only, neither with ``'host'``.
     - network: 12 bytes for a trained parameter (weight, gradient, momentum of SGD), 4 for others.
 
-    Not included are the activations of the network, which a run measures.
-
-    Args:
-        model (BaseModel): The model; its memories may be empty.
-        num_images (int): N.
-        batch_size (int): B, on each process.
-        storage (str): That of ``SelfLabelHook``. Defaults to ``'log_prob'``.
-
-    Returns:
-        MemoryEstimate: Bytes by part.
+    Not included are the activations of the network. The memories of the model may be empty.
     """
     parts: dict[str, int] = {}
     for memory in memories_of(model):

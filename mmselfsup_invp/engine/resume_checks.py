@@ -8,11 +8,7 @@ from torch import Tensor
 
 
 def require_resumable(runner: Runner, checkpoint: dict[str, Any]) -> None:
-    """Check the counters and the state of the optimiser of a checkpoint to resume from.
-
-    Raises:
-        ValueError: Names what is missing or wrong.
-    """
+    """Raise ``ValueError`` unless counters and optimiser state of a checkpoint can be resumed."""
     meta = checkpoint.get('meta')
     for name in ('epoch', 'iter'):
         value = meta.get(name) if isinstance(meta, dict) else None

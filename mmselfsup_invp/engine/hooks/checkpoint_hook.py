@@ -82,11 +82,7 @@ class CheckpointHook(hooks.CheckpointHook):
         self._check_interval(runner)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        """Resume within an epoch, and with the learning rate of the config.
-
-        Raises:
-            ValueError: If the run cannot resume from it.
-        """
+        """Resume within an epoch, and with the learning rate of the config."""
         if not runner._resume:
             return
         require_resumable(runner, checkpoint)
@@ -113,11 +109,7 @@ class CheckpointHook(hooks.CheckpointHook):
         super().after_train_iter(runner, batch_idx, data_batch, outputs)
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
-        """Save a checkpoint, then delete those that are no longer kept.
-
-        Raises:
-            NonFiniteWeights: If the model holds NaN or Inf; nothing is written.
-        """
+        """Save a checkpoint without NaN and Inf, then delete those that are no longer kept."""
         latest = self.last_ckpt or runner.message_hub.runtime_info.get('last_ckpt')
         require_finite(unwrap(runner.model), runner.iter, latest)
         if isinstance(runner.train_loop, EpochBasedTrainLoop) and not self.by_epoch:
@@ -147,10 +139,7 @@ class CheckpointHook(hooks.CheckpointHook):
                     self.file_backend.remove(path)
 
     def _forget_foreign_best(self) -> None:
-        """Keep the best checkpoint only if it is here, because it will be deleted.
-
-        Its path comes from the checkpoint that the run resumes from.
-        """
+        """Keep the best checkpoint, which will be deleted, only if it is in this folder."""
         here = Path(self.out_dir).resolve()
         several = getattr(self, 'best_ckpt_path_dict', {})
         for paths, names in ((vars(self), ['best_ckpt_path']), (several, list(several))):

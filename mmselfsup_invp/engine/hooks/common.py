@@ -42,15 +42,9 @@ def log_metrics(
     epoch: int | None = None,
     iteration: int | None = None,
 ) -> None:
-    """Write metrics to the log and to every visualization backend.
+    """Write metrics, as ``group/name``, to the log and to every visualization backend.
 
-    Args:
-        runner (Runner): The runner.
-        group (str): Prefix of the names, as in ``graph/mean_norm``.
-        metrics (dict[str, float]): Values by name.
-        epoch (int, optional): Step of the values. Defaults to None, the current epoch, from 1.
-        iteration (int, optional): Step of the values, in iterations; takes precedence over
-            ``epoch``. Defaults to None.
+    Their step is ``iteration``, or else ``epoch``, by default the current epoch, counted from 1.
     """
     unit, step = ('Epoch', epoch) if iteration is None else ('Iter', iteration)
     step = runner.epoch + 1 if step is None else step

@@ -8,19 +8,10 @@ DECAY = 0.9
 
 
 def mean_similarity(feature: Tensor) -> Tensor:
-    """Mean cosine similarity between different rows.
+    """Mean cosine similarity between different rows of ``(B, D)``, B at least 2; a float32 scalar.
 
-    Over all pairs i != j of B unit rows f it equals ``(|sum f|^2 - B) / (B (B - 1))``.
-
-    Args:
-        feature (Tensor): Float, shape ``(B, D)``, B at least 2. Rows of zeros count as alike.
-
-    Returns:
-        Tensor: Float32 scalar: 1 if all rows are alike, about 0 if they are spread evenly.
-
-    Example:
-        >>> mean_similarity(torch.tensor([[2.0, 0.0], [1.0, 0.0], [0.0, 1.0]]))
-        tensor(0.3333)
+    Over all pairs i != j of B unit rows f it equals ``(|sum f|^2 - B) / (B (B - 1))``: 1 if all
+    rows are alike, about 0 if they are spread evenly. Rows of zeros count as alike.
     """
     feature = feature.float()
     zero = (feature == 0).all(dim=1, keepdim=True)
@@ -32,11 +23,8 @@ def mean_similarity(feature: Tensor) -> Tensor:
 class FeatureSimilarity:
     """Running mean of :func:`mean_similarity` over the outputs of a neck in training.
 
-    The first output of every forward pass with gradients counts. Values stay on the device until
-    :meth:`compute` is called.
-
-    Args:
-        neck (nn.Module): Returns a sequence whose first tensor has the shape ``(B, ...)``.
+    The first output, ``(B, ...)``, of every forward pass with gradients counts. Values stay on the
+    device until :meth:`compute` is called.
     """
 
     def __init__(self, neck: nn.Module) -> None:

@@ -61,11 +61,7 @@ def require_same_order(saved: str, current: str) -> None:
 
 
 def image_sizes(dataset: BaseDataset) -> Tensor:
-    """Return the sizes of the files of :func:`sampled_paths` in bytes.
-
-    Returns:
-        Tensor: int64, one element for each path; -1 if the file is missing or not local.
-    """
+    """Sizes in bytes of the files of :func:`sampled_paths`, int64; -1 if missing or not local."""
     with ThreadPoolExecutor(THREADS) as pool:
         return torch.tensor(list(pool.map(_size, sampled_paths(dataset)[1], chunksize=256)))
 
@@ -78,12 +74,7 @@ def _size(path: str) -> int:
 
 
 def require_same_sizes(saved: Tensor, dataset: BaseDataset) -> None:
-    """Raise ``ValueError`` if files have other sizes than in a checkpoint: other contents.
-
-    Args:
-        saved (Tensor): From :func:`image_sizes`.
-        dataset (BaseDataset): The training images, in the same order.
-    """
+    """Raise ``ValueError`` if files have other sizes than in a checkpoint: other contents."""
     current = image_sizes(dataset)
     if len(saved) != len(current):  # Another number of images, which the memory refuses.
         return

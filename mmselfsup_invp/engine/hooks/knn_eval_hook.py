@@ -106,18 +106,7 @@ class KNNEvalHook(Hook):
                 log_metrics(runner, 'knn', metrics)
 
     def evaluate(self, runner: Runner) -> dict[str, float]:
-        """Measure the accuracy of the current model.
-
-        Args:
-            runner (Runner): Provides the model and the training data set.
-
-        Returns:
-            dict[str, float]: Percent by gallery and protocol; empty if labels are missing.
-
-        Raises:
-            ValueError: If a gallery does not have a row for every training label, or the bank is
-                the only gallery and cannot be used.
-        """
+        """Accuracy of the model in percent, by gallery and protocol; empty without labels."""
         query_label, gallery_label = self._load(runner)
         if query_label is None or gallery_label is None:
             return {}
@@ -182,11 +171,7 @@ class KNNEvalHook(Hook):
 
 
 def memory_bank(model: BaseModel) -> Tensor:
-    """Return the bank with a feature for every image, shape ``(N, D)``.
-
-    Raises:
-        ValueError: If the model has none.
-    """
+    """The bank with a feature for every image, shape ``(N, D)``; ``ValueError`` without one."""
     memories = memories_of(model)
     for memory in memories:
         if isinstance(memory, (PropagationMemory, ClusterMemory)):

@@ -83,11 +83,7 @@ class MemoryHook(Hook):
         """Log the state of the memories at the end of an epoch."""
 
     def before_run(self, runner: Runner) -> None:
-        """Fit the memories to the data set; a checkpoint to resume from is loaded later.
-
-        Raises:
-            TypeError: If the model has no such memory, or the loop does not count epochs.
-        """
+        """Fit the memories to the data set; a checkpoint to resume from is loaded later."""
         model = unwrap(runner.model)
         self.memory = self._find_memory(model)
         found = memories_of(model)
@@ -145,11 +141,7 @@ class MemoryHook(Hook):
             self._similarity.remove()
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Store the order of the images, which is the order of the rows, and their sizes.
-
-        Raises:
-            RuntimeError: If a part of the rows is saved in place of all.
-        """
+        """Store the order of the images, which is the order of the rows, and their sizes."""
         for memory in self.memories:
             memory.require_whole_state()
         if any(memory.holds_images for memory in self.memories):
@@ -159,11 +151,7 @@ class MemoryHook(Hook):
             checkpoint['meta'][IMAGE_SIZES] = self._sizes
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Compare a checkpoint to resume from with the model and the data set.
-
-        Raises:
-            ValueError: If it belongs to another model or to other images.
-        """
+        """Compare a checkpoint to resume from with the model and the data set."""
         if not runner._resume:
             return
         source = runner._load_from or f'The latest checkpoint in {runner.work_dir}'

@@ -65,18 +65,6 @@ class ODCReweightHook(Hook):
 
 
 def cluster_weights(size: Tensor, power: float) -> Tensor:
-    """Weights ``size ** -power`` scaled to a mean of 1 over the images.
-
-    Args:
-        size (Tensor): Images of each cluster, int64, shape ``(C,)``.
-        power (float): Exponent.
-
-    Returns:
-        Tensor: Float32, shape ``(C,)``; 0 for empty clusters.
-
-    Example:
-        >>> cluster_weights(torch.tensor([4, 1, 0]), 0.5)
-        tensor([0.8333, 1.6667, 0.0000])
-    """
+    """Weights ``size ** -power``, ``(C,)``, scaled to a mean of 1 over the images; 0 if empty."""
     weight = size.clamp(min=1).float() ** -power * (size > 0)
     return weight * size.sum() / (weight * size).sum()

@@ -174,11 +174,7 @@ class SelfLabelHook(MemoryHook):
         self.warn_of_few_labels(runner, 'sela', metrics['entropy'])
 
     def extract(self, runner: Runner, event: int) -> Tensor | None:
-        """Extract the features of all images for an event.
-
-        Returns:
-            Tensor | None: Shape ``(N, D)`` on the main process, None on the others.
-        """
+        """Features ``(N, D)`` of all images on the main process, None on the others."""
         loader = self.relabel_dataloader
         # The views and the order of an event differ from those of every epoch.
         epoch = FIRST_EVENT_EPOCH + event
@@ -210,10 +206,7 @@ class SelfLabelHook(MemoryHook):
         return info
 
     def _build_loader(self, runner: Runner) -> DataLoader:
-        """Build the loader of the events, by default a copy of the training loader.
-
-        The training loader itself cannot be used, because an iteration over it is in progress.
-        """
+        """The loader of the events, by default a copy of the training loader, which is in use."""
         loader = self.relabel_dataloader
         if loader is None:
             loader = copy.deepcopy(runner.cfg.get('train_dataloader'))

@@ -56,18 +56,12 @@ STORAGE: dict[str, tuple[Callable[[SeLa, Tensor, int], LogProb], str | None]] = 
 
 
 def label_metrics(label: Tensor, before: Tensor, infos: Sequence[SinkhornInfo]) -> dict[str, float]:
-    """Metrics of new labels over several heads.
+    """Metrics of new labels ``(N, H)`` over several heads.
 
-    Args:
-        label (Tensor): int64, shape ``(N, H)``.
-        before (Tensor): The previous labels, likewise.
-        infos (Sequence[SinkhornInfo]): Of each head.
-
-    Returns:
-        dict[str, float]: ``change_ratio``; ``empty``, ``smallest``, ``largest`` and ``entropy`` of
-        :func:`~mmselfsup_invp.ops.cluster_health` (extremes over the heads, means of the others);
-        ``passes``, ``error`` (maximum over the heads) and ``cost`` of
-        :class:`~mmselfsup_invp.ops.SinkhornInfo`.
+    ``change_ratio``; ``empty``, ``smallest``, ``largest`` and ``entropy`` of
+    :func:`~mmselfsup_invp.ops.clustering.cluster_health` (extremes over the heads, means of the
+    others); ``passes``, ``error`` (maximum over the heads) and ``cost`` of
+    :class:`~mmselfsup_invp.ops.sinkhorn.SinkhornInfo`.
     """
     health = [cluster_health(info.sizes) for info in infos]
     reductions = dict(empty=_mean, smallest=min, largest=max, entropy=_mean)
