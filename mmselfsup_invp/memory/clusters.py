@@ -93,11 +93,7 @@ class Clusters(RowState):
             self.resize(length)
 
     def resize(self, length: int) -> None:
-        """Give all of ``length`` images no label.
-
-        Raises:
-            ValueError: If there are more clusters than images.
-        """
+        """Give all of ``length`` images no label."""
         if self.num_clusters > length:
             raise ValueError(
                 f'{length} images cannot fill {self.num_clusters} clusters: num_clusters must be '

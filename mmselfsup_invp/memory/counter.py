@@ -5,14 +5,7 @@ from ..ops.collectives import total
 
 
 class ChangeCounter(nn.Module):
-    """Share of the written entries that changed, since it was last read; not saved.
-
-    Example:
-        >>> counter = ChangeCounter()
-        >>> counter.add(torch.tensor([True, False, False, False]))
-        >>> counter.ratio(), counter.ratio()
-        (0.25, None)
-    """
+    """Share of the written entries that changed, since it was last read; not saved."""
 
     counts: Tensor
 

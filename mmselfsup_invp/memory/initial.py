@@ -46,13 +46,6 @@ def initial_rows(
 
     Returns:
         Tensor: float32, shape ``(N, D)``, or the rows of the part.
-
-    Raises:
-        ValueError: If ``init`` is unknown.
-
-    Example:
-        >>> initial_rows(2, 3).norm(dim=1)
-        tensor([1., 1.])
     """
     check_option('initial_rows', 'init', init, InitialRows)
     part = slice(0, length) if part is None else part
@@ -67,12 +60,7 @@ def initial_rows(
 
 
 def storage_dtype(dtype: str | torch.dtype) -> torch.dtype:
-    """Return the type of the stored rows by its name; raise ``ValueError`` for others.
-
-    Example:
-        >>> storage_dtype('float16')
-        torch.float16
-    """
+    """Type of the stored rows by its name; ``ValueError`` for others."""
     name = str(dtype).removeprefix('torch.')
     check_option('storage_dtype', 'dtype', name, RowType)
     return DTYPES[name]

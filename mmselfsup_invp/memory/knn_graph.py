@@ -51,11 +51,7 @@ class KNNGraph(RowState):
             self.resize(length)
 
     def resize(self, length: int) -> None:
-        """Make a graph of ``length`` rows without edges.
-
-        Raises:
-            ValueError: If ``num_neighbours`` is not below ``length``.
-        """
+        """Make a graph of ``length`` rows without edges."""
         if length <= self.num_neighbours:
             raise ValueError(
                 f'A memory of {length} rows cannot give {self.num_neighbours} neighbours other '

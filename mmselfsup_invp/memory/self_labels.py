@@ -50,11 +50,7 @@ class SelfLabels(RowState):
             self.resize(length)
 
     def resize(self, length: int) -> None:
-        """Draw the labels of ``length`` images.
-
-        Raises:
-            ValueError: If there are fewer images than classes.
-        """
+        """Draw the labels of ``length`` images."""
         why = f'{length} images cannot fill more classes; lower it in head and memory'
         require_range('num_classes', self.num_classes, 1, length, why)
         generator = torch.Generator().manual_seed(self.seed)

@@ -18,13 +18,7 @@ COLLECTED_ROWS = 2**16
 
 @dataclass(frozen=True)
 class Split:
-    """Which of ``length`` rows this process holds: ``start`` to ``stop - 1``, an equal share.
-
-    Attributes:
-        length (int): N, rows of all processes.
-        rank (int): This process.
-        world_size (int): W, processes.
-    """
+    """The equal share, ``start`` to ``stop - 1``, of N = ``length`` rows that a process holds."""
 
     length: int
     rank: int
@@ -32,11 +26,7 @@ class Split:
 
     @classmethod
     def over_group(cls, length: int) -> 'Split | None':
-        """Split rows over the default group; None for a single process.
-
-        Raises:
-            ValueError: If there are fewer rows than processes.
-        """
+        """Split rows over the default group; None for a single process."""
         if length < world_size():
             raise ValueError(
                 f'{length} rows cannot be split over {world_size()} processes: use fewer '
@@ -72,14 +62,9 @@ class Split:
         return (index - self.start).clamp(0, self.stop - self.start - 1), own
 
     def collect(self, rows: Tensor, *, keep: bool = True) -> Tensor:
-        """Collect the rows of all processes on the CPU; every process must call it.
+        """Collect the rows ``(n, ...)`` of all processes on the CPU; every process calls it.
 
-        Args:
-            rows (Tensor): Those of this process, shape ``(n, ...)``.
-            keep (bool): Whether this process wants them. Defaults to True.
-
-        Returns:
-            Tensor: Shape ``(N, ...)``; without rows if this process does not want them.
+        Returns ``(N, ...)``, or no rows if this process does not ``keep`` them.
         """
         whole = torch.empty((self.length * keep, *rows.shape[1:]), dtype=rows.dtype)
         for begin in range(0, self.width, COLLECTED_ROWS):

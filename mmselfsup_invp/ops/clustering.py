@@ -57,22 +57,11 @@ def assign(
 
 @torch.no_grad()
 def scores(feature: Tensor, centroids: Tensor, metric: str = 'euclidean') -> Iterator[Tensor]:
-    """Compute, block by block, the score of each feature with each centroid; higher is nearer.
+    """Score of each feature ``(N, D)`` with each centroid ``(C, D)``; higher is nearer.
 
     ``x.c`` for ``'dot'`` and ``x.c - |c|^2 / 2`` for ``'euclidean'``. The latter is half the
-    negative squared distance, up to ``|x|^2 / 2``, which is the same for every cluster.
-
-    Args:
-        feature (Tensor): Float, shape ``(N, D)``.
-        centroids (Tensor): Float, shape ``(C, D)``.
-        metric (str): ``'euclidean'`` or ``'dot'``. Defaults to ``'euclidean'``.
-
-    Yields:
-        Tensor: float32, consecutive rows of the matrix of shape ``(N, C)``.
-
-    Example:
-        >>> next(scores(torch.tensor([[1.0, 0.0]]), torch.eye(2)))
-        tensor([[ 0.5000, -0.5000]])
+    negative squared distance, up to ``|x|^2 / 2``, which is the same for every cluster. Yields the
+    matrix ``(N, C)`` in blocks of rows, float32.
     """
     check_option('scores', 'metric', metric, Metric)
     require_features('centroids', centroids)
@@ -152,18 +141,10 @@ def class_sums(feature: Tensor | BankRows, label: Tensor, num_classes: int) -> T
 
 
 def cluster_health(size: Tensor) -> dict[str, float]:
-    """Summarise the cluster sizes in four metrics for the log.
+    """Summarise the cluster sizes, int64, ``(C,)``, in four metrics for the log.
 
-    Args:
-        size (Tensor): int64, shape ``(C,)``, from :func:`cluster_sizes`.
-
-    Returns:
-        dict[str, float]: Number of ``empty`` clusters, ``smallest`` and ``largest`` size, and
-        ``entropy`` of the sizes divided by log C: 1 if all are equal, 0 if one has all members.
-
-    Example:
-        >>> cluster_health(torch.tensor([2, 2, 0, 0]))
-        {'empty': 2.0, 'smallest': 0.0, 'largest': 2.0, 'entropy': 0.5}
+    The number of ``empty`` clusters, the ``smallest`` and ``largest`` size, and the ``entropy`` of
+    the sizes divided by log C: 1 if all are equal, 0 if one has all members.
     """
     share = size.double() / size.sum()
     entropy = torch.special.entr(share).sum().item()
@@ -278,19 +259,8 @@ def _fill_empty(label: Tensor, distance: Tensor, num_clusters: int) -> None:
 
 
 def small_size(num_features: int, num_clusters: int) -> int:
-    """Number of members below which a cluster is small.
+    """Number of members below which a cluster is small, at least 1.
 
     20 for ImageNet with 10,000 clusters (InterCLR and ODC), scaled with N / C.
-
-    Args:
-        num_features (int): N.
-        num_clusters (int): C.
-
-    Returns:
-        int: At least 1.
-
-    Example:
-        >>> small_size(1_281_167, 10_000), small_size(1_000, 50)
-        (20, 3)
     """
     return max(round(SMALL_SHARE * num_features / num_clusters), 1)

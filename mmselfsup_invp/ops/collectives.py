@@ -32,13 +32,9 @@ def gather(part: Tensor) -> Tensor:
 
 @torch.no_grad()
 def exchange(parts: Tensor) -> Tensor:
-    """Send the r-th of W parts to process r.
+    """Send the r-th of W parts of a tensor ``(W * B, ...)`` to process r.
 
-    Args:
-        parts (Tensor): Shape ``(W * B, ...)``.
-
-    Returns:
-        Tensor: Shape ``(W, B, ...)``: what each process sent to this one.
+    Returns what each process sent to this one, ``(W, B, ...)``.
     """
     count = world_size()
     shape = (count, len(parts) // count, *parts.shape[1:])

@@ -88,21 +88,10 @@ def exclude_anchor(index: Tensor, anchor: Tensor, *others: Tensor) -> tuple[Tens
 
 @torch.no_grad()
 def nearest_others(nearest: Neighbours, anchor: Tensor, num: int) -> Tensor:
-    """Select the nearest rows other than the anchor from a search result.
+    """The nearest rows other than the anchor, int64, ``(B, min(num, m - 1))``.
 
-    Args:
-        nearest (Neighbours): ``(B, m)`` rows in any order, from :func:`top_m`.
-        anchor (Tensor): int64, shape ``(B,)``, each query's own row.
-        num (int): Rows to select; at most m - 1 are returned.
-
-    Returns:
-        Tensor: int64, shape ``(B, min(num, m - 1))``, in the order of the official code, see
-        :func:`exclude_anchor`.
-
-    Example:
-        >>> nearest = Neighbours(torch.tensor([[0.7, 0.9, 0.8]]), torch.tensor([[4, 0, 2]]))
-        >>> nearest_others(nearest, torch.tensor([0]), num=1)
-        tensor([[2]])
+    ``nearest`` holds ``(B, m)`` rows in any order, from :func:`top_m`. The result has the order of
+    the official code, see :func:`exclude_anchor`.
     """
     width = min(num + 1, nearest.index.size(1))
     best = nearest.similarity.topk(width, dim=1).indices
@@ -111,20 +100,12 @@ def nearest_others(nearest: Neighbours, anchor: Tensor, num: int) -> Tensor:
 
 @torch.no_grad()
 def mutual_edges(neighbours: Tensor | BankRows, source: Tensor, index: Tensor) -> Tensor:
-    """Test which edges are mutual: the end has the source among its own neighbours.
+    """Which edges are mutual, bool, ``(B, F)``: the end has the source among its own neighbours.
 
     Args:
         neighbours (Tensor | BankRows): int64, shape ``(N, k)``; -1 marks a missing edge.
         source (Tensor): int64, shape ``(B,)``, rows where the edges start.
         index (Tensor): int64, shape ``(B, F)``, where they end; -1 for a missing edge.
-
-    Returns:
-        Tensor: bool, shape ``(B, F)``.
-
-    Example:
-        >>> chain = torch.tensor([[1], [0], [1]])
-        >>> mutual_edges(chain, torch.tensor([0, 2]), torch.tensor([[1], [1]])).tolist()
-        [[True], [False]]
     """
     back = neighbours[index.clamp(min=0)] == source[:, None, None]
     return back.any(dim=2) & (index >= 0)

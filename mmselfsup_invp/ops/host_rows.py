@@ -13,23 +13,14 @@ from .similarity import gathered_products, logsumexp_blocks, softmax_sum_blocks,
 class HostRows(BankRows):
     """Rows in host memory, of which the device holds ``chunk_rows`` at a time.
 
-    A search copies every chunk to the device of the queries once, and merges the nearest rows
-    exactly. Single rows are read, and summed with weights, on the host: only their numbers and the
-    result cross the bus, and the device waits for them.
-
-    A search sends ``N * D * bytes`` to the device, which holds ``chunk_rows * D * bytes`` of them
-    beside the memory of :func:`~mmselfsup_invp.ops.top_m`.
+    A search copies every chunk to the device of the queries once, ``N * D * bytes`` in all, and
+    merges the nearest rows exactly. Single rows are read, and summed with weights, on the host:
+    only their numbers and the result cross the bus, and the device waits for them.
 
     Args:
         rows (Tensor): Float, shape ``(N, D)``, on the CPU, pinned where the device is a GPU.
         chunk_rows (int): Rows that are copied at a time.
         device (torch.device): Device of the queries.
-
-    Example:
-        >>> from mmselfsup_invp.ops import top_m
-        >>> rows = HostRows(torch.eye(4), chunk_rows=3, device=torch.device('cpu'))
-        >>> top_m(torch.tensor([[0.8, 0.0, 0.0, 0.6]]), rows, m=2).index
-        tensor([[0, 3]])
     """
 
     def __init__(self, rows: Tensor, chunk_rows: int, device: torch.device) -> None:

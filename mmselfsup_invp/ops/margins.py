@@ -38,28 +38,15 @@ Margin = Annotated[str, Choice(MARGINS)]
 
 
 def margin_logit(positive: Tensor, margin: float, kind: str = 'cosine') -> Tensor:
-    """Apply the margin to the similarity of the positive: lower it if ``margin`` is positive.
+    """Apply the margin m to cosines of positives, float of any shape; float32.
 
     - ``'cosine'`` (InterCLR, section 3.3): ``cos - m``.
-    - ``'arc'`` (the InterCLR code): ``cos(angle + m)`` where that decreases with the angle.
-      Elsewhere it is linear in the cosine: ``cos + m sin m`` for ``m < 0`` and ``cos >= cos m``;
-      ``cos - m sin(pi - m)`` for ``m > 0`` and ``cos <= cos(pi - m)``. The two pieces do not
-      join, as in the code.
+    - ``'arc'`` (the InterCLR code): ``cos(angle + m)`` where that decreases with the angle; m is in
+      radians, within -pi to pi. Elsewhere it is linear in the cosine: ``cos + m sin m`` for
+      ``m < 0`` and ``cos >= cos m``; ``cos - m sin(pi - m)`` for ``m > 0`` and
+      ``cos <= cos(pi - m)``. The two pieces do not join, as in the code.
 
-    Args:
-        positive (Tensor): Float, any shape, cosines.
-        margin (float): m; in radians and within -pi to pi for ``'arc'``.
-        kind (str): ``'cosine'`` or ``'arc'``. Defaults to ``'cosine'``.
-
-    Returns:
-        Tensor: float32, of the same shape.
-
-    Raises:
-        ValueError: If ``kind`` is unknown, or an arc margin is outside its range.
-
-    Example:
-        >>> margin_logit(torch.tensor([0.6]), margin=0.35)
-        tensor([0.2500])
+    An unknown kind, or an arc margin outside its range, is a ``ValueError``.
     """
     check_option('margin_logit', 'kind', kind, Margin)
     if kind == 'arc' and abs(margin) > math.pi:

@@ -72,14 +72,6 @@ def select_positives(
         Tensor: Column index, int64, shape ``(B, min(num, L))``, or ``(B, L)`` for ``'all'``.
         A row with fewer than ``num`` positives also contains masked columns; gather ``mask``
         at these columns to tell them apart.
-
-    Raises:
-        ValueError: If ``hard`` is unknown or ``num`` is below 1.
-
-    Example:
-        >>> similarity = torch.tensor([[0.9, 0.1, 0.5]])
-        >>> select_positives(similarity, torch.ones(1, 3, dtype=torch.bool), num=1).tolist()
-        [[1]]
     """
     check_option('select_positives', 'hard', hard, HardPositives)
     if hard == 'all':
@@ -91,26 +83,14 @@ def select_positives(
 
 @torch.no_grad()
 def contains(members: Tensor, mask: Tensor, index: Tensor, *, size: int | None = None) -> Tensor:
-    """Test, row by row, which entries of ``index`` are among ``members``.
+    """Which entries of ``index`` ``(B, M)`` are among the ``members`` ``(B, L)`` of their row.
 
-    The CPU marks the members in a table of ``size`` flags per row, for a few rows at a time, so
-    that the extra memory is bounded by 2**21 bytes or one row of the table. This is much faster
-    there than a binary search among the sorted members. Other devices use the binary search,
-    because the tables of a large bank would leave room for a few rows per kernel only.
-
-    Args:
-        members (Tensor): int64, shape ``(B, L)``, not negative.
-        mask (Tensor): bool, shape ``(B, L)``, which members count.
-        index (Tensor): int64, shape ``(B, M)``, not negative.
-        size (int, optional): Exclusive upper bound of members and indices (the rows of the
-            bank). Defaults to None: read it from the values.
-
-    Returns:
-        Tensor: bool, shape ``(B, M)``.
-
-    Example:
-        >>> contains(torch.tensor([[2, 5]]), torch.tensor([[True, False]]), torch.tensor([[5, 2]]))
-        tensor([[False,  True]])
+    Only members with a True ``mask`` count; ``size`` is the exclusive upper bound of all values.
+    The result is bool, ``(B, M)``. The CPU marks the members in a table of ``size`` flags per row,
+    for a few rows at a time, so that the extra memory is bounded by 2**21 bytes or one row of the
+    table. This is much faster there than a binary search among the sorted members. Other devices
+    use the binary search, because the tables of a large bank would leave room for a few rows per
+    kernel only.
     """
     contained = _marked if index.device.type == 'cpu' else _binary_searched
     return contained(members, mask, index, size)

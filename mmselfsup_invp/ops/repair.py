@@ -77,21 +77,10 @@ def _split(
 
 
 def two_means(feature: Tensor, seed: int = 0) -> Tensor:
-    """Divide features into two parts by k-means with k = 2.
+    """Divide features ``(n, D)``, n at least 2, into two parts by k-means with k = 2.
 
     The best of 20 k-means++ starts, which run at the same time: one matrix product per round.
-
-    Args:
-        feature (Tensor): Float, shape ``(n, D)``, n at least 2.
-        seed (int): Seed of the starts. Defaults to 0.
-
-    Returns:
-        Tensor: bool, shape ``(n,)``, the features of the second part. Equal features are divided
-        evenly.
-
-    Example:
-        >>> two_means(torch.tensor([[0.0], [0.1], [5.0]])).unique(return_counts=True)[1].tolist()
-        [2, 1]
+    Returns bool, ``(n,)``, the features of the second part. Equal features are divided evenly.
     """
     # With the mean at 0 the sums of both parts differ by their sign only.
     centred = feature.float() - feature.float().mean(dim=0)

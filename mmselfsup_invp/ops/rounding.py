@@ -21,40 +21,23 @@ def scaled_blocks(source: Source, lambd: float, log_class: Tensor) -> Iterator[T
 
 
 def round_argmax(source: Source, lambd: float, log_class: Tensor) -> Tensor:
-    """Take the largest entry of each row of the plan, the first of equal ones.
-
-    Args:
-        source (Callable): Returns the blocks of log-probabilities, ``(N, K)`` in total.
-        lambd (float): lambda.
-        log_class (Tensor): float64, shape ``(K,)``, logarithm of the class scales.
-
-    Returns:
-        Tensor: int64, shape ``(N,)``.
-    """
+    """Take the largest entry of each row of the plan, int64, ``(N,)``; the first of equal ones."""
     return torch.cat([logits.argmax(dim=1) for logits in scaled_blocks(source, lambd, log_class)])
 
 
 def round_balanced(source: Source, lambd: float, log_class: Tensor) -> Tensor:
-    """Assign labels with class sizes of floor(N / K) and ceil(N / K).
+    """Assign labels, int64, ``(N,)``, with class sizes of floor(N / K) and ceil(N / K).
 
     The N mod K classes with most images by :func:`round_argmax` have the capacity ceil(N / K), the
     others floor(N / K). In each round, every image without a label prefers the class with the
-    largest entry of its row among those with free capacity. A class that more images prefer than
-    it has capacity takes the images that would lose most by their second choice (of equal ones,
-    the first). If the plan has converged, few images need a second round; if all rows are equal,
-    there are K rounds.
+    largest entry of its row among those with free capacity. A class that more images prefer than it
+    has capacity takes the images that would lose most by their second choice (of equal ones, the
+    first). If the plan has converged, few images need a second round; if all rows are equal, there
+    are K rounds.
 
-    The assignment is not always the cheapest. On random problems with N a multiple of K its cost
-    is at most a few percent above the optimum. Otherwise, with few images per class, the choice of
-    the larger classes can cost more.
-
-    Args:
-        source (Callable): Returns the blocks of log-probabilities, ``(N, K)`` in total.
-        lambd (float): lambda.
-        log_class (Tensor): float64, shape ``(K,)``, logarithm of the class scales.
-
-    Returns:
-        Tensor: int64, shape ``(N,)``.
+    The assignment is not always the cheapest. On random problems with N a multiple of K its cost is
+    at most a few percent above the optimum. Otherwise, with few images per class, the choice of the
+    larger classes can cost more.
     """
     label = round_argmax(source, lambd, log_class)
     capacity = _capacities(label, len(log_class))

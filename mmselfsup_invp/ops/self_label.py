@@ -58,26 +58,10 @@ def self_label_loss(logits: Tensor, label: Tensor) -> Tensor:
 def initial_labels(
     num_images: int, num_classes: int, num_heads: int = 1, generator: torch.Generator | None = None
 ) -> Tensor:
-    """Draw random labels with classes of equal size, independently for each head.
+    """Draw random labels with classes of equal size, int64, ``(N, H)``, for each head anew.
 
-    ``i mod K`` in a random order, as in the official code.
-
-    Args:
-        num_images (int): N.
-        num_classes (int): K, 1 to N.
-        num_heads (int): H. Defaults to 1.
-        generator (torch.Generator, optional): Defaults to None, the global one.
-
-    Returns:
-        Tensor: int64, shape ``(N, H)``.
-
-    Raises:
-        ValueError: If there are fewer images than classes.
-
-    Example:
-        >>> label = initial_labels(7, 3, generator=torch.Generator().manual_seed(0))
-        >>> label.squeeze(1).bincount().tolist()
-        [3, 2, 2]
+    ``i mod K`` in a random order, as in the official code. Fewer images than classes are a
+    ``ValueError``.
     """
     why = f'{num_images} images cannot fill more classes'
     require_range('num_classes', num_classes, 1, num_images, why)
@@ -100,10 +84,6 @@ def relabel_times(
 
     Returns:
         list[float]: The times of events j = 0 to n - 1.
-
-    Example:
-        >>> [round(time, 6) for time in relabel_times(1, 400, 100)[:4]]
-        [0.0, 0.040915, 0.163661, 0.368237]
     """
     check_option('relabel_times', 'spacing', spacing, SpacingName)
     check_option('relabel_times', 'num_events', num_events, NumEvents)
@@ -115,20 +95,9 @@ def relabel_times(
 def relabel_iterations(times: list[float], batch_size: int) -> list[int]:
     """Convert the times of events to iterations, counted from 0, with at most one event each.
 
-    As in the official code, an event is due when ``iteration * batch_size`` reaches its time, and
-    is delayed to the next iteration if its own already has an event. The last batch of an epoch
-    counts as a full one, so that events occur early if it is smaller.
-
-    Args:
-        times (list[float]): In images seen, ascending.
-        batch_size (int): Images per iteration, over all processes.
-
-    Returns:
-        list[int]: One iteration for each time, strictly ascending.
-
-    Example:
-        >>> relabel_iterations([0, 1, 2, 25, 32], batch_size=8)
-        [0, 1, 2, 4, 5]
+    As in the official code, an event is due when ``iteration * batch_size``, over all processes,
+    reaches its time, and is delayed to the next iteration if its own already has an event. The last
+    batch of an epoch counts as a full one, so that events occur early if it is smaller.
     """
     iterations: list[int] = []
     for time in times:

@@ -136,20 +136,9 @@ class _MaskedLogSumExp(Function):
 def masked_logsumexp(similarity: Tensor, hidden: Tensor | None, temperature: float) -> Tensor:
     """``log sum_j exp(similarity[b, j] / temperature)`` over the entries that are not hidden.
 
-    A row with all entries hidden gives -inf and no gradient.
-
-    Args:
-        similarity (Tensor): float32, shape ``(B, M)``, unchanged until backward has run.
-        hidden (Tensor, optional): bool, shape ``(B, M)``; None hides nothing.
-        temperature (float): Positive.
-
-    Returns:
-        Tensor: float32, shape ``(B,)``.
-
-    Example:
-        >>> similarity = torch.tensor([[1.0, 0.0, 0.0]])
-        >>> masked_logsumexp(similarity, torch.tensor([[True, False, False]]), temperature=1.0)
-        tensor([0.6931])
+    ``similarity``, float32, ``(B, M)``, is unchanged until backward has run; ``hidden`` is bool of
+    this shape. The result is float32, ``(B,)``; a row with all entries hidden gives -inf and no
+    gradient.
     """
     return _MaskedLogSumExp.apply(similarity, hidden, temperature)
 

@@ -39,10 +39,6 @@ class SinkhornInfo:
         converged (bool): Whether the last error is within the tolerance.
         cost (float): Mean of ``-log p`` of the labels.
         sizes (Tensor): int64, shape ``(K,)``, images of each class.
-
-    Example:
-        >>> SinkhornInfo(2, (0.5, 0.01), True, 0.7, torch.tensor([3, 3])).error
-        0.01
     """
 
     iterations: int
@@ -149,23 +145,16 @@ def _source(log_prob: LogProb, max_elements: int | None) -> Source:
 def scale_classes(
     source: Source, lambd: float, tol: float, max_iter: int, criterion: str
 ) -> Scaling:
-    """Compute the scale r of each class in the plan.
+    """Compute the scale r of each class in the plan: log r, float64, ``(K,)``, and the errors.
 
-    Given log r, the plan is ``softmax(lambd * log_prob + log_r, dim=1) / N``: the scale of an
-    image makes its row sum to 1/N. A pass is therefore one sweep, in which the column sums s of
-    the plan give the error and the next scale, ``r <- r / (K s)``.
+    Given log r, the plan is ``softmax(lambd * log_prob + log_r, dim=1) / N``: the scale of an image
+    makes its row sum to 1/N. A pass is therefore one sweep, in which the column sums s of the plan
+    give the error and the next scale, ``r <- r / (K s)``.
 
-    The sums do not underflow for any lambd. The first r, from a log-sum-exp, makes every column
-    of ``P^lambd diag(r) / N`` sum to 1/K, so that no row sums to more than 1 and normalising the
-    rows only increases the entries. Hence s is at least 1 / (K N) in this and, by the same
-    argument, in every later pass.
-
-    Args:
-        source (Callable): Returns the blocks of rows.
-        lambd, tol, max_iter, criterion: See :func:`sinkhorn_labels`.
-
-    Returns:
-        Scaling: log r, float64, shape ``(K,)``, and the errors.
+    The sums do not underflow for any lambd. The first r, from a log-sum-exp, makes every column of
+    ``P^lambd diag(r) / N`` sum to 1/K, so that no row sums to more than 1 and normalising the rows
+    only increases the entries. Hence s is at least 1 / (K N) in this and, by the same argument, in
+    every later pass.
     """
     log_class, num_images = _first_scale(source, lambd)
     # log(N c); the official iteration starts with c = 1/N for every image.

@@ -36,16 +36,10 @@ LOSSES = {'single': F.cross_entropy, 'multi': masked_bce}
 def probed_layers(backbone: nn.Module) -> dict[str, nn.Module]:
     """The modules whose outputs are probed, in the order of the forward pass.
 
-    Args:
-        backbone (nn.Module): A ResNet of MMClassification or MMSelfSup, or ``AlexNetBN``.
-
-    Returns:
-        dict[str, nn.Module]: Of a ResNet its stem (after max pooling, if it has one) and each
-        residual block: ``'stem'``, ``'layer1.0'``, and so on, 17 for a ResNet-50. Of AlexNet its
-        convolutions, ``'conv1'`` to ``'conv5'``. The part before the dot is the stage.
-
-    Raises:
-        ValueError: If the backbone is neither.
+    Of a ResNet of MMClassification or MMSelfSup its stem (after max pooling, if it has one) and
+    each residual block: ``'stem'``, ``'layer1.0'``, and so on, 17 for a ResNet-50. Of ``AlexNetBN``
+    its convolutions, ``'conv1'`` to ``'conv5'``. The part before the dot is the stage. Another
+    network is a ``ValueError``.
     """
     if isinstance(backbone, AlexNetBN):
         return {f'conv{number}': layer for number, layer in enumerate(backbone.layers, start=1)}

@@ -45,11 +45,7 @@ class MomentumEncoder(nn.Module):
 
     @torch.no_grad()
     def update_parameters(self, encoder: nn.Module) -> None:
-        """Average the encoder, as it is now, into the momentum encoder.
-
-        Args:
-            encoder (nn.Module): The encoder that was copied.
-        """
+        """Average the encoder that was copied, as it is now, into the momentum encoder."""
         weight = 1 - self.momentum if self._initialised or self.steps > 0 else 1.0
         self._initialised = True
         parameters = list(self.module.parameters()), list(encoder.parameters())

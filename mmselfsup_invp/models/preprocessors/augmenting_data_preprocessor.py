@@ -97,11 +97,7 @@ class AugmentingDataPreprocessor(SelfSupDataPreprocessor):
 
 
 def build_kornia(config: dict) -> Callable[[Tensor], Tensor]:
-    """Build an augmentation of kornia from its config.
-
-    Args:
-        config (dict): ``type`` is a class of ``kornia.augmentation``, the other keys are its
-            arguments.
+    """Build an augmentation of kornia from its config: ``type`` is a class, the rest its arguments.
 
     Raises:
         ImportError: If kornia is not installed or does not support this PyTorch.
