@@ -11,14 +11,14 @@ from mmengine.config import Config
 
 from mmselfsup_invp.datasets.preparation import data_sets, prepare
 from mmselfsup_invp.evaluation import read_backbone
-from mmselfsup_invp.evaluation.protocols import Benchmark, Job, evaluate, find_benchmarks
+from mmselfsup_invp.evaluation.protocols import Benchmark, Job, evaluate, find_configs
 from mmselfsup_invp.evaluation.protocols.data import OTHERS, check_data
 
 from . import layouts
 from .toy import build_model, model_config
 
 FOLDER = Path(__file__).resolve().parents[1] / 'configs/benchmarks/classification'
-BENCHMARKS = {benchmark.name: path for path, benchmark in find_benchmarks(FOLDER)}
+BENCHMARKS = {benchmark.name: path for path, benchmark, _ in find_configs(FOLDER)}
 every_benchmark = pytest.mark.parametrize('name', BENCHMARKS)
 
 # Pixels of an image, classes of each data set, and images of each class and split.

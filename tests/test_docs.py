@@ -14,10 +14,10 @@ import mmselfsup
 import pytest
 from mmengine.config import Config
 
-from mmselfsup_invp.cli.errors import options_of
 from mmselfsup_invp.cli.options import read_run_config
 from mmselfsup_invp.compat.host import MODELS, registries
 from mmselfsup_invp.datasets import PILGaussianBlur
+from mmselfsup_invp.options import options_of
 
 from .pages import PAGES, ROOT, anchors, blocks, inline_commands, name
 

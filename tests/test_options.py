@@ -27,6 +27,7 @@ from mmselfsup_invp.options import (
     accepts,
     checked,
     describe,
+    options_of,
 )
 
 TABLE = dict(near=1, far=2)
@@ -121,6 +122,23 @@ class TestChecked:
         text = r'InvP has no option branch_weigth \(= 3\). Did you mean branch_weight.* neck, head'
         with pytest.raises(TypeError, match=text):
             MODELS.get('InvP')(backbone={}, neck={}, head={}, memory={}, branch_weigth=3)
+
+
+def test_keywords_are_collected_along_the_base_classes():
+    class Base:
+        def __init__(self, base, *, both=0):
+            pass
+
+    class Middle(Base):
+        pass
+
+    class Derived(Middle):
+        def __init__(self, own, /, both, **kwargs):
+            pass
+
+    found = options_of(Derived)
+    assert set(found) == {'both', 'base'}
+    assert found['both'].default is inspect.Parameter.empty  # That of Derived.
 
 
 def components() -> list[type]:

@@ -18,7 +18,6 @@ from ..evaluation.protocols import (
     Job,
     check_network,
     evaluate,
-    find_benchmarks,
     find_configs,
     finished,
     read_benchmark,
@@ -101,7 +100,7 @@ def config_of(name: str) -> Path:
     """Path of the config of a protocol."""
     if name.endswith('.py'):
         return Path(name)
-    paths = {benchmark.name: path for path, benchmark in find_benchmarks(CONFIGS)}
+    paths = {benchmark.name: path for path, benchmark, _ in find_configs(CONFIGS)}
     if name not in paths:
         raise ValueError(
             f'There is no protocol {name!r}. Valid: {", ".join(sorted(paths))}, or the path of a '

@@ -24,7 +24,8 @@ from ..datasets import num_images
 from ..datasets.inspection import Inspection, inspect_images
 from ..engine.console import ConciseRunner
 from ..engine.hooks.common import innermost_dataset, unwrap
-from ..engine.memory_estimate import available_memory, estimate_memory, rows_of, size
+from ..engine.hooks.run_health_hook import memory_of
+from ..engine.memory_estimate import rows_of, size
 from ..models.memories import memories_of
 from ..structures import sample_ids
 from ..version import __version__
@@ -160,10 +161,7 @@ class Examination:
             yield self._time(timer.seconds, runner.train_dataloader.batch_sampler.batch_size)
 
     def _memory(self, runner: Runner) -> Finding:
-        model = unwrap(runner.model)
-        storage = next((one.storage for one in runner.hooks if hasattr(one, 'storage')), 'host')
-        estimate = estimate_memory(model, num_images(self.dataset), self.batch_size, storage)
-        free = available_memory(next(model.parameters()).device)
+        estimate, free = memory_of(runner, self.batch_size)
         estimate.without('network').require(free)
         return Finding('ok', 'memory', f'{estimate} + activations; {size(free)} free')
 

@@ -1,24 +1,17 @@
 """Errors of configs, data and files as one message instead of a traceback."""
 
 import logging
-import re
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from mmengine import registry
-from mmengine.config import Config
 from mmengine.logging import MMLogger
-from mmengine.registry import Registry
 from mmengine.runner import loops
 
-from ..config import dicts_in
 from ..datasets.transforms import UnreadableImage
 from ..memory import NonFiniteFeatures
-from ..options import options_of, suggest
-from ..registry import SCOPE
 from .signals import StopSignals
 
 # Errors whose message is sufficient wherever they are raised.
@@ -93,42 +86,3 @@ def was_interrupted(error: BaseException | None) -> bool:
     return error is not None and (
         isinstance(error, KeyboardInterrupt) or was_interrupted(error.__context__)
     )
-
-
-@contextmanager
-def explain_unknown_options(cfg: Config) -> Iterator[None]:
-    """Raise ``ValueError`` with the valid options when a component of a config rejects one."""
-    try:
-        yield
-    except TypeError as error:
-        found = re.search(r"got an unexpected keyword argument '(\w+)'", str(error))
-        message = found and _unknown_option(cfg, found[1])
-        if not message:
-            raise
-        raise ValueError(message) from error
-
-
-def _unknown_option(cfg: Config, option: str) -> str | None:
-    for part in dicts_in(cfg._cfg_dict):
-        if option not in part or 'type' not in part:
-            continue
-        component = _component(part['type'])
-        valid = options_of(component) if component else {option}
-        if option not in valid:
-            return (
-                f'{component.__name__} has no option {option!r}.{suggest(option, valid)} Its '
-                f'options: {", ".join(valid)}.'
-            )
-    return None
-
-
-def _component(name: str | Callable) -> Callable | None:
-    """The component that a config names, with or without a scope."""
-    if callable(name):
-        return name
-    for root in vars(registry).values():
-        if isinstance(root, Registry):
-            with suppress(RuntimeError):  # No object has this name.
-                if found := root.children.get(SCOPE, root).get(name):
-                    return found
-    return None

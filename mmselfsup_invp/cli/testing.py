@@ -7,10 +7,10 @@ from mmengine.config import Config
 from mmengine.runner import CheckpointLoader, Runner
 from torch import Tensor
 
+from ..config_checks import check_config
 from ..engine import KNNEvalHook
 from ..engine.hooks.common import unwrap
 from ..evaluation.checkpoints import PREFIX, check_fit, read_checkpoint
-from .errors import explain_unknown_options
 from .launching import process_group
 from .options import read_run_config
 
@@ -29,14 +29,14 @@ def test(cfg: Config) -> None:
 
     Without a checkpoint the initialised network is evaluated.
     """
+    check_config(cfg)
     with process_group(cfg):
         _evaluate(cfg)
 
 
 def _evaluate(cfg: Config) -> None:
     weights = read_weights(cfg.load_from) if cfg.load_from else None
-    with explain_unknown_options(cfg):
-        runner = Runner.from_cfg(cfg)
+    runner = Runner.from_cfg(cfg)
     model = unwrap(runner.model)
     if weights is not None:
         check_fit(model, weights, cfg.load_from, evaluated_prefix(runner))

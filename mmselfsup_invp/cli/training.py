@@ -9,7 +9,7 @@ from mmengine.config import Config
 from ..config_checks import check_config
 from ..engine.console import ConciseRunner
 from . import images
-from .errors import explain_unknown_options, was_interrupted
+from .errors import was_interrupted
 from .launching import process_group
 from .lock import work_folder_lock
 from .options import read_run_config
@@ -69,8 +69,7 @@ def train(cfg: Config) -> None:
     with process_group(cfg), lock:
         prepare_resume(cfg)
         try:
-            with explain_unknown_options(cfg):
-                ConciseRunner.from_cfg(cfg).train()
+            ConciseRunner.from_cfg(cfg).train()
         except BaseException as error:
             if not was_interrupted(error):
                 raise

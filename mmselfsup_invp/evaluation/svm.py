@@ -57,7 +57,7 @@ class LinearSVMs:
         A class without a positive or a negative to learn from is a ``ValueError``.
         """
         chosen = self._select_costs(train, seed)
-        return 100 * self._map(partial(_score, self, train, test, seed=seed), chosen)
+        return 100 * self._map(partial(self._score, train, test, seed=seed), chosen)
 
     def decision_values(self, train: Split, feature: np.ndarray, seed: int = 0) -> np.ndarray:
         """Distances of features ``(Q, D)`` to the hyperplanes, ``(Q, C)``; positive within a class.
@@ -65,14 +65,14 @@ class LinearSVMs:
         The cost of each class is selected as in :meth:`cross_validated`.
         """
         chosen = self._select_costs(train, seed)
-        return self._map(partial(_decide, self, train, feature, seed=seed), chosen).T
+        return self._map(partial(self._decide, train, feature, seed=seed), chosen).T
 
     def _select_costs(self, train: Split, seed: int) -> list[tuple[int, float]]:
         """Each class with its cost, by cross-validation."""
         _check_targets(train[1])
         classes = range(train[1].shape[1])
         candidates = [(own, cost) for own in classes for cost in self.costs]
-        validation = self._map(partial(_validate, self, train, seed=seed), candidates)
+        validation = self._map(partial(self._validate, train, seed=seed), candidates)
         best = validation.reshape(len(classes), -1).argmax(axis=1)
         return [(own, self.costs[index]) for own, index in zip(classes, best, strict=True)]
 
@@ -80,7 +80,7 @@ class LinearSVMs:
         """Average precisions on the test set with every cost, ``(C, len(costs))``, in percent."""
         _check_targets(train[1])
         candidates = [(own, cost) for own in range(train[1].shape[1]) for cost in self.costs]
-        scores = self._map(partial(_score, self, train, test, seed=seed), candidates)
+        scores = self._map(partial(self._score, train, test, seed=seed), candidates)
         return 100 * scores.reshape(-1, len(self.costs))
 
     def _map(
@@ -102,36 +102,33 @@ class LinearSVMs:
         )
         return model.fit(feature[own >= 0], own[own >= 0])
 
+    def _decide(
+        self, train: Split, feature: np.ndarray, number: int, cost: float, seed: int
+    ) -> np.ndarray:
+        """Distances of features to the hyperplane of one class."""
+        return self.fit((train[0], train[1][:, number]), cost, seed).decision_function(feature)
 
-def _decide(
-    svms: LinearSVMs, train: Split, feature: np.ndarray, number: int, cost: float, seed: int
-) -> np.ndarray:
-    """Distances of features to the hyperplane of one class."""
-    return svms.fit((train[0], train[1][:, number]), cost, seed).decision_function(feature)
+    def _score(self, train: Split, test: Split, number: int, cost: float, seed: int) -> float:
+        """Average precision of one class on the test set, 0 to 1."""
+        decision = self._decide(train, test[0], number, cost, seed)
+        return average_precision(decision, test[1][:, number], self.rule)
 
-
-def _score(
-    svms: LinearSVMs, train: Split, test: Split, number: int, cost: float, seed: int
-) -> float:
-    """Average precision of one class on the test set, 0 to 1."""
-    decision = _decide(svms, train, test[0], number, cost, seed)
-    return average_precision(decision, test[1][:, number], svms.rule)
-
-
-def _validate(svms: LinearSVMs, train: Split, number: int, cost: float, seed: int) -> float:
-    """Mean average precision of one class over the folds; 0 if there is nothing to choose."""
-    labelled = train[1][:, number] >= 0
-    feature, target = train[0][labelled], train[1][labelled]
-    own = target[:, number]
-    folds = min(svms.folds, int(own.sum()), int((1 - own).sum()))
-    if folds < 2 or len(svms.costs) == 1:
-        return 0.0
-    splits = StratifiedKFold(folds, shuffle=True, random_state=seed).split(own, own)
-    scores = [
-        _score(svms, (feature[one], target[one]), (feature[two], target[two]), number, cost, seed)
-        for one, two in splits
-    ]
-    return float(np.mean(scores))
+    def _validate(self, train: Split, number: int, cost: float, seed: int) -> float:
+        """Mean average precision of one class over the folds; 0 if there is nothing to choose."""
+        labelled = train[1][:, number] >= 0
+        feature, target = train[0][labelled], train[1][labelled]
+        own = target[:, number]
+        folds = min(self.folds, int(own.sum()), int((1 - own).sum()))
+        if folds < 2 or len(self.costs) == 1:
+            return 0.0
+        splits = StratifiedKFold(folds, shuffle=True, random_state=seed).split(own, own)
+        scores = [
+            self._score(
+                (feature[one], target[one]), (feature[two], target[two]), number, cost, seed
+            )
+            for one, two in splits
+        ]
+        return float(np.mean(scores))
 
 
 def _check_targets(target: np.ndarray) -> None:

@@ -1,21 +1,12 @@
 """Errors of the user are one message; errors of the program keep their traceback."""
 
-import inspect
 import logging
 
 import pytest
-from mmengine.config import Config
 from mmengine.logging import MMLogger
-from mmengine.registry import Registry
 from mmengine.runner import EpochBasedTrainLoop
 
-from mmselfsup_invp.cli.errors import (
-    explain_unknown_options,
-    options_of,
-    plain_errors,
-    was_interrupted,
-)
-from mmselfsup_invp.compat.host import MODELS
+from mmselfsup_invp.cli.errors import plain_errors, was_interrupted
 from mmselfsup_invp.datasets.transforms import UnreadableImage
 
 
@@ -104,53 +95,3 @@ def test_the_traceback_goes_to_the_log_unless_the_disk_is_full(capsys, tmp_path)
     handler.baseFilename = '/dev/full'
     printed = message(ValueError('wrong'), capsys)
     assert 'error: wrong\n--debug shows the traceback.' in printed
-
-
-class TestUnknownOptions:
-    def explained(self, config, registry=MODELS):
-        with pytest.raises(ValueError) as error, explain_unknown_options(Config(dict(part=config))):
-            registry.build(config)
-        return str(error.value)
-
-    @pytest.mark.parametrize('name', ['ODCNeck', 'mmselfsup.ODCNeck'])
-    def test_the_valid_ones_are_named(self, name):
-        text = self.explained(dict(type=name, in_channel=2))
-        assert "ODCNeck has no option 'in_channel'. Did you mean in_channels" in text
-        assert 'Its options: in_channels, ' in text
-
-    def test_those_of_base_classes_too(self):
-        text = self.explained(dict(type='mmcls.ResNet_CIFAR', depth=18, stem_channel=2))
-        assert "ResNet_CIFAR has no option 'stem_channel'. Did you mean stem_channels" in text
-        assert 'deep_stem' in text and 'num_stages' in text
-
-    def test_of_a_component_given_as_an_object(self):
-        registry = Registry('functions')
-
-        def resize(size=1):
-            return size
-
-        text = self.explained(dict(type=resize, siz=2), registry)
-        assert "resize has no option 'siz'. Did you mean size? Its options: size." in text
-
-    def test_other_type_errors_are_unchanged(self):
-        cfg = Config(dict(part=dict(type='NoSuchHead', hop=1)))
-        with pytest.raises(TypeError, match='unexpected'), explain_unknown_options(cfg):
-            options_of(hop=1)
-        with pytest.raises(TypeError, match='^other$'), explain_unknown_options(Config()):
-            raise TypeError('other')
-
-    def test_keywords_are_collected_along_the_base_classes(self):
-        class Base:
-            def __init__(self, base, *, both=0):
-                pass
-
-        class Middle(Base):
-            pass
-
-        class Derived(Middle):
-            def __init__(self, own, /, both, **kwargs):
-                pass
-
-        found = options_of(Derived)
-        assert set(found) == {'both', 'base'}
-        assert found['both'].default is inspect.Parameter.empty  # That of Derived.

@@ -49,9 +49,6 @@ class OnlineClusterHook(MemoryHook):
         seed (int): Seed of k-means. Defaults to 0.
         **kwargs: See :class:`MemoryHook`.
 
-    Raises:
-        ValueError: If an option is outside its valid values.
-
     Example:
         >>> default_hooks = dict(
         ...     clusters=dict(type='OnlineClusterHook', extract_dataloader=gallery_dataloader)

@@ -52,9 +52,6 @@ class PropagationMemoryHook(MemoryHook):
             Defaults to 1000.
         **kwargs: See :class:`MemoryHook`.
 
-    Raises:
-        ValueError: If an option is outside its valid values.
-
     Example:
         >>> default_hooks = dict(memory=dict(type='PropagationMemoryHook', ramp_epochs=30))
     """

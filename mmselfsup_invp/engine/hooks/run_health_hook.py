@@ -53,17 +53,10 @@ class RunHealthHook(Hook):
 
     def before_run(self, runner: Runner) -> None:
         """Estimate the memory and refuse a run that cannot fit."""
-        model = unwrap(runner.model)
         loader = runner.train_dataloader
-        # Networks that are evaluated have no memories, and data sets without rows in one.
-        num = num_images(loader.dataset) if memories_of(model) else len(loader.dataset)
-        storage = next((one.storage for one in runner.hooks if hasattr(one, 'storage')), 'host')
-        self.estimate = estimate_memory(model, num, loader.batch_sampler.batch_size, storage)
-        # The network is already on the device.
-        needed = self.estimate.without('network')
-        available = available_memory(next(model.parameters()).device)
+        self.estimate, available = memory_of(runner, loader.batch_sampler.batch_size)
         runner.logger.info(f'Memory: {self.estimate} and activations; {size(available)} free.')
-        needed.require(available)
+        self.estimate.without('network').require(available)  # The network is on the device already.
 
     def before_train(self, runner: Runner) -> None:
         """Judge a resumed run from its next tenth on."""
@@ -99,6 +92,16 @@ class RunHealthHook(Hook):
             f'{len(rows):,} of {len(dataset):,} images cannot be read and were skipped: '
             f'{", ".join(names)}{more}'
         )
+
+
+def memory_of(runner: Runner, batch_size: int) -> tuple[MemoryEstimate, int]:
+    """Memory that a run needs with batches of this size, and bytes that are free."""
+    model, dataset = unwrap(runner.model), runner.train_dataloader.dataset
+    # Networks that are evaluated have no memories, and data sets without rows in one.
+    num = num_images(dataset) if memories_of(model) else len(dataset)
+    storage = next((hook.storage for hook in runner.hooks if hasattr(hook, 'storage')), 'host')
+    estimate = estimate_memory(model, num, batch_size, storage)
+    return estimate, available_memory(next(model.parameters()).device)
 
 
 def chance_of(runner: Runner) -> dict[str, float]:

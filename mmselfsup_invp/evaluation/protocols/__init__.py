@@ -4,7 +4,6 @@ from .benchmarks import (
     KINDS,
     check_network,
     evaluate,
-    find_benchmarks,
     find_configs,
     read_benchmark,
 )
@@ -18,7 +17,6 @@ __all__ = [
     'Outcome',
     'check_network',
     'evaluate',
-    'find_benchmarks',
     'find_configs',
     'finished',
     'read_benchmark',

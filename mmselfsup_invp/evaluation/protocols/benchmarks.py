@@ -106,12 +106,6 @@ def check_network(benchmark: Benchmark, backbone: PretrainedBackbone) -> None:
         )
 
 
-def find_benchmarks(root: str | Path) -> Iterator[tuple[Path, Benchmark]]:
-    """All benchmarks among the configs in a folder and below; see :func:`find_configs`."""
-    for path, benchmark, _ in find_configs(root):
-        yield path, benchmark
-
-
 def find_configs(root: str | Path) -> Iterator[tuple[Path, Benchmark, Config]]:
     """All benchmarks among the configs in a folder and below, in the order of their paths.
 

@@ -23,9 +23,6 @@ class InterCLR(EmbeddingModel):
             not computed. Defaults to 0.75 (the paper; 0.5 in its studies).
         **kwargs: See :class:`EmbeddingModel`; the head is the intra branch,
             :class:`BankMarginHead`.
-
-    Raises:
-        ValueError: If ``intra_weight`` is outside its range.
     """
 
     def __init__(self, *, branch: dict, intra_weight: Fraction = 0.75, **kwargs) -> None:

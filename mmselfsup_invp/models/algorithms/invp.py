@@ -21,9 +21,6 @@ class InvP(EmbeddingModel):
             :class:`OnlineClusterBranch`, which needs ``OnlineClusterHook`` too. Defaults to None.
         branch_weight (float): Weight of that loss. Defaults to 0.25.
         **kwargs: See :class:`EmbeddingModel`; the head is :class:`InvPHead`.
-
-    Raises:
-        ValueError: If ``branch_weight`` is negative.
     """
 
     def __init__(

@@ -35,9 +35,6 @@ class OnlineClusterBranch(BaseModule):
     Attributes:
         ramp (float): Factor of the loss, set by the hook at the start of every epoch: 0 during
             the warm-up. 1 until it is set.
-
-    Raises:
-        ValueError: If an option is outside its valid values.
     """
 
     def __init__(

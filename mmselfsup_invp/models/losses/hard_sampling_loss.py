@@ -30,9 +30,6 @@ class HardSamplingLoss(BaseModule):
 
     Attributes:
         sampling (HardSampling): The options.
-
-    Raises:
-        ValueError: If an option is outside its valid values.
     """
 
     def __init__(

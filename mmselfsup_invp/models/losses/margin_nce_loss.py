@@ -25,9 +25,6 @@ class MarginNCELoss(BaseModule):
             radians for ``'arc'``. Defaults to 0, InfoNCE.
         kind (str): ``'cosine'`` or ``'arc'``. Defaults to ``'cosine'``.
         init_cfg (dict, optional): Not used. Defaults to None.
-
-    Raises:
-        ValueError: If an option is outside its valid values.
     """
 
     def __init__(
