@@ -22,13 +22,9 @@ train_cfg = dict(max_epochs=50)
 default_hooks = dict(
     memory=dict(ramp_epochs=15),
     knn=dict(
-        type='KNNEvalHook',
-        gallery=['bank', 'backbone'],
+        _base_.knn,
         query_dataloader=_base_.query_dataloader,
         gallery_dataloader=_base_.gallery_dataloader,
-        k=20,
-        temperature=0.07,
-        interval=5,
     ),
     logger=dict(interval=10),
 )

@@ -10,13 +10,9 @@ optim_wrapper = dict(optimizer=dict(weight_decay=5e-4))
 
 default_hooks = dict(
     knn=dict(
-        type='KNNEvalHook',
-        gallery=['bank', 'backbone'],
+        _base_.knn,
         query_dataloader=_base_.query_dataloader,
         gallery_dataloader=_base_.gallery_dataloader,
-        k=200,
-        temperature=0.07,
-        interval=5,
     )
 )
 auto_scale_lr = dict(base_batch_size=128)

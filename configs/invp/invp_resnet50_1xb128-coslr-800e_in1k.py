@@ -11,12 +11,10 @@ _base_ = [
 # The official validation: weighted kNN with the bank as gallery.
 default_hooks = dict(
     knn=dict(
-        type='KNNEvalHook',
+        _base_.knn,
         gallery='bank',
-        query_dataloader=_base_.query_dataloader,
-        k=200,
-        temperature=0.07,
         interval=10,
+        query_dataloader=_base_.query_dataloader,
     )
 )
 auto_scale_lr = dict(base_batch_size=128)

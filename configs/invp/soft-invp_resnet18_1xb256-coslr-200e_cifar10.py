@@ -42,13 +42,9 @@ train_dataloader = dict(batch_size=256, dataset=dict(pipeline=train_pipeline))
 default_hooks = dict(
     memory=dict(ramp_epochs=20),
     knn=dict(
-        type='KNNEvalHook',
-        gallery=['bank', 'backbone'],
+        _base_.knn,
         query_dataloader=_base_.query_dataloader,
         gallery_dataloader=_base_.gallery_dataloader,
-        k=200,
-        temperature=0.07,
-        interval=5,
     ),
 )
 

@@ -22,13 +22,10 @@ train_cfg = dict(max_epochs=50)
 default_hooks = dict(
     self_label=dict(num_events=50, spacing='linear', lambd=10.0),
     knn=dict(
-        type='KNNEvalHook',
+        _base_.knn,
         gallery='backbone',
         query_dataloader=_base_.query_dataloader,
         gallery_dataloader=_base_.gallery_dataloader,
-        k=20,
-        temperature=0.07,
-        interval=5,
     ),
     logger=dict(interval=10),
 )

@@ -24,13 +24,12 @@ default_hooks = dict(
     # About one event per epoch, each for one head.
     self_label=dict(num_events=400, spacing='linear', heads='rotate', lambd=10.0),
     knn=dict(
-        type='KNNEvalHook',
+        _base_.knn,
         gallery='backbone',
-        query_dataloader=_base_.query_dataloader,
-        gallery_dataloader=_base_.gallery_dataloader,
         k=10,
         temperature=0.1,
-        interval=5,
+        query_dataloader=_base_.query_dataloader,
+        gallery_dataloader=_base_.gallery_dataloader,
     ),
 )
 

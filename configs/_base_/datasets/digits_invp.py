@@ -28,3 +28,4 @@ train_dataloader = dict(
 )
 gallery_dataloader = dict(num_workers=0, dataset=dict(data_root=data_root, pipeline=test_pipeline))
 query_dataloader = dict(num_workers=0, dataset=dict(data_root=data_root, pipeline=test_pipeline))
+knn = dict(k=20)  # Of 1,438 images.

@@ -23,6 +23,8 @@ train_dataloader = dict(
     ),
 )
 
+# Options of KNNEvalHook; a config that uses it adds the loaders below.
+knn = dict(type='KNNEvalHook', gallery=['bank', 'backbone'], k=200, temperature=0.07, interval=5)
 # For kNN: the training images without augmentation, and the test images.
 gallery_dataloader = dict(
     batch_size=256,
