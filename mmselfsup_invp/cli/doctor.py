@@ -23,7 +23,7 @@ from ..config_checks import check_config
 from ..datasets import num_images
 from ..datasets.inspection import Inspection, inspect_images
 from ..engine.console import ConciseRunner
-from ..engine.hooks.common import innermost_dataset, unwrap
+from ..engine.hooks.common import Batch, innermost_dataset, unwrap
 from ..engine.hooks.run_health_hook import memory_of
 from ..engine.memory_estimate import rows_of, size
 from ..models.memories import memories_of
@@ -68,17 +68,11 @@ class _Timer(Hook):
     def before_train_epoch(self, runner: Runner) -> None:
         self._end = self._start = time.perf_counter()
 
-    def before_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: dict | None = None
-    ) -> None:
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Batch = None) -> None:
         self._loaded = time.perf_counter()
 
     def after_train_iter(
-        self,
-        runner: Runner,
-        batch_idx: int,
-        data_batch: dict | None = None,
-        outputs: dict | None = None,
+        self, runner: Runner, batch_idx: int, data_batch: Batch = None, outputs: Batch = None
     ) -> None:
         if torch.cuda.is_available():
             torch.cuda.synchronize()

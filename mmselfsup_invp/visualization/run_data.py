@@ -7,11 +7,11 @@ from functools import cached_property
 import torch
 from mmengine.registry import DefaultScope
 from torch import Tensor
-from torch.nn import functional as F
 
 from ..compat.host import MODELS, BaseModel
 from ..config import require_registered
 from ..datasets.transforms.loading import UnreadableImage
+from ..engine.hooks.common import unit_embedding
 from ..engine.hooks.knn_eval_hook import backbone_features
 from ..evaluation import TrainingRun, extract_features
 from ..models.memories import Memory
@@ -84,7 +84,7 @@ class RunData:
         """Unit features of the training images in the space of the loss, ``(N, D)``."""
         if not hasattr(self.model, 'embed'):
             return self.backbone
-        return self._extract(self.gallery, _embedding)
+        return self._extract(self.gallery, unit_embedding)
 
     @cached_property
     def backbone(self) -> Tensor:
@@ -153,7 +153,3 @@ def is_graph(neighbours: Tensor, rows: int) -> bool:
 
 def _memories(model: BaseModel) -> dict[str, Memory]:
     return {name: part for name, part in model.named_modules() if isinstance(part, Memory)}
-
-
-def _embedding(model: BaseModel, inputs: list[Tensor]) -> Tensor:
-    return F.normalize(model.embed(inputs[0]).float(), dim=1)

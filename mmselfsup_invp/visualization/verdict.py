@@ -1,6 +1,7 @@
 """The verdict on a run: learning, on a plateau, collapsed or with an overfitted graph."""
 
 import math
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -47,7 +48,11 @@ class Progress(NamedTuple):
 def verdict(data: RunData) -> list[Block]:
     """Summarise whether the run learned, and which options to change."""
     rows = len(data.run.state.get('memory.bank', ()))
-    return [assess(data.run, chance_levels(getattr(data.model, 'head', None), rows))]
+    chance = chance_levels(getattr(data.model, 'head', None), rows)
+    found = assess(data.run, chance)
+    if found.state == 'bad' and not found.advice:
+        found = replace(found, advice=advice_of(data))
+    return [found]
 
 
 def assess(run: TrainingRun, chance: dict[str, float]) -> Verdict:
@@ -76,19 +81,19 @@ def assess(run: TrainingRun, chance: dict[str, float]) -> Verdict:
     if edges is not None:
         facts.append(('similarity of neighbours', f'{edges:.2f} (mean over the edges)'))
     state, title, text, advice = (
-        _collapse(run, similarity) or _overfitting(run, edges) or _learning(run, progress)
+        _collapse(similarity) or _overfitting(run, edges) or _learning(run, progress)
     )
     return Verdict(state, title, text, facts, advice)
 
 
-def _collapse(run: TrainingRun, similarity: float | None) -> tuple[str, str, str, str] | None:
+def _collapse(similarity: float | None) -> tuple[str, str, str, str] | None:
     if similarity is None or similarity <= MAX_SIMILARITY:
         return None
     text = (
         'The features of different images are almost alike: their mean cosine similarity is '
         f'{similarity:.2f}, and 1 if all are equal.'
     )
-    return 'bad', 'Collapsed', text, _advice(run)
+    return 'bad', 'Collapsed', text, ''
 
 
 def _overfitting(run: TrainingRun, edges: float | None) -> tuple[str, str, str, str] | None:
@@ -127,15 +132,14 @@ def _learning(run: TrainingRun, progress: Progress) -> tuple[str, str, str, str]
     )
     falling = progress.earlier - last > FALLING * chance
     if last < LEARNING * chance:
-        advice = (
-            'The loss still falls: more epochs (train_cfg.max_epochs) may help.' if falling else ''
-        )
-        return 'good', 'Learning', f'{compared}: the features distinguish images.', advice
+        more = 'The loss still falls: more epochs (train_cfg.max_epochs) may help.'
+        text = f'{compared}: the features distinguish images.'
+        return 'good', 'Learning', text, more if falling else ''
     if falling or progress.epochs == 1:
         text = f'{compared}, and it still falls.'
         return 'open', 'Too early to tell', text, 'Train for more epochs (train_cfg.max_epochs).'
     text = f'{compared}, where features do not distinguish images, and it does not fall.'
-    return 'bad', 'Plateau', text, _advice(run)
+    return 'bad', 'Plateau', text, ''
 
 
 def _progress(run: TrainingRun, chance: dict[str, float]) -> Progress:
@@ -179,16 +183,19 @@ def _feature_similarity(curves: dict[str, Curve]) -> float | None:
     return None
 
 
-def _advice(run: TrainingRun) -> str:
+def advice_of(data: RunData) -> str:
     """The options to change, from the hook of the method; empty without one."""
-    hooks = [*run.config.get('default_hooks', {}).values(), *run.config.get('custom_hooks', [])]
-    with DefaultScope.overwrite_default_scope(run.config.get('default_scope')):
-        for hook in filter(None, hooks):
+    config = data.run.config
+    hooks = [*config.get('default_hooks', {}).values(), *config.get('custom_hooks', [])]
+    with DefaultScope.overwrite_default_scope(config.get('default_scope')):
+        for settings in filter(None, hooks):
             try:
-                require_registered(hook)
+                require_registered(settings)
             except ValueError:  # MMEngine would import its module, whatever it is.
                 continue
-            kind = HOOKS.get(hook['type'])
+            kind = HOOKS.get(settings['type'])
             if kind is not None and issubclass(kind, MemoryHook):
-                return f'Try, in this order: {HOOKS.build(hook).collapse_advice()}.'
+                hook = HOOKS.build(settings)
+                hook.memory = hook.find_memory(data.model)
+                return f'Try, in this order: {hook.collapse_advice()}.'
     return ''

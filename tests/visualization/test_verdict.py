@@ -7,10 +7,11 @@ from mmengine.config import ConfigDict
 from torch import nn
 
 from mmselfsup_invp.evaluation import Curve, read_run
+from mmselfsup_invp.models.memories import ClusterMemory, ODCClusterMemory
 from mmselfsup_invp.visualization import ReportOptions
 from mmselfsup_invp.visualization.blocks import Unavailable
 from mmselfsup_invp.visualization.run_data import RunData
-from mmselfsup_invp.visualization.verdict import assess, edge_similarity, verdict
+from mmselfsup_invp.visualization.verdict import advice_of, assess, edge_similarity, verdict
 
 from .. import toy
 
@@ -22,13 +23,8 @@ def run(method='InvP', losses=(5.0, 4.0), logged=None):
     if losses:
         name = 'loss_ins' if 'InvP' in method else 'loss'
         curves[name] = Curve([0.5, 1.0, 1.5, 2.0], losses)
-    hook = dict(type='PropagationMemoryHook')
     return SimpleNamespace(
-        config=ConfigDict(
-            model=dict(type=method),
-            default_scope='mmselfsup',
-            default_hooks=dict(timer=dict(type='IterTimerHook'), knn=None, memory=hook),
-        ),
+        config=ConfigDict(model=dict(type=method)),
         state={'memory.bank': torch.zeros(1000, 4)},
         curves=curves,
     )
@@ -58,8 +54,19 @@ def test_a_network_with_constant_features_has_the_chance_level(images, tmp_path)
     found = read_run(tmp_path)
     (card,) = verdict(RunData(found, ReportOptions()))
     assert found.curves['loss_ins'].value[-1] == pytest.approx(math.log(11), abs=1e-4)
-    assert card.title == 'Collapsed'
+    assert card.title == 'Collapsed' and card.advice.startswith('Try, in this order: a linear')
     assert ('chance level', '2.40; the loss is at 100% of it') in card.facts
+
+
+@pytest.mark.parametrize(
+    ('memory', 'words'), [(ClusterMemory, 'a linear neck'), (ODCClusterMemory, 'fewer clusters')]
+)
+def test_the_advice_is_that_of_the_hook_and_its_memory(memory, words):
+    hook = dict(type='OnlineClusterHook', extract_dataloader={})
+    hooks = dict(timer=dict(type='IterTimerHook'), knn=None, clusters=hook)
+    config = ConfigDict(default_scope='mmselfsup', default_hooks=hooks)
+    model = nn.ModuleDict(dict(memory=memory(2)))
+    assert words in advice_of(SimpleNamespace(run=SimpleNamespace(config=config), model=model))
 
 
 def all_words(found):
@@ -72,11 +79,16 @@ def all_words(found):
     [
         (dict(losses=(5.3, 4.12)), 'good', 'Learning', ['loss_ins is 78%', 'chance level 5.30']),
         (dict(losses=(5.3, 4.12)), 'good', 'Learning', ['loss_ins 5.30 in the first', '4.12 in']),
-        (dict(losses=(5.32, 5.24)), 'bad', 'Plateau', ['99%', 'Try, in this order: a linear neck']),
+        (dict(losses=(5.32, 5.24)), 'bad', 'Plateau', ['99%']),
         (dict(losses=(5.24, 5.24)), 'bad', 'Plateau', []),
         (dict(losses=(14.84, 8.3)), 'open', 'Too early to tell', ['157% of', 'max_epochs']),
         (dict(losses=(5.36, 5.24)), 'open', 'Too early to tell', []),
-        (dict(logged={'features/similarity': 0.97}), 'bad', 'Collapsed', ['0.97', 'a linear neck']),
+        (
+            dict(logged={'features/similarity': 0.97}),
+            'bad',
+            'Collapsed',
+            ['0.97'],
+        ),
         (dict(logged={'graph/mean_norm': 0.98}), 'bad', 'Collapsed', ['similarity is 0.96']),
         (dict(logged={'graph/mean_norm': 0.97}), 'good', 'Learning', ['images 0.94']),
         (

@@ -17,7 +17,7 @@ from ..atomic_backend import AtomicLocalBackend
 from ..learning_rate import rescale_learning_rate
 from ..loops import EpochBasedTrainLoop
 from ..resume_checks import require_resumable
-from .common import unwrap
+from .common import Batch, unwrap
 
 # Key in a checkpoint's 'meta': images of the current epoch that were seen, of all processes.
 SAMPLES = 'epoch_samples'
@@ -98,11 +98,7 @@ class CheckpointHook(hooks.CheckpointHook):
             )
 
     def after_train_iter(
-        self,
-        runner: Runner,
-        batch_idx: int,
-        data_batch: dict | None = None,
-        outputs: dict | None = None,
+        self, runner: Runner, batch_idx: int, data_batch: Batch = None, outputs: Batch = None
     ) -> None:
         """With ``by_epoch=False``, save a checkpoint at the interval."""
         self._batches = batch_idx + 1

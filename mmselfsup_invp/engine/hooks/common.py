@@ -15,6 +15,9 @@ from torch.utils.data import DataLoader
 
 from ...structures import sample_ids
 
+# Data or outputs of an iteration, as MMEngine passes them to hooks.
+Batch = dict | None
+
 
 def unwrap(model: nn.Module) -> BaseModel:
     """Return the model inside a distributed wrapper, or the model itself."""

@@ -4,6 +4,7 @@ from mmengine.runner import Runner
 from torch import Tensor
 
 from ...compat.host import HOOKS
+from .common import Batch
 
 
 @HOOKS.register_module()
@@ -25,11 +26,7 @@ class DeferredInfoHook(RuntimeInfoHook):
         self._loggers = [hook for hook in runner.hooks if isinstance(hook, LoggerHook)]
 
     def after_train_iter(
-        self,
-        runner: Runner,
-        batch_idx: int,
-        data_batch: dict | None = None,
-        outputs: dict | None = None,
+        self, runner: Runner, batch_idx: int, data_batch: Batch = None, outputs: Batch = None
     ) -> None:
         """Store the losses; transfer all that are stored when a logger needs them."""
         if outputs:

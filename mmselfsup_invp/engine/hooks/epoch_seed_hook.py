@@ -7,7 +7,7 @@ from mmengine.runner import Runner
 
 from ...compat.host import HOOKS
 from ...datasets.transforms.views import seed_everything
-from .common import innermost_dataset
+from .common import Batch, innermost_dataset
 
 
 @HOOKS.register_module()
@@ -29,9 +29,7 @@ class EpochSeedHook(Hook):
         seed_process(runner.seed, runner.epoch)
         seed_views(runner.train_dataloader.dataset, runner.seed, runner.epoch)
 
-    def before_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: dict | None = None
-    ) -> None:
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Batch = None) -> None:
         """Seed the process again, because loading a batch may draw from its random state."""
         seed_process(runner.seed, runner.epoch, batch_idx + 1)
 

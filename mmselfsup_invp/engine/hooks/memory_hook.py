@@ -7,7 +7,7 @@ from ...datasets import image_labels, num_images
 from ...evaluation.checkpoints import check_fit
 from ...models.memories import Memory, memories_of
 from ...options import NonNegativeInt, PositiveInt, checked
-from .common import check_ids, log_metrics, require_epochs, unwrap
+from .common import Batch, check_ids, log_metrics, require_epochs, unwrap
 from .feature_similarity import FeatureSimilarity
 from .image_order import (
     IMAGE_ORDER,
@@ -76,8 +76,11 @@ class MemoryHook(Hook):
         self._similarity: FeatureSimilarity | None = None
 
     def collapse_advice(self) -> str:
-        """Return the options to change if the features collapse, most effective first."""
-        raise NotImplementedError
+        """Options to change if the features collapse, most effective first."""
+        return (
+            'a linear neck (model.neck.hid_channels=None), a lower temperature '
+            '(model.head.loss.temperature), a lower learning rate (optim_wrapper.optimizer.lr)'
+        )
 
     def log_health(self, runner: Runner) -> None:
         """Log the state of the memories at the end of an epoch."""
@@ -85,7 +88,7 @@ class MemoryHook(Hook):
     def before_run(self, runner: Runner) -> None:
         """Fit the memories to the data set; a checkpoint to resume from is loaded later."""
         model = unwrap(runner.model)
-        self.memory = self._find_memory(model)
+        self.memory = self.find_memory(model)
         found = memories_of(model)
         self.memories = [one for one in found if isinstance(one, self.other_types)]
         self.memories.insert(0, self.memory)
@@ -103,9 +106,7 @@ class MemoryHook(Hook):
         if first is self:
             self._similarity = FeatureSimilarity(unwrap(runner.model).neck)
 
-    def before_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: dict | None = None
-    ) -> None:
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Batch = None) -> None:
         """Check the ids while they are still on the host."""
         for memory in self.memories:
             memory.monitor.iteration = runner.iter + 1
@@ -113,11 +114,7 @@ class MemoryHook(Hook):
             check_ids(data_batch['data_samples'], self.num_images)
 
     def after_train_iter(
-        self,
-        runner: Runner,
-        batch_idx: int,
-        data_batch: dict | None = None,
-        outputs: dict | None = None,
+        self, runner: Runner, batch_idx: int, data_batch: Batch = None, outputs: Batch = None
     ) -> None:
         """Commit the batch to the memories."""
         for memory in self.memories:
@@ -176,7 +173,8 @@ class MemoryHook(Hook):
         for memory in self.memories:
             memory.monitor.check()
 
-    def _find_memory(self, model: BaseModel) -> Memory:
+    def find_memory(self, model: BaseModel) -> Memory:
+        """The memory of a model that this hook maintains."""
         for memory in memories_of(model):
             if isinstance(memory, self.memory_types):
                 return memory

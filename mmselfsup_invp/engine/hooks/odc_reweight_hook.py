@@ -8,7 +8,7 @@ from ...compat.host import HOOKS
 from ...models.memories import ODCClusterMemory, memories_of
 from ...ops import cluster_sizes
 from ...options import PositiveInt, Range, checked
-from .common import unwrap
+from .common import Batch, unwrap
 
 
 @HOOKS.register_module()
@@ -42,11 +42,7 @@ class ODCReweightHook(Hook):
         model.head.loss.class_weight = model.loss_weight
 
     def after_train_iter(
-        self,
-        runner: Runner,
-        batch_idx: int,
-        data_batch: dict | None = None,
-        outputs: dict | None = None,
+        self, runner: Runner, batch_idx: int, data_batch: Batch = None, outputs: Batch = None
     ) -> None:
         """Update the weights."""
         if self.every_n_train_iters(runner, self.interval):

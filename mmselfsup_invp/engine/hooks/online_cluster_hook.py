@@ -11,7 +11,7 @@ from ...models.memories import ClusterMemory, KeyQueue, ODCClusterMemory
 from ...ops import cluster_sizes
 from ...ops.clustering import cluster_health
 from ...options import NonNegativeInt, PositiveInt, Seed, checked
-from .common import build_loader, log_metrics, starts_epoch, unit_embedding, unwrap
+from .common import Batch, build_loader, log_metrics, starts_epoch, unit_embedding, unwrap
 from .memory_hook import MemoryHook
 
 # Clusters up to which NMI is adjusted for chance; the adjustment takes too long with more.
@@ -83,16 +83,13 @@ class OnlineClusterHook(MemoryHook):
         self._repaired = 0
 
     def collapse_advice(self) -> str:
-        """Return the options to change if the features collapse."""
-        if isinstance(self.memory, ODCClusterMemory):
-            return (
-                'a lower learning rate (optim_wrapper.optimizer.lr), more frequent repairs '
-                '(repair_interval=1 in OnlineClusterHook), fewer clusters '
-                '(model.memory_bank.num_classes and model.head.num_classes)'
-            )
+        """Options to change if the features collapse."""
+        if not isinstance(self.memory, ODCClusterMemory):
+            return super().collapse_advice()
         return (
-            'a linear neck (model.neck.hid_channels=None), a lower temperature '
-            '(model.head.loss.temperature), a lower learning rate (optim_wrapper.optimizer.lr)'
+            'a lower learning rate (optim_wrapper.optimizer.lr), more frequent repairs '
+            '(repair_interval=1 in OnlineClusterHook), fewer clusters '
+            '(model.memory_bank.num_classes and model.head.num_classes)'
         )
 
     def before_run(self, runner: Runner) -> None:
@@ -120,11 +117,7 @@ class OnlineClusterHook(MemoryHook):
             self._cluster(runner, keep_bank=True)
 
     def after_train_iter(
-        self,
-        runner: Runner,
-        batch_idx: int,
-        data_batch: dict | None = None,
-        outputs: dict | None = None,
+        self, runner: Runner, batch_idx: int, data_batch: Batch = None, outputs: Batch = None
     ) -> None:
         """Commit the batch; update the centroids and repair small clusters at their intervals."""
         super().after_train_iter(runner, batch_idx, data_batch, outputs)

@@ -78,13 +78,6 @@ class PropagationMemoryHook(MemoryHook):
         self.refresh_on_commit = refresh == 'iteration'
         self.health_anchors = health_anchors
 
-    def collapse_advice(self) -> str:
-        """Return the options to change if the features collapse."""
-        return (
-            'a linear neck (model.neck.hid_channels=None), a lower temperature '
-            '(model.head.loss.temperature), a lower learning rate (optim_wrapper.optimizer.lr)'
-        )
-
     def before_run(self, runner: Runner) -> None:
         """Fit the memory and warn of settings that the data set limits."""
         super().before_run(runner)

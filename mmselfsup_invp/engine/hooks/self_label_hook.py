@@ -16,7 +16,7 @@ from ...ops import sinkhorn_labels
 from ...ops.self_label import SPACINGS, SpacingName, relabel_iterations, relabel_times
 from ...ops.sinkhorn import Criterion, SinkhornInfo
 from ...options import MAX_INT, Choice, PositiveFloat, PositiveFraction, PositiveInt, Range, checked
-from .common import build_loader, log_metrics, preserved_random_state, unwrap
+from .common import Batch, build_loader, log_metrics, preserved_random_state, unwrap
 from .epoch_seed_hook import seed_process, seed_views
 from .memory_hook import MemoryHook
 from .self_labelling import HEADS, STORAGE, label_metrics, mean_agreement
@@ -138,9 +138,7 @@ class SelfLabelHook(MemoryHook):
         iterations = relabel_iterations(times, batch_size)
         return {iteration: event for event, iteration in enumerate(iterations)}
 
-    def before_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: dict | None = None
-    ) -> None:
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Batch = None) -> None:
         """Relabel the images if an event is due."""
         super().before_train_iter(runner, batch_idx, data_batch)
         if runner.iter in self._events:
