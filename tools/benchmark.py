@@ -19,7 +19,7 @@ checkpoint, config or data set of the same name gets a result of its own.
 
 from pathlib import Path
 
-from command_line import Options, create_parser, require_packages
+from command_line import add_config_options, create_parser, require_packages
 
 
 def main():
@@ -49,19 +49,7 @@ def main():
         action='store_true',
         help='delete earlier results of these protocols and run them again',
     )
-    parser.add_argument(
-        '--launcher',
-        choices=['none', 'pytorch', 'slurm', 'mpi'],
-        default='none',
-        help='launcher of a distributed run; for detection only (default: %(default)s)',
-    )
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=Options,
-        metavar='KEY=VALUE',
-        help='override settings of the protocol: key=value, key="[a,b]", key.inner=value',
-    )
+    add_config_options(parser, 'the protocol', 'of a distributed run; for detection only')
     args = parser.parse_args()
     if args.list is None and not (args.checkpoint and args.protocol):
         parser.error('give a checkpoint and --protocol, or --list')

@@ -47,22 +47,27 @@ def create_run_parser(description, images=False):
             metavar='KEY=VALUE',
             help='with --images: settings to use instead of the chosen ones, such as epochs=50',
         )
+    add_config_options(parser, 'the config')
+    # torch.distributed.launch passes the rank in either spelling.
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
+    return parser
+
+
+def add_config_options(parser, what, launcher='of a distributed run'):
+    """Add ``--cfg-options``, which override settings, and ``--launcher``."""
     parser.add_argument(
         '--cfg-options',
         nargs='+',
         action=Options,
         metavar='KEY=VALUE',
-        help='override settings of the config: key=value, key="[a,b]", key.inner=value',
+        help=f'override settings of {what}: key=value, key="[a,b]", key.inner=value',
     )
     parser.add_argument(
         '--launcher',
         choices=['none', 'pytorch', 'slurm', 'mpi'],
         default='none',
-        help='launcher of a distributed run (default: %(default)s)',
+        help=f'launcher {launcher} (default: %(default)s)',
     )
-    # torch.distributed.launch passes the rank in either spelling.
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
-    return parser
 
 
 def existing_config(name):

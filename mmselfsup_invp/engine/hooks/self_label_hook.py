@@ -57,11 +57,7 @@ class SelfLabelHook(MemoryHook):
         relabel_dataloader (dict, optional): Config of the loader of the training images for the
             events. Defaults to None: the training loader's, with its augmentation (the official
             code). Required with ``'eval'``.
-        lambd (float): lambda of :func:`~mmselfsup_invp.ops.sinkhorn_labels`. Defaults to 25.
-        tol (float): Its tolerance. Defaults to 1e-2.
-        max_iter (int): Its maximum number of passes. Defaults to 1000.
-        criterion (str): Its measure of the error. Defaults to ``'relative'``.
-        balanced (bool): Whether all classes have exactly the same size. Defaults to False.
+        lambd, tol, max_iter, criterion, balanced: See :func:`~mmselfsup_invp.ops.sinkhorn_labels`.
         storage (str): What is stored during an event: ``'log_prob'``: the features, N x D, and
             the log-probabilities of a head, N x K, on the device of the main process;
             ``'features'``: the features only; each pass recomputes the log-probabilities in

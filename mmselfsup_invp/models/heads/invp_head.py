@@ -26,12 +26,9 @@ class InvPHead(BaseModule):
         positive (str): ``'propagate'`` follows the edges of the graph (the paper); ``'knn'``
             takes the nearest rows of the query instead (the ablation of Table 5). Defaults to
             ``'propagate'``.
-        hops (int): l, maximum length of a walk on the graph. Defaults to 3.
-        propagation (str): ``'set'``, the definition, or ``'concat'``, the list of the official
-            code with repeats. Defaults to ``'set'``.
-        edges (str): ``'all'`` (the paper), or ``'mutual'`` to propagate only along edges whose
-            end links back: fewer positives, more of them of the anchor's class. Defaults to
-            ``'all'``.
+        hops, propagation, edges: ``hops``, ``mode`` and ``edges`` of
+            :func:`~mmselfsup_invp.ops.propagate`. Mutual edges give fewer positives, more of them
+            of the anchor's class.
         knn_k (int): Number of positives for ``positive='knn'``. The paper does not state it; 50
             (= P) is our choice. Defaults to 50.
         lambda_inv (float): Weight of the propagation loss; 0 is instance discrimination alone

@@ -41,13 +41,8 @@ class SoftInvPHead(BaseModule):
         instance_weight (float): a, 0 to 1. Defaults to 0.5.
         propagation (float): b, 0 to 1, weight of the walk in the target; 0 turns the graph off.
             Defaults to 0.5.
-        hops (int): Most steps of the walk. Defaults to 2.
-        branches (int): Edges of a row among which the walk chooses. Defaults to 5.
-        restart (float): Probability that a walk stops after a step. Defaults to 0.5.
-        edges (str): ``'all'`` or ``'mutual'``: edges that the walk may take. Defaults to
-            ``'all'``.
-        trust (float): Share of a batch's edges that the walk may take, the most similar. Defaults
-            to 0.1.
+        hops, branches, restart, edges, trust: See
+            :class:`~mmselfsup_invp.ops.soft_propagation.WalkOptions`.
         num_target (int): Nearest rows of the key that the relation names. Defaults to 256.
         num_background (int, optional): Nearest rows of the key that the softmax of the query runs
             over; None for all rows. Defaults to 4096.
