@@ -29,6 +29,12 @@ OPTIONS = {
     'interclr/interclr-npid_resnet18-slim_1xb32-coslr-50e_digits.py': (),
     'sela/sela_resnet18-slim_1xb32-coslr-50e_digits.py': SELA,
 }
+# Protocols that train classifiers, with options of shorter recipes.
+PROTOCOLS = {
+    'digits-linear': ('--cfg-options', 'train_cfg.max_epochs=2'),
+    'digits-10percent': ('--cfg-options', 'train_cfg.max_epochs=2'),
+    'custom-linear': (),
+}
 LOADERS = (
     *('train_dataloader', 'default_hooks.knn.query_dataloader'),
     *('default_hooks.knn.gallery_dataloader', 'default_hooks.clusters.extract_dataloader'),
@@ -74,6 +80,7 @@ class Runs:
         self.images = str(folder / 'digits')
         run('mmselfsup', 'tools/convert_dataset.py', 'digits', self.images)
         self.train, self.resume = cache(self._train), cache(self._resume)
+        self.benchmark = cache(self._benchmark)
 
     def options(self, config: str, epochs: int) -> list[str]:
         loaders = LOADERS if config.startswith('interclr') else LOADERS[:-1]
@@ -97,6 +104,19 @@ class Runs:
         run(host, 'tools/train.py', f'configs/{config}', '--work-dir', work_dir, '--resume',
             *self.options(config, 2))  # fmt: skip
         return read_log(self.work_dir(host, config))
+
+    def checkpoint(self) -> Path:
+        """The checkpoint of MMSelfSup after an epoch."""
+        self.train('mmselfsup', INVP)
+        return self.work_dir('mmselfsup', INVP) / 'epoch_1.pth'
+
+    def _benchmark(self, host: str, protocol: str) -> dict[str, float]:
+        """All metrics of a protocol for this checkpoint."""
+        out = self.folder / host / 'benchmarks'
+        run(host, 'tools/benchmark.py', str(self.checkpoint()), '--protocol', protocol,
+            '--data', self.images, '--out', str(out), *PROTOCOLS[protocol])  # fmt: skip
+        (result,) = out.glob(f'{protocol}_*.json')
+        return json.loads(result.read_text())['metrics']
 
 
 def read_log(work_dir: Path) -> list[dict]:
@@ -140,13 +160,18 @@ def test_a_resumed_epoch_gives_the_same_log(host, runs):
 
 def test_a_checkpoint_has_the_same_accuracy(host, runs):
     """kNN accuracy of a checkpoint of MMSelfSup."""
-    runs.train('mmselfsup', INVP)
-    checkpoint = runs.work_dir('mmselfsup', INVP) / 'epoch_1.pth'
-    accuracies = []
+    checkpoint, accuracies = str(runs.checkpoint()), []
     for each in ('mmselfsup', host):
         work_dir = runs.folder / each / 'test'
-        run(each, 'tools/test.py', f'configs/{INVP}', str(checkpoint), '--work-dir', str(work_dir),
+        run(each, 'tools/test.py', f'configs/{INVP}', checkpoint, '--work-dir', str(work_dir),
             *runs.options(INVP, 1))  # fmt: skip
         accuracies.append(read_log(work_dir))
     assert 'knn/' in str(accuracies[0])
     assert accuracies[0] == accuracies[1]
+
+
+@pytest.mark.parametrize('protocol', PROTOCOLS)
+def test_a_protocol_gives_the_same_metrics(host, protocol, runs):
+    expected = runs.benchmark('mmselfsup', protocol)
+    assert expected
+    assert runs.benchmark(host, protocol) == pytest.approx(expected, rel=1e-9)
