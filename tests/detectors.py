@@ -98,23 +98,23 @@ def resnet_checkpoint(root: Path, depth: int = 50) -> Path:
     return root / 'pretrained.pth'
 
 
-def shrink(config: Config) -> Config:
+def shrink(config: Config, scale: tuple[int, int] = SCALE) -> Config:
     """Tiny images and no workers: nothing of the recipe."""
     for part in dicts_in(config._cfg_dict):
         if part.get('type') == 'Resize':
-            part['scale'] = SCALE
+            part['scale'] = scale
         if part.get('type') == 'RandomChoiceResize':
-            part['scales'] = [SCALE]
-        if 'ann_file' in part:
+            part['scales'] = [scale]
+        if 'ann_file' in part and 'pipeline' in part:
             part['serialize_data'] = False  # Which would collect garbage, for a second.
         if 'num_workers' in part:
             part.update(num_workers=0, persistent_workers=False)
     return config
 
 
-def shrunk(path: Path, folder: Path) -> Path:
+def shrunk(path: Path, folder: Path, scale: tuple[int, int] = SCALE) -> Path:
     """The config, written anew with tiny images and without checkpoints."""
-    config = shrink(Config.fromfile(path))
+    config = shrink(Config.fromfile(path), scale)
     config.default_hooks.checkpoint = None
     config.dump(folder / 'tiny.py')
     return folder / 'tiny.py'

@@ -11,8 +11,9 @@ from pathlib import Path
 
 
 def mim(project: str) -> Path:
-    """Folder of the configs and scripts that an installed project ships."""
-    return Path(find_spec(project).origin).parent / '.mim'
+    """Folder of the configs and scripts of a project; mmdet may not be installed."""
+    found = find_spec(project)
+    return (Path(found.origin).parent if found else Path(project)) / '.mim'
 
 
 HOST = mim('mmselfsup')
@@ -22,6 +23,9 @@ CLASSIFICATION = 'tools/benchmarks/classification'
 PROTOCOLS = '../../configs/benchmarks/README.md#protocols'
 # One process, as the shell scripts of the host start several.
 LAUNCH = ('-m', 'torch.distributed.launch', '--nproc_per_node=1', '--master_port=29517')
+
+# Loaders with small batches.
+SMALL = ('batch_size=4', 'num_workers=0', 'persistent_workers=False')
 
 
 @dataclass(frozen=True)
@@ -84,6 +88,12 @@ SVM = (
     *('--layer-ind', '0,1,2,3,4', '--work-dir', 'work'),
 )
 RANK = "the script has no `--local-rank`, which PyTorch's launcher passes since 2.0"
+
+
+def pretrained(part: str = 'backbone') -> list[str]:
+    """Options of MMSelfSup's shell scripts, which load our backbone into a part of the model."""
+    init = dict(type='Pretrained', checkpoint='backbone.pth', prefix='backbone.')
+    return [f'model.{part}.init_cfg.{key}={value}' for key, value in init.items()]
 
 
 def protocol(*names: str) -> str:

@@ -17,7 +17,7 @@ from mmengine.config import Config
 from mmselfsup_invp.export import export_backbone
 
 from . import detectors
-from .host_tools import LAUNCH, TOOLS
+from .host_tools import LAUNCH, TOOLS, pretrained
 
 pytestmark = [pytest.mark.detection, pytest.mark.slow]
 
@@ -27,6 +27,8 @@ CASES = [
     if tool.project == 'mmdet'
     for config in tool.paths()
 ]
+# An anchor of 32 pixels lies within the image, which the configs for COCO need.
+SCALE = (48, 48)
 LENGTHS = {
     'IterBasedTrainLoop': ('train_cfg.max_iters=2', 'train_cfg.val_interval=2'),
     'EpochBasedTrainLoop': ('train_cfg.max_epochs=1', 'train_cfg.val_interval=1'),
@@ -45,18 +47,12 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def pretrained(part: str) -> list[str]:
-    """The options of the shell scripts for a part of the model."""
-    init = dict(type='Pretrained', checkpoint='backbone.pth', prefix='backbone.')
-    return [f'model.{part}.init_cfg.{key}={value}' for key, value in init.items()]
-
-
 def start(checkout: Path, name: str, config: str) -> subprocess.CompletedProcess:
     """Run the script as the shell scripts do, on tiny images, for two iterations."""
     tool = TOOLS[name]
-    path = detectors.shrunk(tool.folder / config, checkout)
+    path = detectors.shrunk(tool.folder / config, checkout, SCALE)
     options = ['train_dataloader.batch_size=2', *LENGTHS[Config.fromfile(path).train_cfg.type]]
-    options += pretrained('backbone')
+    options += pretrained()
     if '-c4_' in config:
         options += pretrained('roi_head.shared_head')
     words = [*tool.command, path.name, '--work-dir', 'work']
