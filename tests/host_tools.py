@@ -183,8 +183,8 @@ TOOLS = {
         TRAIN['mmdet'],
         ('mmdetection/voc0712/*c4*.py',),
         r'torch\.cuda\.set_device\(local_rank\)',
-        'needs a GPU for each process, which MMEngine selects by `torch.cuda.set_device`',
-        'on CPUs, `tools/train.py` of mmdet in one process',
+        'without GPUs MMEngine stops in `torch.cuda.set_device`; not tested with GPUs',
+        'on a CPU, one process',
         launched=True,
     ),
     'instance segmentation': Tool(
