@@ -7,6 +7,7 @@
 PY := .venv/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check
 PYTHONS := $(or $(PYTHON),python3.11 python3.12 python3)
+PYTHON312 ?= python3.12
 
 # Variables that would lead Python or pip out of .venv.
 unexport PYTHONHOME PYTHONPATH PIP_USER PIP_TARGET PIP_PREFIX PIP_REQUIRE_HASHES
@@ -30,6 +31,7 @@ help:  ## show this list
 	@echo 'Variables:'
 	@echo '  ARGS="..."                further arguments for the demo or pytest'
 	@echo '  PYTHON=...                Python 3.11 or 3.12 to create .venv with'
+	@echo '  PYTHON312=...             Python 3.12 for `make hosts`; default python3.12'
 	@echo '  MMSELFSUP_INVP_CACHE=...  folder for downloads and the compiled mmcv; default .cache'
 	@echo '  CXX=... MAX_JOBS=N        C++ compiler and number of parallel jobs for mmcv'
 	@echo '  FORCE_CUDA=1              compile the CUDA operations of mmcv too (needs nvcc)'
@@ -67,11 +69,12 @@ clean:  ## delete .venv and build files; .cache stays
 	find mmselfsup_invp -name '*.so' -delete
 	find . -name __pycache__ -not -path './.cache/*' -prune -exec rm -rf {} +
 
-# An interrupted installation leaves no stamp, and the next one starts with an empty .venv.
+# An interrupted installation leaves no stamp, and the next one starts with an empty .venv. Python
+# compiles the modules that are imported; --no-compile leaves out the others.
 $(STAMPS)/locked: requirements/locked.txt tools/create_venv.sh
 	@sh tools/create_venv.sh $(PYTHONS)
 	@echo '==> Installing requirements/locked.txt (the first time PyTorch is a download of 3 GB)'
-	@$(PIP) install --requirement requirements/locked.txt
+	@$(PIP) install --requirement requirements/locked.txt --no-compile
 	@mkdir -p $(@D) && touch $@
 
 $(STAMPS)/package: $(STAMPS)/locked setup.cfg setup.py $(wildcard mmselfsup_invp/ops/*/*.c mmselfsup_invp/ops/*.c)
@@ -80,11 +83,11 @@ $(STAMPS)/package: $(STAMPS)/locked setup.cfg setup.py $(wildcard mmselfsup_invp
 	@$(PIP) check
 	@touch $@
 
-# Python 3.12 is preferred for the maintained packages.
+# NumPy 2.5, with which the maintained packages are tested, needs Python 3.12.
 $(STAMPS)/host-%: requirements/host-%.txt $(STAMPS)/package
-	@$(if $(findstring onedl,$*),python3.12 -m venv --clear .venv-$* 2>/dev/null ||) $(PY) -m venv --clear .venv-$*
+	@$(if $(findstring onedl,$*),$(PYTHON312),$(PY)) -m venv --clear .venv-$*
 	@echo '==> Installing $< into .venv-$*'
-	@$(PIP) --python .venv-$* install --requirement $<
+	@$(PIP) --python .venv-$* install --requirement $< --no-compile
 	@$(PIP) --python .venv-$* install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 

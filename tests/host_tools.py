@@ -9,17 +9,23 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-HOST = Path(find_spec('mmselfsup').origin).parent / '.mim'
-CONFIGS = 'configs/benchmarks'
+
+def mim(project: str) -> Path:
+    """Folder of the configs and scripts of a project; mmdet may not be installed."""
+    found = find_spec(project)
+    return (Path(found.origin).parent if found else Path(project)) / '.mim'
+
+
+HOST = mim('mmselfsup')
+# The scripts that `mim train PROJECT` starts.
+TRAIN = {project: (str(mim(project) / 'tools/train.py'),) for project in ('mmcls', 'mmdet')}
 CLASSIFICATION = 'tools/benchmarks/classification'
 PROTOCOLS = '../../configs/benchmarks/README.md#protocols'
 # One process, as the shell scripts of the host start several.
 LAUNCH = ('-m', 'torch.distributed.launch', '--nproc_per_node=1', '--master_port=29517')
 
-
-def train_script(project: str) -> str:
-    """The script that ``mim train PROJECT`` starts."""
-    return str(Path(find_spec(project).origin).parent / '.mim/tools/train.py')
+# Loaders with small batches.
+SMALL = ('batch_size=4', 'num_workers=0', 'persistent_workers=False')
 
 
 @dataclass(frozen=True)
@@ -30,11 +36,12 @@ class Tool:
         purpose (str): First column of the table.
         command (tuple[str, ...]): The script and its arguments in a checkout of the host; one that
             ends in ``train.py`` is started with each of the configs.
-        configs (tuple[str, ...]): Patterns of configs below ``configs/benchmarks``.
+        configs (tuple[str, ...]): Patterns of configs below ``folder``.
         error (str): Regular expression in the output of a script that fails; empty if it runs.
         cause (str): The line upstream at which it fails.
         instead (str): What does the job instead.
         launched (bool): Whether PyTorch's launcher starts it.
+        folder (Path): Folder of the configs.
     """
 
     purpose: str
@@ -44,26 +51,36 @@ class Tool:
     cause: str = ''
     instead: str = ''
     launched: bool = False
+    folder: Path = HOST / 'configs/benchmarks'
 
     def paths(self) -> Iterator[str]:
-        """The configs, from the folder of the checkout."""
+        """The configs, from their folder."""
         for pattern in self.configs:
-            found = sorted(path.relative_to(HOST) for path in (HOST / CONFIGS).glob(pattern))
-            yield from map(str, found)
+            yield from sorted(
+                str(path.relative_to(self.folder)) for path in self.folder.glob(pattern)
+            )
+
+    @property
+    def project(self) -> str:
+        """The project that the script belongs to."""
+        return next((name for name in TRAIN if self.command == TRAIN[name]), 'mmselfsup')
 
     def row(self) -> str:
         """The row of the table."""
         script = '/'.join(Path(self.command[0]).parts[-2:])
-        project = 'mmcls' if self.command == MMCLS_TRAIN else 'mmselfsup'
         launcher = ', several processes' if self.launched else ''
         configs = len(list(self.paths()))
         number = f' ({configs} configs)' if configs > 1 else ''
         result = f'fails: {self.cause}' if self.error else 'runs unchanged'
-        cells = (f'{self.purpose}{number}', f'{project} `{script}`{launcher}', result, self.instead)
+        cells = (
+            f'{self.purpose}{number}',
+            f'{self.project} `{script}`{launcher}',
+            result,
+            self.instead,
+        )
         return f'| {" | ".join(cells)} |'
 
 
-MMCLS_TRAIN = (train_script('mmcls'),)
 PRETRAINING = 'PRETRAINING'  # Our config of the run whose backbone is evaluated.
 KNN = (f'{CLASSIFICATION}/knn_imagenet/test_knn.py', PRETRAINING, '--num-knn', '1', '2')
 SVM = (
@@ -71,6 +88,12 @@ SVM = (
     *('--layer-ind', '0,1,2,3,4', '--work-dir', 'work'),
 )
 RANK = "the script has no `--local-rank`, which PyTorch's launcher passes since 2.0"
+
+
+def pretrained(part: str = 'backbone') -> list[str]:
+    """Options of MMSelfSup's shell scripts, which load our backbone into a part of the model."""
+    init = dict(type='Pretrained', checkpoint='backbone.pth', prefix='backbone.')
+    return [f'model.{part}.init_cfg.{key}={value}' for key, value in init.items()]
 
 
 def protocol(*names: str) -> str:
@@ -82,7 +105,7 @@ TOOLS = {
     'pre-training': Tool('pre-training by our configs', ('tools/train.py', PRETRAINING)),
     'linear': Tool(
         'linear classification, ImageNet',
-        MMCLS_TRAIN,
+        TRAIN['mmcls'],
         (
             'classification/imagenet/resnet50_linear-*.py',
             'classification/imagenet/resnet50_8xb32*.py',
@@ -90,7 +113,7 @@ TOOLS = {
     ),
     'layers': Tool(
         'linear classification of each stage, ImageNet',
-        MMCLS_TRAIN,
+        TRAIN['mmcls'],
         ('classification/imagenet/resnet50_mhead_*.py',),
         'MultiHeadEvaluator is not in the',
         'MMSelfSup 1.0.0 has no `MultiHeadEvaluator`',
@@ -98,12 +121,12 @@ TOOLS = {
     ),
     'few labels': Tool(
         'fine-tuning on 1 % and 10 %',
-        MMCLS_TRAIN,
+        TRAIN['mmcls'],
         ('classification/imagenet/imagenet_1*percent/resnet50_head*.py',),
     ),
     'places': Tool(
         'Places205',
-        MMCLS_TRAIN,
+        TRAIN['mmcls'],
         ('classification/places205/resnet50_*.py',),
         'test_dataloader, test_cfg, and test_evaluator should be either all None or not None',
         '`_base_/datasets/places205.py` has no `test_dataloader`',
@@ -111,7 +134,7 @@ TOOLS = {
     ),
     'inaturalist': Tool(
         'iNaturalist 2018',
-        MMCLS_TRAIN,
+        TRAIN['mmcls'],
         ('classification/inaturalist2018/resnet50_*.py',),
         'should be either all None or not None',
         '`_base_/datasets/inaturalist2018.py` is of MMSelfSup 0.x (`data = dict(...)`)',
@@ -143,12 +166,43 @@ TOOLS = {
     ),
     'distributed classification': Tool(
         'linear classification, ImageNet',
-        MMCLS_TRAIN,
+        TRAIN['mmcls'],
         ('classification/imagenet/resnet50_linear-8xb32-steplr*.py',),
         'unrecognized arguments: --local-rank',
         RANK,
         '`torchrun`, or our `tools/dist_train.sh` with the same config',
         launched=True,
+    ),
+    'detection': Tool(
+        'detection, VOC 2007+2012 (C4)',
+        TRAIN['mmdet'],
+        ('mmdetection/voc0712/*c4*.py',),
+    ),
+    'distributed detection': Tool(
+        'detection, VOC 2007+2012 (C4)',
+        TRAIN['mmdet'],
+        ('mmdetection/voc0712/*c4*.py',),
+        r'torch\.cuda\.set_device\(local_rank\)',
+        'without GPUs MMEngine stops in `torch.cuda.set_device`; not tested with GPUs',
+        'on a CPU, one process',
+        launched=True,
+    ),
+    'instance segmentation': Tool(
+        'detection and instance segmentation, COCO (C4 and FPN)',
+        TRAIN['mmdet'],
+        ('mmdetection/coco/*.py',),
+    ),
+    'detection by mmdet': Tool(
+        'detection, VOC 2007+2012 (C4), config of MMDetection',
+        TRAIN['mmdet'],
+        ('pascal_voc/*c4*.py',),
+        folder=mim('mmdet') / 'configs',
+    ),
+    'instance segmentation by mmdet': Tool(
+        'detection and instance segmentation, COCO (C4), config of MMDetection',
+        TRAIN['mmdet'],
+        ('mask_rcnn/*c4*.py',),
+        folder=mim('mmdet') / 'configs',
     ),
 }
 

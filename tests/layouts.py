@@ -16,14 +16,15 @@ from xml.etree import ElementTree
 
 import numpy as np
 import scipy.io
-from mmcls.datasets.categories import VOC2007_CATEGORIES
 from PIL import Image
 from torchvision import datasets
 
+from mmselfsup_invp.compat.host import DATASETS
 from mmselfsup_invp.datasets.converters import claim_folder, write_split
 from mmselfsup_invp.datasets.preparation import DataSet, data_sets, prepare
 
 WNIDS = ['n01440764', 'n01443537', 'n01484850', 'n01491361', 'n01494475', 'n01496331', 'n01498041']
+VOC_CLASSES = DATASETS.get('mmcls.VOC').METAINFO['classes']
 SIZE = (40, 32)  # Width and height of an image, in pixels.
 
 
@@ -107,7 +108,7 @@ def voc(root: Path, year: int = 2007, trainval: int = 20, test: int = 20) -> Pat
     for number in range(trainval + test):
         name = f'{number + 1:06d}' if year == 2007 else f'{year}_{number + 1:06d}'
         shown = [(number, False), (number + 1, False)] + [(number + 2, True)] * (number % 3 == 0)
-        objects[name] = [(VOC2007_CATEGORIES[n % 20], difficult) for n, difficult in shown]
+        objects[name] = [(VOC_CLASSES[n % 20], difficult) for n, difficult in shown]
         write_image(folder / 'JPEGImages' / f'{name}.jpg', number % 20, number)
         _voc_annotation(folder / 'Annotations' / f'{name}.xml', name, objects[name])
     names = list(objects)
@@ -120,7 +121,7 @@ def voc(root: Path, year: int = 2007, trainval: int = 20, test: int = 20) -> Pat
         splits['test'] = names[trainval:]
     for split, members in splits.items():
         (sets / f'{split}.txt').write_text(''.join(f'{name}\n' for name in members))
-        for category in VOC2007_CATEGORIES:
+        for category in VOC_CLASSES:
             lines = [f'{name} {_voc_presence(objects[name], category):2d}\n' for name in members]
             (sets / f'{category}_{split}.txt').write_text(''.join(lines))
     return root

@@ -18,7 +18,7 @@ from mmengine.structures import InstanceData
 from mmselfsup_invp.evaluation import check_loaded, read_backbone, run_detection
 
 from . import detectors
-from .detectors import dicts_in, shrink
+from .detectors import dicts_in, shrink, shrunk
 
 pytestmark = pytest.mark.detection
 
@@ -55,14 +55,6 @@ class Loaded(Hook):
     def before_train(self, runner: Runner) -> None:
         check_loaded(runner.model, self.backbone)
         assert len(self.backbone.state) == 318
-
-
-def shrunk(path: Path, folder: Path) -> Path:
-    """The config, written anew with tiny images."""
-    config = shrink(Config.fromfile(path))
-    config.default_hooks.checkpoint = None
-    config.dump(folder / 'tiny.py')
-    return folder / 'tiny.py'
 
 
 # ---- the configs of others ----

@@ -9,6 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from mmselfsup_invp.export import export_backbone
+
+from . import detectors, layouts
+from .host_tools import SMALL, pretrained
+
 ROOT = Path(__file__).resolve().parent.parent
 # The environments that `make hosts` creates.
 ENVIRONMENTS = {
@@ -28,6 +33,12 @@ OPTIONS = {
     INVP: (),
     'interclr/interclr-npid_resnet18-slim_1xb32-coslr-50e_digits.py': (),
     'sela/sela_resnet18-slim_1xb32-coslr-50e_digits.py': SELA,
+}
+# Protocols that train classifiers, with options of shorter recipes.
+PROTOCOLS = {
+    'digits-linear': ('--cfg-options', 'train_cfg.max_epochs=2'),
+    'digits-10percent': ('--cfg-options', 'train_cfg.max_epochs=2'),
+    'custom-linear': (),
 }
 LOADERS = (
     *('train_dataloader', 'default_hooks.knn.query_dataloader'),
@@ -53,11 +64,11 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> 'Runs':
     return Runs(tmp_path_factory.mktemp('runs'))
 
 
-def run(host: str, *arguments: str) -> str:
+def run(host: str, *arguments: str, cwd: Path = ROOT) -> str:
     """Run a Python on one thread, so that sums are rounded in the same order."""
     env = {**os.environ, 'OMP_NUM_THREADS': '1', 'MKL_NUM_THREADS': '1'}
     command = [str(ENVIRONMENTS.get(host, sys.executable)), *arguments]
-    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
     return done.stdout
 
@@ -74,6 +85,7 @@ class Runs:
         self.images = str(folder / 'digits')
         run('mmselfsup', 'tools/convert_dataset.py', 'digits', self.images)
         self.train, self.resume = cache(self._train), cache(self._resume)
+        self.benchmark = cache(self._benchmark)
 
     def options(self, config: str, epochs: int) -> list[str]:
         loaders = LOADERS if config.startswith('interclr') else LOADERS[:-1]
@@ -97,6 +109,19 @@ class Runs:
         run(host, 'tools/train.py', f'configs/{config}', '--work-dir', work_dir, '--resume',
             *self.options(config, 2))  # fmt: skip
         return read_log(self.work_dir(host, config))
+
+    def checkpoint(self) -> Path:
+        """The checkpoint of MMSelfSup after an epoch."""
+        self.train('mmselfsup', INVP)
+        return self.work_dir('mmselfsup', INVP) / 'epoch_1.pth'
+
+    def _benchmark(self, host: str, protocol: str) -> dict[str, float]:
+        """All metrics of a protocol for this checkpoint."""
+        out = self.folder / host / 'benchmarks'
+        run(host, 'tools/benchmark.py', str(self.checkpoint()), '--protocol', protocol,
+            '--data', self.images, '--out', str(out), *PROTOCOLS[protocol])  # fmt: skip
+        (result,) = out.glob(f'{protocol}_*.json')
+        return json.loads(result.read_text())['metrics']
 
 
 def read_log(work_dir: Path) -> list[dict]:
@@ -125,6 +150,12 @@ def test_the_tests_of_the_methods_pass(host):
     assert ' passed' in run(host, '-m', 'pytest', '-q', '-m', 'not slow', *TESTS)
 
 
+def test_all_protocols_run(host):
+    """Those of tools/benchmark.py but detection, on tiny folders in the layouts of their data."""
+    options = ('-m', 'slow or not slow', 'tests/test_benchmark_configs.py')
+    assert ' passed' in run(host, '-m', 'pytest', '-q', *options)
+
+
 @pytest.mark.parametrize('config', OPTIONS)
 def test_an_epoch_gives_the_same_log_to_the_last_digit(host, config, runs):
     expected = runs.train('mmselfsup', config)
@@ -140,13 +171,35 @@ def test_a_resumed_epoch_gives_the_same_log(host, runs):
 
 def test_a_checkpoint_has_the_same_accuracy(host, runs):
     """kNN accuracy of a checkpoint of MMSelfSup."""
-    runs.train('mmselfsup', INVP)
-    checkpoint = runs.work_dir('mmselfsup', INVP) / 'epoch_1.pth'
-    accuracies = []
+    checkpoint, accuracies = str(runs.checkpoint()), []
     for each in ('mmselfsup', host):
         work_dir = runs.folder / each / 'test'
-        run(each, 'tools/test.py', f'configs/{INVP}', str(checkpoint), '--work-dir', str(work_dir),
+        run(each, 'tools/test.py', f'configs/{INVP}', checkpoint, '--work-dir', str(work_dir),
             *runs.options(INVP, 1))  # fmt: skip
         accuracies.append(read_log(work_dir))
     assert 'knn/' in str(accuracies[0])
     assert accuracies[0] == accuracies[1]
+
+
+@pytest.mark.parametrize('protocol', PROTOCOLS)
+def test_a_protocol_gives_the_same_metrics(host, protocol, runs):
+    expected = runs.benchmark('mmselfsup', protocol)
+    assert expected
+    assert runs.benchmark(host, protocol) == pytest.approx(expected, rel=1e-9)
+
+
+def test_the_script_of_the_host_trains_on_our_backbone(host, tmp_path):
+    """MMPretrain's linear classification, by its tools/train.py, for two iterations."""
+    layouts.imagenet(tmp_path / 'data/imagenet', per_class=4)
+    checkpoint = detectors.resnet_checkpoint(tmp_path / 'run')
+    export_backbone(checkpoint, 'mmselfsup', tmp_path / 'backbone.pth')
+    folder = Path(run(host, '-c', 'import mmpretrain; print(*mmpretrain.__path__)').split()[-1])
+    config = 'configs/mocov2/benchmarks/resnet50_8xb32-linear-steplr-100e_in1k.py'
+    loaders = ('train_dataloader', 'val_dataloader')
+    options = [f'{loader}.{option}' for loader in loaders for option in SMALL]
+    options += ['train_cfg.max_epochs=1', 'default_hooks.checkpoint=None', *pretrained()]
+    command = [str(folder / '.mim/tools/train.py'), str(folder / '.mim' / config)]
+    run(host, *command, '--work-dir', 'work', '--cfg-options', *options, cwd=tmp_path)
+    (log,) = (tmp_path / 'work').glob('*/*.log')
+    assert 'accuracy/top1' in log.read_text()
+    assert 'missing keys' not in log.read_text() and 'unexpected key' not in log.read_text()

@@ -71,7 +71,8 @@ def test_help_is_the_default_and_names_every_target_and_variable(clone):
     assert shown == clone.make('help').stdout
     targets = re.search(r'^\.PHONY: (.*)$', (ROOT / 'Makefile').read_text(), re.MULTILINE)[1]
     assert set(re.findall(r'^  ([a-z]+)  ', shown, re.MULTILINE)) == set(targets.split())
-    for variable in ('ARGS', 'PYTHON', 'MMSELFSUP_INVP_CACHE', 'CXX', 'MAX_JOBS', 'FORCE_CUDA'):
+    for variable in ('ARGS', 'PYTHON', 'PYTHON312', 'MMSELFSUP_INVP_CACHE', 'CXX', 'MAX_JOBS',
+                     'FORCE_CUDA'):  # fmt: skip
         assert f'{variable}=' in shown
 
 
@@ -94,12 +95,20 @@ def test_targets_set_up_first(clone, target, order):
     assert -1 not in found and found == sorted(found)
 
 
+def test_the_maintained_packages_are_installed_for_python_312(clone):
+    for words, python in [((), 'python3.12'), (('PYTHON312=my312',), 'my312')]:
+        plan = clone.make('-n', 'hosts', *words).stdout
+        assert f'{python} -m venv --clear .venv-onedl-mmpretrain\n' in plan
+        assert '.venv/bin/python -m venv --clear .venv-mmpretrain\n' in plan
+
+
 def test_a_second_set_up_does_nothing(clone):
     clone.add('python3.11')
     assert clone.make('setup').returncode == 0
     assert clone.calls('-m (venv|pip)') == [
         'python3.11 -m venv .venv',
-        'python -m pip --disable-pip-version-check install --requirement requirements/locked.txt',
+        'python -m pip --disable-pip-version-check install --requirement '
+        'requirements/locked.txt --no-compile',
         'python -m pip --disable-pip-version-check install --quiet --no-deps '
         '--no-build-isolation --editable .',
         'python -m pip --disable-pip-version-check check',

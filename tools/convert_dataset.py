@@ -4,16 +4,15 @@ python tools/convert_dataset.py digits data/digits
 python tools/convert_dataset.py cifar10 data/cifar10 --source downloads
 """
 
-import argparse
+from command_line import create_parser, require_packages
 
-from mmselfsup_invp.datasets.converters import READERS, convert_digits, convert_torchvision
+# Written out, because importing the package would delay --help.
+NAMES = 'digits', 'cifar10', 'cifar100', 'svhn'
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument('name', choices=['digits', *READERS])
+def main():
+    parser = create_parser(__doc__)
+    parser.add_argument('name', choices=NAMES)
     parser.add_argument('root', help='folder to write')
     parser.add_argument(
         '--source',
@@ -21,16 +20,20 @@ def main() -> None:
         help="folder of torchvision's download; missing files are fetched (default: %(default)s)",
     )
     args = parser.parse_args()
-    try:
+
+    require_packages(args)
+    # Imported late, so that --help is answered at once.
+    from mmselfsup_invp.cli.errors import plain_errors
+    from mmselfsup_invp.datasets.converters import convert_digits, convert_torchvision
+
+    with plain_errors(args.debug):
         if args.name == 'digits':
             written = convert_digits(args.root)
         else:
             written = convert_torchvision(args.name, args.source, args.root)
-    except (ValueError, OSError) as error:
-        raise SystemExit(str(error)) from error
-    for split in ('train', 'test'):
-        state = f'{written[split]} images written' if split in written else 'already complete'
-        print(f'{args.root}/{split}: {state}')
+        for split in ('train', 'test'):
+            state = f'{written[split]} images written' if split in written else 'already complete'
+            print(f'{args.root}/{split}: {state}')
 
 
 if __name__ == '__main__':

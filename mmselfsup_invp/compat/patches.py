@@ -6,7 +6,6 @@ repeatedly.
 
 from collections.abc import Callable, Iterable
 from functools import wraps
-from importlib import import_module
 from importlib.util import find_spec
 from pickle import UnpicklingError
 
@@ -70,11 +69,13 @@ def _checkpoint_globals() -> Iterable[object]:
     # A pickled HistoryBuffer refers to its statistics, which are methods, by getattr.
     yield _history_statistic, 'builtins.getattr'
     yield from (HistoryBuffer, np.ndarray, np.dtype)
-    # Arrays and scalars are unpickled through these functions, in NumPy 1 and NumPy 2.
-    core = 'numpy.core' if np.__version__.startswith('1.') else 'numpy._core'
-    multiarray = import_module(f'{core}.multiarray')
-    yield from (multiarray._reconstruct, multiarray.scalar)
     yield from {type(np.dtype(code)) for code in ('f4', 'f8', 'i4', 'i8', '?')}
+    # Arrays and scalars are unpickled by functions of numpy.core.multiarray in NumPy 1 and
+    # numpy._core.multiarray in NumPy 2. A checkpoint has the name in the version that wrote it.
+    for value in (np.zeros(1), np.float64(0)):
+        function = value.__reduce__()[0]
+        for core in ('core', '_core'):
+            yield function, f'numpy.{core}.multiarray.{function.__name__}'
 
 
 def _history_statistic(owner: object, name: str) -> Callable:

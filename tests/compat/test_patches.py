@@ -1,6 +1,8 @@
 """Patches of MMEngine and of the host."""
 
+import re
 import sys
+from io import BytesIO
 from pathlib import Path
 from pickle import UnpicklingError
 
@@ -59,6 +61,17 @@ class Lookup:
 @pytest.mark.skipif(Version(torch.__version__) < Version('2.6'), reason='needs torch 2.6')
 class TestCheckpointGlobals:
     @pytest.fixture
+    def hub(self):
+        """State of a message hub with all types that a run stores."""
+        hub = MessageHub.get_instance('checkpoint')
+        for step in range(3):
+            hub.update_scalar('train/loss', torch.tensor(step / 3))
+            hub.update_scalar('train/lr', np.float32(0.1))
+        hub.update_info('numbers', [np.float64(0.5), np.int64(3), np.int32(4), np.bool_(True)])
+        hub.update_info('array', np.arange(3, dtype=np.int64))
+        return hub.state_dict()
+
+    @pytest.fixture
     def unpatched(self):
         before = torch.serialization.get_safe_globals()
         torch.serialization.clear_safe_globals()
@@ -66,24 +79,33 @@ class TestCheckpointGlobals:
         torch.serialization.clear_safe_globals()
         torch.serialization.add_safe_globals(before)
 
-    def test_a_checkpoint_of_the_host_loads_safely(self, unpatched, tmp_path):
-        hub = MessageHub.get_instance('checkpoint')
-        for step in range(3):
-            hub.update_scalar('train/loss', torch.tensor(step / 3))
-            hub.update_scalar('train/lr', np.float32(0.1))
-        hub.update_info('numbers', [np.float64(0.5), np.int64(3), np.int32(4), np.bool_(True)])
-        hub.update_info('array', np.arange(3, dtype=np.int64))
-        path = tmp_path / 'hub.pth'
-        torch.save(dict(message_hub=hub.state_dict(), meta=dict(epoch=3)), path)
-        with pytest.raises(UnpicklingError, match='HistoryBuffer'):
-            torch.load(path, weights_only=True)
-        patches.allow_checkpoint_globals()
-        hub = torch.load(path, weights_only=True)['message_hub']
+    @staticmethod
+    def check(hub):
+        """Compare the state of the hub with what was stored."""
         history = hub['log_scalars']['train/loss']
         assert type(history) is HistoryBuffer
         assert history.mean() == pytest.approx(1 / 3)
         assert hub['runtime_info']['numbers'] == [0.5, 3, 4, True]
         assert np.array_equal(hub['runtime_info']['array'], [0, 1, 2])
+
+    def test_a_checkpoint_of_the_host_loads_safely(self, unpatched, hub, tmp_path):
+        path = tmp_path / 'hub.pth'
+        torch.save(dict(message_hub=hub, meta=dict(epoch=3)), path)
+        with pytest.raises(UnpicklingError, match='HistoryBuffer'):
+            torch.load(path, weights_only=True)
+        patches.allow_checkpoint_globals()
+        self.check(torch.load(path, weights_only=True)['message_hub'])
+
+    @pytest.mark.parametrize('core', ['core', '_core'], ids=['NumPy 1', 'NumPy 2'])
+    def test_a_checkpoint_of_another_numpy_loads_safely(self, hub, core):
+        """The functions of arrays and scalars belong to another module in NumPy 2."""
+        buffer = BytesIO()
+        # This format is not compressed, and its pickle names modules as text.
+        torch.save(hub, buffer, _use_new_zipfile_serialization=False)
+        module = f'numpy.{core}.multiarray'.encode()
+        content, replaced = re.subn(rb'numpy\._?core\.multiarray', module, buffer.getvalue())
+        assert replaced
+        self.check(torch.load(BytesIO(content), weights_only=True))
 
     def test_safe_loading_stays_on(self, tmp_path):
         torch.save(dict(state=Unknown()), tmp_path / 'unknown.pth')

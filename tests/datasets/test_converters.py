@@ -14,6 +14,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from torchvision import datasets
 
+import convert_dataset
 from mmselfsup_invp.datasets import converters
 from mmselfsup_invp.datasets.converters import (
     claim_folder,
@@ -90,6 +91,9 @@ class TestOtherData:
         claim_folder(tmp_path, 'digits')
         with pytest.raises(ValueError, match=r'source.json says digits, not cifar10\)'):
             convert_torchvision('cifar10', tmp_path, tmp_path)
+
+    def test_the_tool_offers_every_conversion(self):
+        assert ('digits', *converters.READERS) == convert_dataset.NAMES
 
     def test_the_tool_ends_with_the_message(self, tmp_path):
         (tmp_path / 'train').mkdir()

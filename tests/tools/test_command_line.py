@@ -10,7 +10,7 @@ import pytest
 import command_line
 
 TOOLS = Path(__file__).resolve().parents[2] / 'tools'
-NAMES = ('benchmark', 'demo', 'embed', 'export', 'report', 'test', 'train')
+NAMES = sorted(path.stem for path in TOOLS.glob('*.py') if path.stem != 'command_line')
 CONFIGS = TOOLS.parent / 'configs' / 'invp'
 
 

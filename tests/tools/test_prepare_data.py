@@ -1,5 +1,4 @@
 import dataclasses
-import importlib.util
 import os
 import subprocess
 import sys
@@ -7,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+import prepare_data
+from mmselfsup_invp.cli import prepare
 from mmselfsup_invp.datasets.preparation import data_sets
 
 from .. import layouts
@@ -15,18 +16,19 @@ ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / 'tools' / 'prepare_data.py'
 
 
+def test_the_names_are_those_of_the_data_sets():
+    assert list(data_sets()) == list(prepare_data.NAMES)
+
+
 @pytest.fixture
 def tool(tmp_path, monkeypatch, capsys):
     """Run the tool in an empty folder, without expected counts; returns exit code and output."""
-    spec = importlib.util.spec_from_file_location('prepare_data', SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
 
     def tiny(*arguments):
         table = data_sets(*arguments)
         return {name: dataclasses.replace(item, counts={}) for name, item in table.items()}
 
-    monkeypatch.setattr(module, 'data_sets', tiny)
+    monkeypatch.setattr(prepare, 'data_sets', tiny)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv('COLUMNS', '100')
 
@@ -34,7 +36,7 @@ def tool(tmp_path, monkeypatch, capsys):
         capsys.readouterr()
         monkeypatch.setattr(sys, 'argv', ['prepare_data.py', *map(str, words)])
         try:
-            module.main()
+            prepare_data.main()
         except SystemExit as end:
             return end.code, ''.join(capsys.readouterr())
         return 0, capsys.readouterr().out
@@ -52,7 +54,7 @@ def test_prepare_check_and_again(tool):
     assert code == 0 and '4 meta/train.txt, 4 meta/test.txt images present and readable.' in output
     Path('data/pets/images/Abyssinian_1.jpg').write_bytes(b'')
     code, output = tool('pets', '--check')
-    assert 'data/pets/images/Abyssinian_1.jpg (no image)' in code
+    assert 'data/pets/images/Abyssinian_1.jpg (no image)' in output
     code, output = tool('pets', '--check', '--quick')
     assert code == 0 and 'images present.' in output
 
@@ -62,8 +64,8 @@ def test_root_and_seed(tool, tmp_path):
     code, output = tool('custom', '--root', 'mine', '--seed', '7')
     assert code == 0 and 'custom in mine: 8 train, 2 test images' in output
     assert 'split = random, test_percent = 20, seed = 7' in output
-    code, _ = tool('custom', '--root', 'mine', '--seed', '8')
-    assert "drawn with {'seed': 7}, not with {'seed': 8}" in code
+    code, output = tool('custom', '--root', 'mine', '--seed', '8')
+    assert "drawn with {'seed': 7}, not with {'seed': 8}" in output
 
 
 def test_subset_list(tool, tmp_path):
