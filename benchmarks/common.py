@@ -17,6 +17,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from mmselfsup_invp.ops.search import native
+
 MIB = 2**20
 
 Step = Callable[[], object]
@@ -56,11 +58,20 @@ def run(build: Build, args: argparse.Namespace, title: str) -> None:
         return
     console = Console()
     console.print(
-        f'{title}, {args.device}, torch {torch.__version__}, {torch.get_num_threads()} threads.'
+        f'{title}, {processor(args.device)}, torch {torch.__version__}, '
+        f'{torch.get_num_threads()} threads.'
     )
     steps = build(args)
     memory = {name: peak_memory(name, build, args) for name in steps}
     report(time_alternately(steps, args.repeats, args.device), memory, console)
+
+
+def processor(device: str) -> str:
+    """The name of a GPU; of a CPU the vector instructions that PyTorch and the search in C use."""
+    if device != 'cpu':
+        return torch.cuda.get_device_name(device)
+    compiled = 'in C' if native.available() else 'in PyTorch'
+    return f'cpu with {native.cpu_capability()} instructions, search {compiled}'
 
 
 def time_alternately(steps: dict[str, Step], repeats: int, device: str) -> dict[str, Seconds]:

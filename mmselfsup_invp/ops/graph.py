@@ -93,9 +93,7 @@ def nearest_others(nearest: Neighbours, anchor: Tensor, num: int) -> Tensor:
     ``nearest`` holds ``(B, m)`` rows in any order, from :func:`top_m`. The result has the order of
     the official code, see :func:`exclude_anchor`.
     """
-    width = min(num + 1, nearest.index.size(1))
-    best = nearest.similarity.topk(width, dim=1).indices
-    return exclude_anchor(nearest.index.gather(1, best), anchor)[0]
+    return exclude_anchor(nearest.top(num + 1).index, anchor)[0]
 
 
 @torch.no_grad()
@@ -165,7 +163,7 @@ def _walk(neighbours: Tensor | BankRows, anchor: Tensor, hops: int, edges: str) 
     reached = [frontier]
     for _ in range(hops - 1):
         step = _step(neighbours, frontier.flatten(), edges).view(*frontier.shape, -1)
-        frontier = torch.where(frontier[..., None] < 0, UNFILLED, step).flatten(1)
+        frontier = step.masked_fill_(frontier[..., None] < 0, UNFILLED).flatten(1)
         reached.append(frontier)
     return torch.cat(reached, dim=1)
 
@@ -184,7 +182,6 @@ def _distinct_others(reached: Tensor, anchor: Tensor) -> Tensor:
     beyond = torch.iinfo(reached.dtype).max
     drop = (reached < 0) | (reached == anchor[:, None])
     ordered = reached.masked_fill(drop, beyond).sort(dim=1).values
-    repeat = torch.zeros_like(drop)
-    repeat[:, 1:] = ordered[:, 1:] == ordered[:, :-1]
-    ordered = ordered.masked_fill(repeat, beyond).sort(dim=1).values
+    ordered[:, 1:].masked_fill_(ordered[:, 1:] == ordered[:, :-1], beyond)
+    ordered = ordered.sort(dim=1).values
     return ordered.masked_fill(ordered == beyond, UNFILLED)

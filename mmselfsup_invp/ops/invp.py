@@ -12,7 +12,6 @@ from .graph import nearest_others
 from .losses import HardSampling, instance_loss, propagation_loss
 from .positives import Positives
 from .search import BankRows, Neighbours, top_m
-from .search.order import move_last
 from .similarity import bank_similarity
 
 # Finds the positives from the search result and the new neighbours, (B, num_neighbours) int64.
@@ -87,19 +86,20 @@ def invp_step(
     width = max(sampling.search_width, num_neighbours + 1, min_width)
     nearest = top_m(query, bank, min(width, len(bank)), sort=False, backend=backend)
     neighbours = nearest_others(nearest, anchor, num_neighbours)
-    found, column = _anchor_last(query, bank, anchor, nearest, sampling)
     if callable(positive):
         positive = positive(nearest, neighbours)
 
-    background = functools.partial(_background, found, column, sampling)
+    found = _found(query, bank, nearest, sampling)
+    left_out = functools.cache(functools.partial(_left_out, found, anchor, sampling))
     exact = sampling.instance_background == 'exact'
-    instance = instance_loss(query, bank, anchor, background(exact), sampling).mean()
+    arguments = query, bank, anchor, found
+    instance = instance_loss(*arguments, sampling, hidden=left_out(exact)).mean()
     if positive is None:
         return InvPStep(instance, None, neighbours, None)
 
     without_anchor = sampling.exclusive and sampling.background == 'topm'
-    others = background(without_anchor or sampling.background == 'exact')
-    propagation = propagation_loss(query, bank, anchor, others, positive, sampling)
+    hidden = left_out(without_anchor or sampling.background == 'exact')
+    propagation = propagation_loss(*arguments, positive, sampling, hidden=hidden)
     # Queries without positives add 0 to the sum. DDP averages the gradients of the processes, so
     # that the mean number of queries with positives gives the mean over all of them.
     count = collectives.mean(positive.mask.any(dim=1).sum())
@@ -107,42 +107,36 @@ def invp_step(
     return InvPStep(instance, propagation.sum() / count, neighbours, positive)
 
 
-def _anchor_last(
-    query: Tensor,
-    bank: Tensor | BankRows,
-    anchor: Tensor,
-    nearest: Neighbours,
-    sampling: HardSampling,
-) -> tuple[Neighbours, Tensor]:
-    """The nearest rows with the anchor, if it is among them, moved to the last column, in place.
-
-    Returns them, their similarities with a gradient, and the column, ``(B, 1)``, of what was last:
-    the farthest. The backgrounds are parts of this one result, so that backward reads each row
-    once.
-    """
-    if nearest.index.size(1) > sampling.search_width > 0:
-        similarity, kept = nearest.similarity.topk(sampling.search_width, dim=1)
-        nearest = Neighbours(similarity, nearest.index.gather(1, kept))
-    is_anchor = nearest.index == anchor[:, None]
-    column = is_anchor.byte().argmax(dim=1, keepdim=True)
-    last = torch.full_like(column, is_anchor.size(1) - 1)
-    column = torch.where(is_anchor.any(dim=1, keepdim=True), column, last)
-    move_last(nearest, column)
-    similarity = bank_similarity(query, bank, nearest.index, nearest.similarity)
-    return Neighbours(similarity, nearest.index), column
-
-
-def _background(
-    found: Neighbours, column: Tensor, sampling: HardSampling, without_anchor: bool
+def _found(
+    query: Tensor, bank: Tensor | BankRows, nearest: Neighbours, sampling: HardSampling
 ) -> Neighbours | None:
-    """The M nearest other rows, or the M nearest rows of the whole bank; None for all rows."""
-    num = sampling.num_background
-    if num is None:
+    """The rows of both backgrounds, their similarities with a gradient; None for all rows.
+
+    The backgrounds are parts of this one result, so that backward reads each row once.
+    """
+    if not sampling.search_width:
         return None
+    if nearest.index.size(1) > sampling.search_width:
+        nearest = nearest.top(sampling.search_width)
+    similarity = bank_similarity(query, bank, nearest.index, nearest.similarity)
+    return Neighbours(similarity, nearest.index)
+
+
+@torch.no_grad()
+def _left_out(
+    found: Neighbours | None, anchor: Tensor, sampling: HardSampling, without_anchor: bool
+) -> Tensor | None:
+    """Which one of the M + 1 nearest rows is not in a background of M, bool, ``(B, M + 1)``.
+
+    The anchor if the background is without it and it is among them, and the farthest row otherwise;
+    None if the background is the whole bank.
+    """
+    if found is None:
+        return None
+    similarity, index = found
     if without_anchor:
-        return Neighbours(*(part[:, :-1] for part in found))
-    if num >= found.index.size(1):  # A search of the whole bank has no row beyond the M nearest.
-        return found
-    # The anchor takes the place of the farthest row.
-    is_farthest = torch.arange(num, device=column.device) == column
-    return Neighbours(*(torch.where(is_farthest, part[:, -1:], part[:, :-1]) for part in found))
+        similarity = similarity.masked_fill(index == anchor[:, None], -torch.inf)
+    elif index.size(1) < sampling.search_width:  # A bank of no more than M rows.
+        return None
+    column = torch.arange(index.size(1), device=index.device)
+    return column == similarity.argmin(dim=1, keepdim=True)

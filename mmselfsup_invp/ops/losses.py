@@ -80,6 +80,8 @@ def instance_loss(
     anchor: Tensor,
     nearest: Neighbours | None,
     sampling: HardSampling,
+    *,
+    hidden: Tensor | None = None,
 ) -> Tensor:
     """Discriminate each image from its nearest others: ``L_ins`` of InvP (section 3.2).
 
@@ -99,6 +101,9 @@ def instance_loss(
             query and bank. ``sort=False`` is enough and saves half of the search. The
             similarities are not computed again; backward reads the M rows of each query once.
         sampling (HardSampling): Uses ``temperature``, ``instance_background`` and ``eps``.
+        hidden (Tensor, optional): bool, shape ``(B, M)``: entries of ``nearest`` that do not count.
+            With ``'exact'`` the anchor must be among them. Defaults to None: the anchor with
+            ``'exact'``, no entry with ``'topm'``.
 
     Returns:
         Tensor: float32, shape ``(B,)``.
@@ -115,14 +120,12 @@ def instance_loss(
     temperature = sampling.temperature
     own = _own_logit(query, bank, anchor, temperature)
     if nearest is None:
-        return _negative_log(own - full_logsumexp(query, bank, temperature), sampling.eps)
-    similarity = _with_gradient(query, bank, nearest)
-    if sampling.instance_background == 'topm':
-        log_ratio = own - masked_logsumexp(similarity, None, temperature)
-    else:
-        others = masked_logsumexp(similarity, nearest.index == anchor[:, None], temperature)
-        log_ratio = _log_share(own, others)
-    return _negative_log(log_ratio, sampling.eps)
+        return _add_eps(full_logsumexp(query, bank, temperature) - own, sampling.eps)
+    exact = sampling.instance_background == 'exact'
+    if exact and hidden is None:
+        hidden = nearest.index == anchor[:, None]
+    others = masked_logsumexp(_with_gradient(query, bank, nearest), hidden, temperature)
+    return _add_eps(_share_loss(own, others) if exact else others - own, sampling.eps)
 
 
 def propagation_loss(
@@ -133,6 +136,7 @@ def propagation_loss(
     positive: Positives,
     sampling: HardSampling,
     *,
+    hidden: Tensor | None = None,
     generator: torch.Generator | None = None,
 ) -> Tensor:
     """Attract each image to its hard positives: ``L_inv`` of InvP (section 3.2).
@@ -159,6 +163,9 @@ def propagation_loss(
         positive (Positives): ``(B, L)`` positives, from :func:`propagate`.
         sampling (HardSampling): Uses all options but ``num_background`` and
             ``instance_background``.
+        hidden (Tensor, optional): bool, shape ``(B, M)``: entries of ``nearest`` that are not in
+            the background, besides the positives and the anchor that the option excludes. With
+            ``'exact'`` the anchor must be among them. Defaults to None, no further entries.
         generator (torch.Generator, optional): For ``hard_pos='random'``. Defaults to None, the
             global generator.
 
@@ -180,15 +187,15 @@ def propagation_loss(
     temperature = sampling.temperature
     chosen = _chosen_logsumexp(query, bank, positive, sampling, generator)
     if nearest is None:
-        log_ratio = chosen - full_logsumexp(query, bank, temperature)
+        loss = full_logsumexp(query, bank, temperature) - chosen
     elif sampling.background == 'exact':
         masked = contains(positive.index, positive.mask, nearest.index, size=len(bank))
-        masked |= nearest.index == anchor[:, None]
+        masked |= nearest.index == anchor[:, None] if hidden is None else hidden
         similarity = _with_gradient(query, bank, nearest)
-        log_ratio = _log_share(chosen, masked_logsumexp(similarity, masked, temperature))
+        loss = _share_loss(chosen, masked_logsumexp(similarity, masked, temperature))
     else:
-        log_ratio = chosen - _ranked_background(query, bank, anchor, nearest, sampling)
-    return torch.where(positive.mask.any(dim=1), _negative_log(log_ratio, sampling.eps), 0.0)
+        loss = _ranked_background(query, bank, anchor, nearest, sampling, hidden) - chosen
+    return _add_eps(loss, sampling.eps).masked_fill(~positive.mask.any(dim=1), 0)
 
 
 def _chosen_logsumexp(
@@ -198,15 +205,15 @@ def _chosen_logsumexp(
     sampling: HardSampling,
     generator: torch.Generator | None,
 ) -> Tensor:
-    """``log sum_{p in N^h(i)} e_ip``; any finite value for a query without positives."""
+    """``log sum_{p in N^h(i)} e_ip``; the lowest number for a query without positives."""
     candidate = bank_similarity(query, bank, positive.index)
     column = select_positives(
         candidate, positive.mask, sampling.num_hard, sampling.hard_pos, generator
     )
-    # A query without positives keeps all columns: a row of -inf would make its gradient NaN.
-    kept = positive.mask.gather(1, column) | ~positive.mask.any(dim=1, keepdim=True)
     logits = candidate.gather(1, column) / sampling.temperature
-    return logits.masked_fill(~kept, -torch.inf).logsumexp(dim=1)
+    # Not -inf: a row of it would make the gradient of a query without positives NaN.
+    lowest = torch.finfo(logits.dtype).min
+    return logits.masked_fill(~positive.mask.gather(1, column), lowest).logsumexp(dim=1)
 
 
 def _ranked_background(
@@ -215,19 +222,22 @@ def _ranked_background(
     anchor: Tensor,
     nearest: Neighbours,
     sampling: HardSampling,
+    hidden: Tensor | None,
 ) -> Tensor:
     """Log of the ``'topm'`` or ``'official'`` denominator, ``(B,)``."""
     similarity = _with_gradient(query, bank, nearest)
     if not sampling.exclusive:
-        return masked_logsumexp(similarity, None, sampling.temperature)
+        return masked_logsumexp(similarity, hidden, sampling.temperature)
     is_anchor = nearest.index == anchor[:, None]
-    total = masked_logsumexp(similarity, is_anchor, sampling.temperature)
+    masked = is_anchor if hidden is None else is_anchor | hidden
+    total = masked_logsumexp(similarity, masked, sampling.temperature)
     if sampling.background == 'topm':
         return total
     # Masking e_ii instead of subtracting it from the sum avoids the cancellation of the official
     # code at low temperatures; only an e_ii that is not part of the sum is left to subtract.
     own = _own_logit(query, bank, anchor, sampling.temperature)
-    missing = (own - total).masked_fill(is_anchor.any(dim=1), -torch.inf)
+    counted = is_anchor if hidden is None else is_anchor & ~hidden
+    missing = (own - total).masked_fill(counted.any(dim=1), -torch.inf)
     return total + torch.log1p(-missing.exp())
 
 
@@ -245,13 +255,11 @@ def _with_gradient(query: Tensor, bank: Tensor | BankRows, nearest: Neighbours) 
     return bank_similarity(query, bank, nearest.index, nearest.similarity)
 
 
-def _log_share(part: Tensor, rest: Tensor) -> Tensor:
-    """``log(part / (part + rest))`` from the logarithms of both, accurate also close to 0."""
-    return F.logsigmoid(part - rest)
+def _share_loss(part: Tensor, rest: Tensor) -> Tensor:
+    """``-log(part / (part + rest))`` from the logarithms of both, accurate also close to 0."""
+    return F.softplus(rest - part)
 
 
-def _negative_log(log_ratio: Tensor, eps: float) -> Tensor:
-    """``-log(ratio + eps)`` from the logarithm of the ratio."""
-    if eps:
-        log_ratio = torch.logaddexp(log_ratio, log_ratio.new_full((), math.log(eps)))
-    return -log_ratio
+def _add_eps(loss: Tensor, eps: float) -> Tensor:
+    """``-log(ratio + eps)`` from ``-log(ratio)``."""
+    return -torch.logaddexp(-loss, loss.new_full((), math.log(eps))) if eps else loss

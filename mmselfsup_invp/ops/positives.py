@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import Annotated, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..options import Choice, PositiveInt, check_option
@@ -97,9 +96,9 @@ def contains(members: Tensor, mask: Tensor, index: Tensor, *, size: int | None =
 
 
 def _binary_searched(members: Tensor, mask: Tensor, index: Tensor, _: int | None) -> Tensor:
-    # The leading -1 makes sure that every row has an entry that is not above the index.
-    ordered = F.pad(members.masked_fill(~mask, -1), (1, 0), value=-1).sort(dim=1).values
-    place = torch.searchsorted(ordered, index.contiguous(), right=True) - 1
+    ordered = members.masked_fill(~mask, -1).sort(dim=1).values
+    # Beyond the last member an index is compared with the last, from which it differs.
+    place = torch.searchsorted(ordered, index.contiguous()).clamp_(max=members.size(1) - 1)
     return ordered.gather(1, place) == index
 
 

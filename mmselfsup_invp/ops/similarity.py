@@ -16,6 +16,9 @@ from torch.autograd.function import once_differentiable
 from .search import BankRows, default_elements, similarities
 from .search.self_test import gpu_kernels
 
+# Below all similarities, and far from the limits of float32 also after division by a temperature.
+LOWEST = -1e30
+
 
 class _GatheredSimilarity(Function):
     """``query[b] . bank[index[b, j]]`` in PyTorch; ``known`` saves the forward arithmetic."""
@@ -113,23 +116,22 @@ class _MaskedLogSumExp(Function):
 
     @staticmethod
     def forward(ctx, similarity: Tensor, hidden: Tensor | None, temperature: float) -> Tensor:
-        logits = similarity / temperature
         if hidden is not None:
-            logits.masked_fill_(hidden, -torch.inf)
-        highest = logits.amax(dim=1, keepdim=True)
-        # Where all of a row is hidden nothing is subtracted: -inf less -inf is no number.
-        highest.masked_fill_(highest == -torch.inf, 0)
-        exps = logits.sub_(highest).exp_()
+            similarity = similarity.masked_fill(hidden, -torch.inf)
+        # Finite also where all of a row is hidden: -inf less -inf is no number.
+        highest = similarity.amax(dim=1, keepdim=True).clamp_(min=LOWEST)
+        exps = similarity.sub(highest).div_(temperature).exp_()
         total = exps.sum(dim=1)
         ctx.save_for_backward(exps, total)
         ctx.temperature = temperature
-        return total.log() + highest.squeeze(1)
+        return total.log() + highest.squeeze(1) / temperature
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
         exps, total = ctx.saved_tensors
-        scale = (grad / (total * ctx.temperature)).masked_fill_(total == 0, 0)
+        # The highest entry adds 1 to the sum, which is below that only where all are hidden.
+        scale = grad / total.clamp(min=1).mul_(ctx.temperature)
         return exps * scale[:, None], None, None
 
 

@@ -35,6 +35,14 @@ MODELS = {
     'MomentumInterCLR': toy.interclr_config('MomentumInterCLR'),
     'SeLa': toy.sela_config(),
 }
+SOFT_INVP = toy.merged(
+    MODELS['InvP'],
+    dict(
+        type='SoftInvP',
+        head=dict(type='SoftInvPHead', num_target=6, num_background=None, trust=0.5),
+        memory=dict(type='PropagationMemory', feat_dim=toy.DIM, num_neighbours=3),
+    ),
+)
 if host_name() == 'mmselfsup':  # MMPretrain has no ODC.
     MODELS['ODC'] = ODC
 
@@ -43,7 +51,7 @@ def hook_config(name: str, images: Path, **options: Any) -> dict:
     """The hook that maintains the memory of a method."""
     if name == 'SeLa':
         return dict(type='SelfLabelHook', **{'num_events': 2, **options})
-    if name in ('InvP', 'MomentumInvP'):
+    if name.endswith('InvP'):
         return dict(type='PropagationMemoryHook', **{'ramp': 'constant', **options})
     loader = toy.loader(images, batch_size=5)
     return dict(type='OnlineClusterHook', **{'extract_dataloader': loader, **options})
@@ -51,9 +59,9 @@ def hook_config(name: str, images: Path, **options: Any) -> dict:
 
 def changes(name: str, images: Path, *, loader: dict | None = None, **options: Any) -> dict:
     """Changes to :func:`toy.runner_config` for a method; options are those of its hook."""
-    views = 2 if name.startswith('Momentum') else 1
+    views = 2 if name.startswith(('Momentum', 'Soft')) else 1
     return dict(
-        model=MODELS[name],
+        model=SOFT_INVP if name == 'SoftInvP' else MODELS[name],
         train_dataloader=toy.loader(images, views=toy.VIEWS, num_views=views, **(loader or {})),
         custom_hooks=[dict(type='EpochSeedHook'), hook_config(name, images, **options)],
     )

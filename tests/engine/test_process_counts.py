@@ -15,7 +15,7 @@ from mmselfsup_invp.engine.hooks.common import unwrap
 from mmselfsup_invp.memory import whole_state
 
 from .. import toy
-from .methods import MODELS, changes
+from .methods import changes
 from .processes import OPTIONS, run_ranks
 from .recording import Watch
 
@@ -28,11 +28,6 @@ TOLERANCE = dict(atol=2e-5, rtol=1e-4)
 QUEUE = dict(length=16)
 SHARD = dict(shard=True)
 EXACT_BRANCH = dict(negatives='hard', exclude_self=True)
-SOFT = dict(
-    type='SoftInvP',
-    head=dict(type='SoftInvPHead', num_target=6, num_background=None, trust=0.5),
-    memory=dict(type='PropagationMemory', feat_dim=toy.DIM, num_neighbours=3),
-)
 FROZEN = dict(backbone=dict(norm_eval=True))  # Statistics of a batch differ.
 RUNS = {
     'InvP': ('InvP', {}),
@@ -78,9 +73,9 @@ ALL = [(name, False) for name in RUNS] + [(name, True) for name in SHARDED]
 def train(images: Path, work_dir: Path, name: str, model: dict, count: int, **options) -> dict:
     """Train on batches of the same images; return losses, weights and the memory."""
     method, extra = RUNS[name]
-    config = changes('InvP' if name == 'SoftInvP' else method, images)
-    base = toy.merged(MODELS['InvP'], SOFT) if name == 'SoftInvP' else MODELS[method]
-    config['model'] = toy.merged(toy.merged(toy.merged(base, FROZEN), extra), model)
+    config = changes(method, images)
+    for change in (FROZEN, extra, model):
+        config['model'] = toy.merged(config['model'], change)
     views = 2 if name in ('SoftInvP', 'MomentumInvP', 'MomentumInterCLR') else 1
     config['train_dataloader'] = toy.loader(
         images, views=toy.VIEWS, num_views=views, batch_size=BATCH // count

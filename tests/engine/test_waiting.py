@@ -28,7 +28,7 @@ from mmselfsup_invp.ops.search import self_test
 from mmselfsup_invp.structures import SampleBatch
 
 from .. import toy
-from .methods import changes
+from .methods import SOFT_INVP, changes
 from .recording import Watch
 
 aten = torch.ops.aten
@@ -125,7 +125,7 @@ def run_of(name, images, work_dir, runtime_info='DeferredInfoHook'):
     return toy.build_runner(images, work_dir, 2, **config)
 
 
-NAMES = ['InvP', 'MomentumInvP', 'InterCLR', 'MomentumInterCLR', 'SeLa']
+NAMES = ['InvP', 'MomentumInvP', 'SoftInvP', 'InterCLR', 'MomentumInterCLR', 'SeLa']
 
 
 def watched_steps(runner, waits):
@@ -178,6 +178,8 @@ def fake_step(name, **memory):
     memory['length'] = 40
     if name == 'SeLa':
         model = toy.build_model(toy.sela_config(memory=memory))
+    elif name == 'SoftInvP':
+        model = toy.build_model(toy.merged(SOFT_INVP, dict(memory=memory)))
     elif name.endswith('InterCLR'):
         model = toy.build_model(toy.interclr_config(name, branch=dict(memory=memory)))
     else:

@@ -212,7 +212,6 @@ class TestGraph:
         memory = memory_of(length=6, k=2, dim=2)
         memory.bank.copy_(points[:6])
         query, anchor = points[6:], torch.tensor([1])
-        # The order of a search is arbitrary except that the farthest is last.
         others = nearest_others(memory.search(query, 5), anchor, 2)
         commit(memory, [1], query, others)
         assert memory.neighbours[1].tolist() == [2, 0]

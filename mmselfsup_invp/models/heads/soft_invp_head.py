@@ -3,7 +3,6 @@ from mmengine.model import BaseModule
 from torch import Tensor
 
 from ...compat.host import MODELS
-from ...ops import exclude_anchor
 from ...ops.graph import Edges, Hops
 from ...ops.positives import contains
 from ...ops.soft_propagation import WalkOptions, soft_cross_entropy, soft_walk
@@ -92,16 +91,14 @@ class SoftInvPHead(BaseModule):
             that the walk can leave.
         """
         key = memory.bank[anchor].float()
-        width = max(self.num_background or 0, self.num_target, memory.num_neighbours) + 1
-        nearest = memory.search(key, width)
-        others, similarity = exclude_anchor(nearest.index, anchor, nearest.similarity)
-        similarity, order = similarity.topk(min(self.num_target, others.size(1)), dim=1)
-        near = others.gather(1, order)
+        width = max(self.num_background or 0, self.num_target, memory.num_neighbours)
+        others = memory.search(key, width, exclude=anchor)
+        similarity, near = others.top(self.num_target)
         memory.stage(anchor, key, near[:, : memory.num_neighbours])
 
         background = None
         if self.num_background is not None:
-            background = torch.cat([anchor[:, None], others], dim=1)
+            background = torch.cat([anchor[:, None], others.index], dim=1)
         relation = (similarity / self.key_temperature).softmax(dim=1)
         rows, target, walked = self.propagate(memory, anchor, near, relation, background)
         own = torch.full_like(relation[:, :1], self.instance_weight)

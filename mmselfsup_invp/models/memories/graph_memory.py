@@ -60,22 +60,24 @@ class GraphMemory(Memory):
         self.graph.resize(length)
         self.features.resize(length)
 
-    def search(self, query: Tensor, m: int) -> Neighbours:
+    def search(self, query: Tensor, m: int, exclude: Tensor | None = None) -> Neighbours:
         """Find the ``m`` nearest rows (at most all); see :func:`~mmselfsup_invp.ops.top_m`.
 
         Args:
             query (Tensor): Float, unit rows, shape ``(B, D)``.
             m (int): Rows to find.
+            exclude (Tensor, optional): int64, shape ``(B,)``, a row that each query must not find.
+                Defaults to None, find any row.
 
         Returns:
-            Neighbours: Similarity, float32, and index, int64, ``(B, m)``, in no order except that
-            the farthest is last.
+            Neighbours: Similarity, float32, and index, int64, ``(B, m)``, in any order.
 
         Raises:
             RuntimeError: If there are no rows yet.
         """
         self.require_rows()
-        return top_m(query, self.bank, min(m, len(self)), sort=False, backend=self.backend)
+        m = min(m, len(self) - (exclude is not None))
+        return top_m(query, self.bank, m, exclude=exclude, sort=False, backend=self.backend)
 
     def propagate(
         self, anchor: Tensor, hops: int, mode: str = 'set', edges: str = 'all'

@@ -14,7 +14,7 @@ from torch import Tensor
 from ...options import Choice, check_option
 from ..checks import require_features, require_length, require_range
 from . import faiss, native, self_test, torch_blocks
-from .order import highest_columns, least_similar_last, nearest_first, sort_descending
+from .order import highest_columns, nearest_first, sort_descending
 from .products import disable_autocast, similarities
 from .request import Neighbours, Request
 from .rows import BankRows, merge, part_of
@@ -110,8 +110,8 @@ def top_m(
             and of the rows of the bank, shape ``(N,)``, of one type: queries find only rows of
             another label than their own. Where these are fewer than ``m``, the rest of the result
             has the similarity -inf and arbitrary rows. Defaults to None, find any row.
-        sort (bool): Whether to return them in descending order. If not, the order is arbitrary
-            except that the least similar is last. Defaults to True.
+        sort (bool): Whether to return them in descending order; if not, in any order. Defaults to
+            True.
         max_elements (int, optional): Similarities held at a time. Defaults to None: 2**21
             (8 MiB) on the CPU, 2**24 elsewhere.
         backend (str): How to search. Defaults to ``'auto'``.
@@ -133,7 +133,7 @@ def top_m(
     request = Request(query, bank, m, exclude, labels, max_elements)
     _check(request)
     found = search_rows(request, backend)
-    return sort_descending(found) if sort else least_similar_last(found)
+    return sort_descending(found) if sort else found
 
 
 def search_rows(request: Request, backend: str) -> Neighbours:

@@ -18,20 +18,6 @@ def sort_descending(found: Neighbours) -> Neighbours:
     return Neighbours(similarity, found.index.gather(1, order))
 
 
-def least_similar_last(found: Neighbours) -> Neighbours:
-    """Exchange the least similar row of each query with its last, in place."""
-    move_last(found, found.similarity.argmin(dim=1, keepdim=True))
-    return found
-
-
-def move_last(found: Neighbours, column: Tensor) -> None:
-    """Exchange one entry of each query with its last, in place; ``column`` is ``(B, 1)``."""
-    for values in found:
-        last = values[:, -1:].clone()
-        values[:, -1:] = values.gather(1, column)
-        values.scatter_(1, column, last)
-
-
 def nearest_first(similarity: Tensor, index: Tensor, num: Tensor) -> Neighbours:
     """Put the ``num`` most similar rows of each query first, in any order; the rest is undefined.
 

@@ -14,6 +14,12 @@ class Neighbours(NamedTuple):
     similarity: Tensor
     index: Tensor  # type: ignore[assignment]  # Hides tuple.index.
 
+    def top(self, num: int, *, sort: bool = True) -> 'Neighbours':
+        """Select the ``num`` most similar of these rows (at most all), in descending order."""
+        num = min(num, self.similarity.size(1))
+        similarity, column = self.similarity.topk(num, dim=1, sorted=sort)
+        return Neighbours(similarity, self.index.gather(1, column))
+
 
 @dataclass(frozen=True)
 class Request:

@@ -95,5 +95,4 @@ def merge(request: Request, found: Neighbours) -> Neighbours:
     similarity, index = found
     if request.exclude is not None:
         similarity = similarity.masked_fill(index == request.exclude[:, None], -torch.inf)
-    similarity, kept = similarity.topk(min(request.m, index.size(1)), dim=1, sorted=False)
-    return Neighbours(similarity, index.gather(1, kept))
+    return Neighbours(similarity, index).top(request.m, sort=False)

@@ -53,8 +53,8 @@ def search(request: Request) -> Neighbours | None:
     if count.min() < request.m or count.max() > plan.width:
         fallback_counter(request.bank.device).add_(queries)
         return None
-    similarity, kept = similarity[:, : count.max()].topk(request.m, dim=1, sorted=False)
-    return Neighbours(similarity, index.gather(1, kept).long())
+    similarity, index = Neighbours(similarity[:, : count.max()], index).top(request.m, sort=False)
+    return Neighbours(similarity, index.long())
 
 
 def _onednn_similarities(query: Tensor, bank: Tensor) -> Tensor:
@@ -84,19 +84,13 @@ def _search_in_blocks(part: Request, columns: int) -> Neighbours:
 def _search_block(part: Request, block: slice) -> Neighbours:
     scores = similarities(part.query, part.bank[block])
     part.mask(scores, block)
-    nearest = _highest(scores, part.m)
-    nearest.index.add_(block.start)
-    return nearest
-
-
-def _highest(scores: Tensor, m: int) -> Neighbours:
-    return Neighbours(*scores.topk(min(m, scores.size(1)), dim=1, sorted=False))
+    similarity, index = scores.topk(min(part.m, scores.size(1)), dim=1, sorted=False)
+    return Neighbours(similarity, index.add_(block.start))
 
 
 def _merge(one: Neighbours, other: Neighbours, m: int) -> Neighbours:
-    similarity, index = (torch.cat(pair, dim=1) for pair in zip(one, other, strict=True))
-    similarity, kept = _highest(similarity, m)
-    return Neighbours(similarity, index.gather(1, kept))
+    both = Neighbours(*(torch.cat(pair, dim=1) for pair in zip(one, other, strict=True)))
+    return both.top(m, sort=False)
 
 
 def _block_shape(request: Request) -> tuple[int, int]:

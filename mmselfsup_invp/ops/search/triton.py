@@ -139,8 +139,9 @@ def search(request: Request, threshold: Tensor | None = None, width: int = 0) ->
     grid, arguments = filter_arguments(request, threshold, width)
     with torch.cuda.device_of(request.bank):
         _filter_kernel[grid](**arguments)
-    similarity, kept = arguments['value'].topk(request.m, dim=1, sorted=False)
-    found = Neighbours(similarity, arguments['index'].gather(1, kept).long())
+    passed = Neighbours(arguments['value'], arguments['index'])
+    similarity, index = passed.top(request.m, sort=False)
+    found = Neighbours(similarity, index.long())
     search_misled(request, threshold, arguments['count'], width, found)
     return found
 

@@ -89,7 +89,7 @@ def weighted_rows(weight: Tensor, bank: Tensor, index: Tensor) -> Tensor:
                 ROWS=min(SUM_ROWS, triton.next_power_of_2(max(chosen, BLOCK_ROWS))),
                 BLOCK_M=BLOCK_ROWS, **options,
             )  # fmt: skip
-    return partial.sum(dim=1)
+    return partial.sum(dim=1) if parts > 1 else partial[:, 0]
 
 
 class GatheredSimilarity(Function):

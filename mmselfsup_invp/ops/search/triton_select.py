@@ -134,7 +134,7 @@ def search_misled(
     """
     bank, query = contiguous_rows(request.bank), request.query.float().contiguous()
     queries, (rows, dim) = len(query), bank.shape
-    flagged, states = count.new_zeros(queries + 1), count.new_zeros((queries, 1026))
+    states, flagged = count.new_zeros(queries * 1027 + 1).split([queries * 1026, queries + 1])
     programs = min(queries * triton.cdiv(rows, CHUNK), PROGRAMS)
     with torch.cuda.device_of(bank):
         _flag_kernel[(queries,)](
