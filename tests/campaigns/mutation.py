@@ -6,11 +6,11 @@
     python tests/campaigns/mutation.py --all ops/losses.py  # every mutant of one module
 
 A mutant differs from the package by one comparison, operator, constant, boolean or keyword. It is
-killed if a test fails that executes the changed line, or that starts processes and names the
-module. The first run executes all tests once, in 5 to 15 minutes, and records their lines in
-``.cache/mutation.json``; delete it after a change of the package or of its tests. The work is done
-in a temporary copy; the tree itself never changes. Survivors are printed: each is either a missing
-test or an equivalent program.
+killed if a test fails that executes the changed line, or that starts processes and names a part of
+the module. The first run executes all tests of the core once, in about 10 minutes, and records
+their lines in ``.cache/mutation.json``; delete it after a change of the package or of its tests.
+The work is done in a temporary copy; the tree itself never changes. Survivors are printed: each is
+either a missing test or an equivalent program.
 """
 
 import argparse
@@ -43,13 +43,17 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = 'mmselfsup_invp'
 HOSTS = ('mmselfsup', 'mmpretrain')
 TARGETS = ('ops', 'memory', 'models', 'engine')
+TESTS = [*(f'tests/{name}' for name in TARGETS), 'tests/test_examples.py']
+QUICK = ['-m', 'not slow']
 RECORD = ROOT / '.cache/mutation.json'
 # Registries of these would change with the order of imports.
 NOT_SHARED = {*HOSTS, 'mmcls', '__main__', 'executed', 'mutants'}
 # Tests that execute the changed line run until they have taken this time, the quickest first.
-MOST_SECONDS = 60
+MOST_SECONDS = 20
 # So many of them run before the files of the others are imported.
 FIRST = 8
+# What a test file imports to start processes.
+STARTING = re.compile(r'^from .*\bprocesses import', re.MULTILINE)
 # Exit codes of pytest: all tests passed; no test was found.
 PASSED = (0, 5)
 CRASHED = 'crashed'
@@ -79,23 +83,23 @@ def tests_of(mutant: Mutant, root: Path, tests: dict[str, dict]) -> Iterator[lis
     chosen = sorted(chosen, key=lambda test: tests[test]['seconds'])
     total = accumulate(tests[test]['seconds'] for test in chosen)
     chosen = [test for test, end in zip(chosen, total, strict=True) if end < MOST_SECONDS]
-    yield from filter(None, (chosen[:FIRST], chosen[FIRST:], starting_processes(mutant.path, root)))
+    for part in filter(None, (chosen[:FIRST], chosen[FIRST:])):
+        yield [*QUICK, *part]
+    if files := starting_processes(mutant.path, root):
+        yield files
 
 
 def starting_processes(path: Path, root: Path) -> list[str]:
-    """The test files that start processes, whose lines are not recorded, and name a module, one
-    of its functions or classes, or one of those in the modules of the folder that import it.
+    """The test files that start processes, whose lines are not recorded, and name a function or
+    class of a module or of one that imports it.
     """
     importing = re.compile(rf'\b{path.stem} import\b')
-    importers = [one for one in path.parent.glob('*.py') if importing.search(one.read_text())]
-    names = set()
-    for module in (path, *importers):
-        names |= {module.stem, *re.findall(r'^(?:def|class) (\w+)', module.read_text(), re.M)}
-    mentions = re.compile(rf'\b({"|".join(names - {"__init__"})})\b')
+    modules = ((file, file.read_text()) for file in (root / PACKAGE).rglob('*.py'))
+    sources = [text for file, text in modules if file == path or importing.search(text)]
+    names = set(re.findall(r'^(?:def|class) (\w+)', '\n'.join(sources), re.MULTILINE))
     texts = {file: file.read_text() for file in sorted((root / 'tests').rglob('test_*.py'))}
-    return [
-        str(f) for f, text in texts.items() if 'processes import' in text and mentions.search(text)
-    ]
+    starting = [file for file, text in texts.items() if STARTING.search(text)]
+    return [str(file) for file in starting if names & {*re.findall(r'\w+', texts[file])}]
 
 
 def failed_test(args: list[str], seconds: float) -> str | None:
@@ -129,18 +133,17 @@ def run_pytest(args: list[str], plugin: object) -> NoReturn:
     os.dup2(quiet, 2)
     import pytest
 
-    options = ['-q', '-p', 'no:cacheprovider', '-W', 'ignore', '--doctest-modules']
-    os._exit(int(pytest.main([*options, '-m', 'not slow', *args], plugins=[plugin])))
+    options = ['-q', '-p', 'no:cacheprovider', '-W', 'ignore']
+    os._exit(int(pytest.main([*options, *args], plugins=[plugin])))
 
 
 def record_lines(root: Path) -> None:
     """Run all tests of the core in the copy and record what they execute."""
-    folders = [str(root / top / name) for top in ('tests', PACKAGE) for name in TARGETS]
     partial = RECORD.with_suffix('.part')
     RECORD.parent.mkdir(exist_ok=True)
     child = os.fork()
     if child == 0:
-        run_pytest(folders, ExecutedLines(root / PACKAGE, partial))
+        run_pytest([*QUICK, *TESTS], ExecutedLines(root / PACKAGE, partial))
     os.waitpid(child, 0)
     partial.rename(RECORD)
 
