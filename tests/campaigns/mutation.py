@@ -9,8 +9,8 @@ A mutant differs from the package by one comparison, operator, constant, boolean
 killed if a test fails that executes the changed line, or that starts processes and names a part of
 the module. The first run executes all tests of the core once, in about 10 minutes, and records
 their lines in ``.cache/mutation.json``; delete it after a change of the package or of its tests.
-The work is done in a temporary copy; the tree itself never changes. Survivors are printed: each is
-either a missing test or an equivalent program.
+The work is done in a temporary copy; the tree itself never changes. The changes that survive are
+printed: each is either a missing test or an equivalent program.
 """
 
 import argparse
@@ -256,9 +256,9 @@ def campaign(found: dict[int, Mutant], root: Path, args: argparse.Namespace) -> 
         place = mutant.path.relative_to(root / PACKAGE)
         result = outcome(mutant, root, tests, args.timeout)
         outcomes[place.parts[0], result] += 1
+        print(f'{number}: {result} {place}:{mutant.line}', flush=True)
         if result == 'survived':
-            change = f'  - {mutant.before}\n  + ... {mutant.after} ...'
-            print(f'{number}: survived {place}:{mutant.line}\n{change}', flush=True)
+            print(f'  - {mutant.before}\n  + ... {mutant.after} ...', flush=True)
     for package in sorted({package for package, _ in outcomes}):
         killed, survived, unknown = (outcomes[package, each] for each in OUTCOMES)
         print(f'{package}: {killed} killed, {survived} survived, {unknown} unknown')
