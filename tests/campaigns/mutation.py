@@ -2,19 +2,21 @@
 
     python tests/campaigns/mutation.py                      # 300 mutants of the core, at random
     python tests/campaigns/mutation.py --minutes 9          # as many of them as fit; then --skip
+    python tests/campaigns/mutation.py --only 17 203        # these of the 300 again
     python tests/campaigns/mutation.py --all ops/losses.py  # every mutant of one module
 
 A mutant differs from the package by one comparison, operator, constant, boolean or keyword. It is
-killed if one of its tests fails: the examples of the module, and the test files of its package that
-name the module, one of its functions or classes, or those of a module that imports it. The work is
-done in a temporary copy; the tree itself never changes. Survivors are printed: each is either a
-missing test or an equivalent program.
+killed if a test fails that executes the changed line, or that starts processes and names a part of
+the module. The first run executes all tests of the core once, in about 10 minutes, and records
+their lines in ``.cache/mutation.json``; delete it after a change of the package or of its tests.
+The work is done in a temporary copy; the tree itself never changes. The changes that survive are
+printed: each is either a missing test or an equivalent program.
 """
 
 import argparse
-import ast
-import copy
 import functools
+import gc
+import json
 import math
 import os
 import random
@@ -27,121 +29,35 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib import import_module
 from importlib.util import find_spec
+from itertools import accumulate
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn
+
+from executed import ExecutedLines
+from mutants import Mutant, mutants
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = 'mmselfsup_invp'
 HOSTS = ('mmselfsup', 'mmpretrain')
 TARGETS = ('ops', 'memory', 'models', 'engine')
+TESTS = [*(f'tests/{name}' for name in TARGETS), 'tests/test_examples.py']
+QUICK = ['-m', 'not slow']
+RECORD = ROOT / '.cache/mutation.json'
+# Registries of these would change with the order of imports.
+NOT_SHARED = {*HOSTS, 'mmcls', '__main__', 'executed', 'mutants'}
+# Tests that execute the changed line run until they have taken this time, the quickest first.
+MOST_SECONDS = 20
+# So many of them run before the files of the others are imported.
+FIRST = 8
+# What a test file imports to start processes.
+STARTING = re.compile(r'^from .*\bprocesses import', re.MULTILINE)
 # Exit codes of pytest: all tests passed; no test was found.
 PASSED = (0, 5)
 CRASHED = 'crashed'
 OUTCOMES = ('killed', 'survived', 'unknown')
-
-COMPARISONS = {
-    ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq,
-    ast.NotEq: ast.Eq, ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.In: ast.NotIn, ast.NotIn: ast.In,
-}  # fmt: skip
-OPERATORS = {
-    ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.Pow: ast.Mult,
-    ast.FloorDiv: ast.Mult, ast.Mod: ast.FloorDiv, ast.BitAnd: ast.BitOr, ast.BitOr: ast.BitAnd,
-    ast.And: ast.Or, ast.Or: ast.And,
-}  # fmt: skip
-
-
-class Mutant(NamedTuple):
-    """One changed place: the module, the line, the text before and after, and the new source."""
-
-    path: Path
-    line: int
-    before: str
-    after: str
-    source: str
-
-
-def changed(node: ast.AST) -> Iterator[ast.AST]:
-    """The replacements of one node of the syntax tree."""
-    new = copy.deepcopy(node)
-    if isinstance(node, ast.Compare) and type(node.ops[0]) in COMPARISONS:
-        new.ops[0] = COMPARISONS[type(node.ops[0])]()
-        yield new
-    elif isinstance(node, ast.BinOp | ast.BoolOp) and type(node.op) in OPERATORS:
-        new.op = OPERATORS[type(node.op)]()
-        yield new
-    elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not | ast.USub | ast.Invert):
-        yield new.operand
-    elif isinstance(node, ast.Constant) and isinstance(node.value, bool):
-        new.value = not node.value
-        yield new
-    elif isinstance(node, ast.Constant) and isinstance(node.value, int | float):
-        new.value = node.value + 1 if isinstance(node.value, int) else node.value * 1.5 + 0.1
-        yield new
-    elif isinstance(node, ast.IfExp):
-        new.body, new.orelse = node.orelse, node.body
-        yield new
-
-
-def places(tree: ast.AST) -> Iterator[tuple[ast.AST, str, int | None, ast.AST]]:
-    """Every node below, its parent and its place there; type hints and messages are left out."""
-    for field, value in ast.iter_fields(tree):
-        if field in ('annotation', 'returns') or isinstance(tree, ast.JoinedStr | ast.Raise):
-            continue
-        for index, child in enumerate(value) if isinstance(value, list) else [(None, value)]:
-            if isinstance(child, ast.AST):
-                yield tree, field, index, child
-                yield from places(child)
-
-
-def mutants(path: Path) -> Iterator[Mutant]:
-    """All mutants of a module."""
-    source = path.read_text()
-    tree = ast.parse(source)
-    lines = source.splitlines()
-    for parent, field, index, node in list(places(tree)):
-        for new in changed(node):
-            ast.copy_location(new, node)
-            replace(parent, field, index, new)
-            text = ast.unparse(tree)
-            replace(parent, field, index, node)
-            line = getattr(node, 'lineno', 1)
-            yield Mutant(path, line, lines[line - 1].strip(), ast.unparse(new), text)
-
-
-def replace(parent: ast.AST, field: str, index: int | None, node: ast.AST) -> None:
-    if index is None:
-        setattr(parent, field, node)
-    else:
-        getattr(parent, field)[index] = node
-
-
-def tests_of(path: Path, root: Path) -> list[list[str]]:
-    """Arguments of pytest, the quickest first: the examples of the module, the test files named
-    after it, those that name its parts, and those that name parts of the modules that import it.
-    """
-    package = path.relative_to(root / PACKAGE).parts[0]
-    importing = re.compile(rf'\b{path.stem} import\b')
-    modules = (root / PACKAGE / package).rglob('*.py')
-    importers = [one for one in modules if importing.search(one.read_text())]
-    left = sorted((root / 'tests' / package).rglob('test_*.py'))
-    own = [file for file in left if path.stem in file.stem]
-    calls = [['--doctest-modules', str(path)]] if '>>>' in path.read_text() else []
-    for files in (own, naming([path], left), naming(importers, left)):
-        files = [file for file in files if file in left]
-        left = [file for file in left if file not in files]
-        calls += [list(map(str, files))] if files else []
-    return calls
-
-
-def naming(modules: list[Path], files: list[Path]) -> list[Path]:
-    """The test files that name one of these modules or one of its functions or classes."""
-    names = {module.stem for module in modules} - {'__init__'}
-    for module in modules:
-        names |= set(re.findall(r'^(?:def|class) (\w+)', module.read_text(), re.MULTILINE))
-    mentions = re.compile(rf'\b({"|".join(names)})\b')
-    return [file for file in files if names and mentions.search(file.read_text())]
 
 
 class Outcomes:
@@ -156,6 +72,36 @@ class Outcomes:
     pytest_collectreport = pytest_runtest_logreport
 
 
+def tests_of(mutant: Mutant, root: Path, tests: dict[str, dict]) -> Iterator[list[str]]:
+    """Arguments of pytest: the tests that execute the line, then files that start processes.
+
+    If no test executes the line, as for a constant of a module, it is those of the module.
+    """
+    module = str(mutant.path.relative_to(root / PACKAGE))
+    lines = {test: found['lines'].get(module, ()) for test, found in tests.items()}
+    chosen = [test for test in lines if mutant.line in lines[test]] or filter(lines.get, lines)
+    chosen = sorted(chosen, key=lambda test: tests[test]['seconds'])
+    total = accumulate(tests[test]['seconds'] for test in chosen)
+    chosen = [test for test, end in zip(chosen, total, strict=True) if end < MOST_SECONDS]
+    for part in filter(None, (chosen[:FIRST], chosen[FIRST:])):
+        yield [*QUICK, *part]
+    if files := starting_processes(mutant.path, root):
+        yield files
+
+
+def starting_processes(path: Path, root: Path) -> list[str]:
+    """The test files that start processes, whose lines are not recorded, and name a function or
+    class of a module or of one that imports it.
+    """
+    importing = re.compile(rf'\b{path.stem} import\b')
+    modules = ((file, file.read_text()) for file in (root / PACKAGE).rglob('*.py'))
+    sources = [text for file, text in modules if file == path or importing.search(text)]
+    names = set(re.findall(r'^(?:def|class) (\w+)', '\n'.join(sources), re.MULTILINE))
+    texts = {file: file.read_text() for file in sorted((root / 'tests').rglob('test_*.py'))}
+    starting = [file for file, text in texts.items() if STARTING.search(text)]
+    return [str(file) for file in starting if names & {*re.findall(r'\w+', texts[file])}]
+
+
 def failed_test(args: list[str], seconds: float) -> str | None:
     """Name of the first test that fails; ``CRASHED`` if the process ends or hangs; else None.
 
@@ -164,7 +110,7 @@ def failed_test(args: list[str], seconds: float) -> str | None:
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
-        run_pytest(args, writer)
+        run_pytest(['-x', *args], Outcomes(writer))
     os.close(writer)
     output = b''
     with os.fdopen(reader, 'rb', buffering=0) as pipe:
@@ -180,35 +126,57 @@ def failed_test(args: list[str], seconds: float) -> str | None:
     return next(filter(None, names), None if code in PASSED else CRASHED)
 
 
-def run_pytest(args: list[str], pipe: int) -> NoReturn:
+def run_pytest(args: list[str], plugin: object) -> NoReturn:
     os.setsid()
     quiet = os.open(os.devnull, os.O_WRONLY)
     os.dup2(quiet, 1)
     os.dup2(quiet, 2)
     import pytest
 
-    options = ['-q', '-x', '-p', 'no:cacheprovider', '-W', 'ignore', '-m', 'not slow']
-    os._exit(int(pytest.main([*options, *args], plugins=[Outcomes(pipe)])))
+    options = ['-q', '-p', 'no:cacheprovider', '-W', 'ignore']
+    os._exit(int(pytest.main([*options, *args], plugins=[plugin])))
+
+
+def record_lines(root: Path) -> None:
+    """Run all tests of the core in the copy and record what they execute."""
+    partial = RECORD.with_suffix('.part')
+    RECORD.parent.mkdir(exist_ok=True)
+    child = os.fork()
+    if child == 0:
+        run_pytest([*QUICK, *TESTS], ExecutedLines(root / PACKAGE, partial))
+    os.waitpid(child, 0)
+    partial.rename(RECORD)
+
+
+def share(libraries: list[str]) -> None:
+    """Import what the tests import, once for all children."""
+    for name in libraries:
+        if name.partition('.')[0] not in NOT_SHARED:
+            with suppress(Exception):
+                import_module(name)
+    gc.collect()
+    gc.freeze()
 
 
 @functools.cache
 def passes(test: str, seconds: float) -> bool:
     """Whether a test passes without a mutant; one that does not would kill every mutant."""
-    return test == CRASHED or failed_test(['--doctest-modules', test], seconds) is None
+    return test == CRASHED or failed_test([test], seconds) is None
 
 
-def outcome(mutant: Mutant, root: Path, seconds: float) -> str:
+def outcome(mutant: Mutant, root: Path, tests: dict[str, dict], seconds: float) -> str:
     """Try a mutant in the copy of the tree: ``'killed'`` or ``'survived'``.
 
     ``'unknown'`` if the test that fails also fails without it.
     """
-    original = mutant.path.read_text()
+    original, times = mutant.path.read_text(), mutant.path.stat()
     mutant.path.write_text(mutant.source)
     try:
-        calls = (failed_test(args, seconds) for args in tests_of(mutant.path, root))
+        calls = (failed_test(args, seconds) for args in tests_of(mutant, root, tests))
         failed = next(filter(None, calls), None)
     finally:
         mutant.path.write_text(original)
+        os.utime(mutant.path, ns=(times.st_atime_ns, times.st_mtime_ns))
     if failed is None:
         return 'survived'
     if passes(failed, seconds):
@@ -219,7 +187,7 @@ def outcome(mutant: Mutant, root: Path, seconds: float) -> str:
 
 def copy_tree(folder: Path) -> Path:
     """Copy what the tests need; compiled libraries come along."""
-    skipped = shutil.ignore_patterns('.git', '.venv', '.cache', 'work_dirs', 'data', '__pycache__')
+    skipped = shutil.ignore_patterns('.git', '.venv', '.cache', 'work_dirs', 'data')
     return Path(shutil.copytree(ROOT, folder / 'tree', ignore=skipped, symlinks=True))
 
 
@@ -239,6 +207,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--all', action='store_true', help='try every mutant')
     parser.add_argument('--seed', type=int, default=0, help='seed of the draw (default: 0)')
     parser.add_argument('--skip', type=int, default=0, help='leave out the first mutants drawn')
+    parser.add_argument('--only', type=int, nargs='+', help='numbers of the mutants to try')
     parser.add_argument('--minutes', type=float, default=math.inf, help='stop after this time')
     parser.add_argument('--timeout', type=float, default=120, help='seconds for each test')
     return parser.parse_args()
@@ -251,30 +220,45 @@ def main() -> int:
         found = [one for path in modules_of(root, args.targets) for one in mutants(path)]
         random.Random(args.seed).shuffle(found)
         num = len(found) if args.all else min(args.num, len(found))
-        return campaign(found[args.skip : num], root, args)
+        numbers = args.only or range(args.skip, num)
+        prepare(root)
+        return campaign({number: found[number] for number in numbers}, root, args)
 
 
-def campaign(found: list[Mutant], root: Path, args: argparse.Namespace) -> int:
-    """Try the mutants; print survivors as they are found, then the counts of each package."""
+def prepare(root: Path) -> None:
+    """Import the libraries for all children, which work in the copy of the tree."""
     os.chdir(root)
     sys.path.insert(0, str(root))
     import torch
 
     torch.set_num_threads(1)
+    if not torch.cuda.is_available():
+        os.environ['TRITON_INTERPRET'] = '1'  # As in tests/conftest.py; read by the import.
     for name in filter(find_spec, HOSTS):
-        import_module(f'{name}.models')  # Once for all children.
+        import_module(f'{name}.models')
+    if not RECORD.exists():
+        record_lines(root)
+    share(json.loads(RECORD.read_text())['libraries'])
+    # The time and size of a module, which validate bytecode, may be those of the mutant before.
+    sys.dont_write_bytecode = True
+    os.environ['PYTHONDONTWRITEBYTECODE'] = '1'
+
+
+def campaign(found: dict[int, Mutant], root: Path, args: argparse.Namespace) -> int:
+    """Try the mutants; print survivors as they are found, then the counts of each package."""
+    tests = json.loads(RECORD.read_text())['tests']
     end = time.monotonic() + 60 * args.minutes
     outcomes: Counter[tuple[str, str]] = Counter()
-    for mutant in found:
+    for number, mutant in found.items():
         if time.monotonic() > end:
-            print(f'Time is up; continue with --skip {args.skip + outcomes.total()}')
+            print(f'Time is up; continue with --skip {number}')
             break
         place = mutant.path.relative_to(root / PACKAGE)
-        result = outcome(mutant, root, args.timeout)
+        result = outcome(mutant, root, tests, args.timeout)
         outcomes[place.parts[0], result] += 1
+        print(f'{number}: {result} {place}:{mutant.line}', flush=True)
         if result == 'survived':
-            change = f'  - {mutant.before}\n  + ... {mutant.after} ...'
-            print(f'survived {place}:{mutant.line}\n{change}', flush=True)
+            print(f'  - {mutant.before}\n  + ... {mutant.after} ...', flush=True)
     for package in sorted({package for package, _ in outcomes}):
         killed, survived, unknown = (outcomes[package, each] for each in OUTCOMES)
         print(f'{package}: {killed} killed, {survived} survived, {unknown} unknown')

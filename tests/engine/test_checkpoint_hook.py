@@ -15,7 +15,6 @@ from mmselfsup_invp.checkpoint_files import latest_checkpoint
 from mmselfsup_invp.engine import atomic_backend
 from mmselfsup_invp.engine.hooks import CheckpointHook
 from mmselfsup_invp.engine.hooks.checkpoint_hook import NonFiniteWeights, require_finite
-from mmselfsup_invp.memory import NonFiniteFeatures
 
 from .. import toy
 from .processes import preload
@@ -270,49 +269,6 @@ def test_masks_of_negative_infinity_are_saved(value, refused):
         return require_finite(model, 1, None)
     with pytest.raises(NonFiniteWeights, match=r'after 1 iterations \(mask\): no checkpoint was'):
         require_finite(model, 1, None)
-
-
-class TestLearningRate:
-    def rates(self, images, folder, epochs, lr, resume=False, **wrapper):
-        """Learning rates of the parameter groups in every step."""
-        seen = []
-        watch = Watch(
-            'before_train_iter',
-            lambda r, **_: seen.append([g['lr'] for g in r.optim_wrapper.param_groups]),
-        )
-        wrapper = toy.merged(wrapper, dict(optimizer=dict(lr=lr)))
-        build(images, folder, epochs, watch, resume=resume, optim_wrapper=wrapper).train()
-        return seen
-
-    @pytest.mark.parametrize(
-        'groups',
-        [{}, dict(optimizer=dict(weight_decay=1e-4), paramwise_cfg=dict(norm_decay_mult=0.0))],
-    )
-    def test_a_changed_rate_takes_effect(self, images, tmp_path, groups):
-        straight = self.rates(images, tmp_path / 'straight', 3, 0.01, **groups)
-        self.rates(images, tmp_path / 'resumed', 1, 0.1, **groups)
-        resumed = self.rates(images, tmp_path / 'resumed', 3, 0.01, resume=True, **groups)
-        assert len(resumed) == 6
-        for one, other in zip(resumed, straight[3:], strict=True):
-            assert one == pytest.approx(other)
-        logs = ''.join(path.read_text() for path in (tmp_path / 'resumed').glob('*/*.log'))
-        assert 'initial learning rate is 0.01 in the config and 0.1 in the checkpoint' in logs
-
-    def test_an_equal_rate_changes_nothing(self, images, tmp_path):
-        straight = self.rates(images, tmp_path / 'straight', 3, 0.1)
-        self.rates(images, tmp_path / 'resumed', 1, 0.1)
-        assert self.rates(images, tmp_path / 'resumed', 3, 0.1, resume=True) == straight[3:]
-        logs = ''.join(path.read_text() for path in (tmp_path / 'resumed').glob('*/*.log'))
-        assert 'in the checkpoint' not in logs
-
-    def test_a_run_that_exploded_continues_with_a_lower_rate(self, images, tmp_path):
-        """What the documentation advises."""
-        self.rates(images, tmp_path, 1, 0.1)
-        with pytest.raises((NonFiniteFeatures, NonFiniteWeights)):
-            self.rates(images, tmp_path, 3, 1e18, resume=True)
-        assert names(tmp_path) == ['epoch_1.pth']
-        assert len(self.rates(images, tmp_path, 3, 0.01, resume=True)) == 6
-        assert names(tmp_path) == ['epoch_3.pth']
 
 
 def test_no_checkpoint_falls_between_the_backward_passes_of_a_step(images, tmp_path):

@@ -63,6 +63,8 @@ def test_only_batches_of_training_count():
         neck(batch)
     neck(batch[:1])
     assert similarity.compute() is None
+    neck(batch[:2])
+    assert similarity.compute() == pytest.approx(mean_over_pairs(batch[:2]), abs=1e-6)
     similarity.remove()
     neck(batch)
     assert similarity.compute() is None

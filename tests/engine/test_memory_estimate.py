@@ -1,16 +1,22 @@
 """The estimate against the tensors that a model and its step really allocate."""
 
+import io
+
 import pytest
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+from mmselfsup_invp.engine import memory_estimate
 from mmselfsup_invp.engine.memory_estimate import (
+    CGROUPS,
     GIB,
+    MIB,
     MemoryEstimate,
     _free_bytes,
     available_memory,
     estimate_memory,
     search_bytes,
+    size,
 )
 from mmselfsup_invp.models.memories import memories_of
 
@@ -99,10 +105,26 @@ def peak_bytes(function):
     return peak
 
 
-def test_the_background_is_at_most_the_data_set():
-    model = toy.build_model(toy.model_config())
-    assert search_bytes(model, 6, B) == (4 + 24) * 6 * B
-    assert search_bytes(model, 1000, B) == (4 * 1000 + 24 * 11) * B
+@pytest.mark.parametrize(
+    ('config', 'width', 'each'),
+    [
+        (toy.model_config(), 10 + 1, 24),
+        (toy.interclr_config(), 8 + 1, 24),
+        (dict(num_background=9, num_target=20), 20 + 1, 96),
+        (dict(num_background=30, num_target=20), 30 + 1, 96),
+        (dict(num_background=1, num_target=1), 2 + 1, 96),  # two neighbours
+    ],
+)
+def test_the_search_follows_the_formulas(config, width, each):
+    """The similarities of a batch with all images, and what is kept of its background."""
+    if 'type' not in config:
+        config = toy.model_config() | dict(head=dict(type='SoftInvPHead', propagation=0, **config))
+    model = toy.build_model(config)
+    assert search_bytes(model, 1000, B) == (4 * 1000 + each * width) * B
+    few = width - 1
+    assert search_bytes(model, few, B) == (4 + each) * few * B
+    # More similarities than are held at a time.
+    assert search_bytes(model, 10**6, B) == 4 * 2**21 + each * width * B
 
 
 def test_sinkhorn_depends_on_what_is_stored():
@@ -115,16 +137,41 @@ def test_sinkhorn_depends_on_what_is_stored():
 
 
 def test_a_run_that_does_not_fit_is_refused_with_what_helps_most():
-    estimate = MemoryEstimate(dict(bank=3 * GIB, graph=GIB, network=GIB))
-    estimate.require(5 * GIB)
-    with pytest.raises(ValueError, match='needs bank 3.0 GiB') as raised:
-        estimate.require(4 * GIB)
-    assert "Try, in this order: a bank of 16 bits (dtype='float16' in the memory)" in str(
-        raised.value
-    )
-    assert estimate.without('bank').total == 2 * GIB
+    estimate = MemoryEstimate(dict(graph=GIB, labels=4 * GIB, bank=3 * GIB, network=2 * GIB))
+    estimate.require(10 * GIB)
+    with pytest.raises(ValueError, match='needs graph 1.0 GiB .* are free') as raised:
+        estimate.require(10 * GIB - 1)
+    first, second, third = ('a bank of 16 bits', 'a smaller network', 'fewer neighbours')
+    assert f'in this order: {first}' in str(raised.value)
+    assert str(raised.value).index(second) < str(raised.value).index(third)
+    assert estimate.without('bank').total == 7 * GIB
+
+
+def test_sizes_are_in_words():
+    assert [size(num) for num in (3 * MIB // 2, GIB - 1, GIB, 5 * GIB // 2)] == [
+        '1.5 MiB',
+        '1024.0 MiB',
+        '1.0 GiB',
+        '2.5 GiB',
+    ]
 
 
 def test_free_memory():
     free = available_memory('cpu')
     assert 2**20 < free <= max(_free_bytes())
+
+
+@pytest.mark.parametrize('names', CGROUPS)
+def test_free_memory_of_a_container(names, tmp_path, monkeypatch):
+    """The file cache is free too; a container without a limit has the memory of the machine."""
+    limit, used, statistics, cache = names
+    monkeypatch.setattr(memory_estimate, 'CGROUP', tmp_path)
+    meminfo = 'MemTotal: 900 kB\nMemAvailable:     70 kB\n'
+    monkeypatch.setattr(memory_estimate, 'open', lambda _: io.StringIO(meminfo), raising=False)
+    (tmp_path / limit).parent.mkdir(exist_ok=True)
+    (tmp_path / limit).write_text('max\n')
+    (tmp_path / used).write_text('60000\n')
+    (tmp_path / statistics).write_text(f'anon 5\n{cache} 9000\nother 7\n')
+    assert list(_free_bytes()) == [70 * 1024] and available_memory('cpu') == 70 * 1024
+    (tmp_path / limit).write_text('100000\n')
+    assert list(_free_bytes()) == [70 * 1024, 49000] and available_memory('cpu') == 49000

@@ -117,9 +117,13 @@ def _statistics(model):
 
 
 class TestStep:
-    def test_labels_and_centroids_equal_a_hand_computation(self, images, tmp_path):
+    @pytest.mark.parametrize('repair_interval', [1000, 2])
+    def test_labels_and_centroids_equal_a_hand_computation(self, images, tmp_path, repair_interval):
+        """Where both are due, the centroids are updated before small clusters are repaired."""
         steps = Steps()
-        train(images, tmp_path, *steps.watches, centroid_interval=2, repair_interval=1000)
+        config = dict(model=dict(branch=dict(memory=dict(min_size=6))))
+        intervals = dict(centroid_interval=2, repair_interval=repair_interval)
+        train(images, tmp_path, *steps.watches, config=config, **intervals)
         assert len(steps.after) == 6
         moved = 0
         rounds = zip(steps.ids, steps.feature, steps.before, steps.after, strict=True)
@@ -131,6 +135,8 @@ class TestStep:
             if number % 2:
                 for cluster in labels.unique():
                     centroids[cluster] = bank[labels == cluster].mean(dim=0)
+            if repair_interval == 2 and number % 2:
+                ops.repair_small(bank, labels, centroids, 6)
             torch.testing.assert_close(after['bank'], bank)
             assert torch.equal(after['labels'], labels)
             torch.testing.assert_close(after['centroids'], centroids)

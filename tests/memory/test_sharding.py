@@ -7,9 +7,10 @@ import torch
 
 from mmselfsup_invp import ops
 from mmselfsup_invp.memory import FeatureBank, KNNGraph, whole_state
-from mmselfsup_invp.memory.initial import initial_rows
-from mmselfsup_invp.memory.sharding import Split
+from mmselfsup_invp.memory.initial import SEED_STEP, initial_rows
+from mmselfsup_invp.memory.sharding import ShardedRows, Split
 from mmselfsup_invp.ops import collectives
+from mmselfsup_invp.ops.search.request import Request
 
 from ..engine.processes import run_ranks
 from .tools import rows
@@ -38,9 +39,21 @@ def test_a_part_of_the_initial_rows_is_that_of_all(monkeypatch):
     whole = initial_rows(70, DIM, seed=3)
     monkeypatch.setattr('mmselfsup_invp.memory.initial.BLOCK_ROWS', 16)
     blocks = initial_rows(70, DIM, seed=3)
-    assert torch.equal(blocks[:16], whole[:16]) and not torch.equal(blocks[16:32], blocks[:16])
+    assert torch.equal(blocks[:16], whole[:16])
+    for block, part in enumerate(blocks.split(16)):  # Each with a seed of its own.
+        expected = initial_rows(len(part), DIM, seed=(3 + block * SEED_STEP) % 2**32)
+        assert torch.equal(part, expected)
     for part in (slice(0, 70), slice(10, 40), slice(16, 32), slice(69, 70)):
         assert torch.equal(initial_rows(70, DIM, seed=3, part=part), blocks[part])
+
+
+@pytest.mark.parametrize('start', [2**20, 2**31, 2**32])
+def test_row_numbers_have_the_bits_that_they_need(start):
+    query, held = rows(3, DIM, seed=1), rows(8, DIM)
+    split = Split(2 * start, 1, 2)
+    found = ShardedRows(held, split).search(Request(query, held, 5), 'torch')
+    assert split.start == start
+    assert torch.equal(found.index.sort()[0], ops.top_m(query, held, 5).index.sort()[0] + start)
 
 
 def test_one_process_holds_all_rows():

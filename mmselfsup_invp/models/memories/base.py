@@ -148,7 +148,7 @@ class Memory(BaseModule):
     def _saved_buffers(self, prefix: str) -> Iterator[tuple[str, str, Tensor]]:
         """Name in a checkpoint, name in the module, and the buffer."""
         for name, part in self.parts():
-            for key, buffer in part.named_buffers(recurse=False):
+            for key, buffer in part.named_buffers():
                 yield f'{prefix}{key}', f'{prefix}{name}.{key}', buffer
 
 
