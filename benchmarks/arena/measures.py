@@ -19,6 +19,7 @@ from mmselfsup_invp.evaluation import (
     knn_accuracy,
     neighbour_purity,
 )
+from mmselfsup_invp.models.memories import ClusterMemory, PropagationMemory
 from mmselfsup_invp.ops import knn_graph
 
 NEIGHBOURS = 50
@@ -60,7 +61,7 @@ def measure(model: nn.Module, config: Config, data: Path, split: str) -> dict[st
     figures |= {f'labels_{num}': few_shot_accuracy(*queries, num) for num in (1, 5)}
     figures['nmi'] = cluster_nmi(feature['train'], labels['train'])
     memory = getattr(model, 'memory', None)
-    if memory is not None and memory.holds_images:
+    if isinstance(memory, (PropagationMemory, ClusterMemory)):
         query = extract_features(model, loaders[split], GALLERIES['bank'])
         figures['bank'] = knn_accuracy(query, labels[split], memory.bank, labels['train'], **vote)
     graph = knn_graph(feature['train'], DEGREE)
