@@ -175,7 +175,7 @@ def read_backbone(path: str | Path) -> PretrainedBackbone:
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """Load a checkpoint of MMEngine's runner on the CPU, without executing anything in it.
 
-    It has ``state_dict`` and ``meta``, both dicts. A file without ``state_dict`` is a
+    It has ``state_dict`` and ``meta``, both dicts. A file without ``state_dict`` raises
     ``ValueError``.
     """
     checkpoint = CheckpointLoader.load_checkpoint(str(path), 'cpu', logger='silent')
