@@ -31,6 +31,12 @@ def printable(path: str | Path) -> str:
     return os.fsencode(path).decode('utf-8', 'backslashreplace')
 
 
+def listed(names: list[str], most: int = 4) -> str:
+    """The first of some names, and how many more there are."""
+    rest = f' and {len(names) - most} more' if len(names) > most else ''
+    return ', '.join(names[:most]) + rest
+
+
 def shorten(lines: Sequence[str]) -> str:
     """The first ten lines, indented, and the number of the remaining ones."""
     more = len(lines) - NAMED

@@ -14,6 +14,7 @@ from mmengine.runner import CheckpointLoader
 from torch import Tensor, nn
 
 from ..config import parse_config, require_registered
+from ..datasets.files import listed
 
 PREFIX = 'backbone.'
 DIGEST_LENGTH = 16  # Hexadecimal digits; the hashes only tell a few files apart.
@@ -114,12 +115,6 @@ def _differences(what: str, own: State, saved: State, changed: tuple[str, set[st
         changed,
     ]
     return '; '.join(f'{name}: {listed(sorted(names))}' for name, names in groups if names)
-
-
-def listed(names: list[str], most: int = 4) -> str:
-    """The first of some names, and how many more there are."""
-    rest = f' and {len(names) - most} more' if len(names) > most else ''
-    return ', '.join(names[:most]) + rest
 
 
 def digest(content: Any) -> str:
