@@ -156,6 +156,12 @@ def require_registered(config: Any, source: str = 'The config') -> None:
 
     Raises:
         ValueError: Names the first ``type`` with a dot that is not ``SCOPE.NAME`` of a component.
+
+    Example:
+        >>> require_registered(dict(type='os.system', command='true'))
+        Traceback (most recent call last):
+        ...
+        ValueError: The config has type='os.system', which is not a registered component.
     """
     names = _registered_names()
     for part in dicts_in(config):
