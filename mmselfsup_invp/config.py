@@ -58,7 +58,7 @@ def merge_options(cfg: Config, options: dict[str, Any] | None) -> None:
     """Change settings of a config, in place, by values with dotted names.
 
     A first part of a name that is neither in the config nor a key that the runner reads, or a hook
-    that the config does not have, is a ``ValueError``.
+    that the config does not have, raises ``ValueError``.
     """
     options = options or {}
     known = RUNNER_KEYS | set(cfg)
@@ -97,7 +97,7 @@ def parse_config(text: str) -> Config:
     MMEngine stores the config of a run in its checkpoints as Python code, ``meta['cfg']``;
     ``Config.fromstring`` would execute it, whatever a stranger has written there. The text may hold
     assignments ``NAME = VALUE`` of literals, lists, tuples, sets, dicts and calls ``dict(KEY=VALUE,
-    ...)``, all that ``Config.pretty_text`` writes; anything else is a ``ValueError``.
+    ...)``, all that ``Config.pretty_text`` writes; anything else raises ``ValueError``.
 
     Example:
         >>> parse_config("model = dict(type='InvP', head=dict(hops=3))").model.head.hops
@@ -156,6 +156,12 @@ def require_registered(config: Any, source: str = 'The config') -> None:
 
     Raises:
         ValueError: Names the first ``type`` with a dot that is not ``SCOPE.NAME`` of a component.
+
+    Example:
+        >>> require_registered(dict(type='os.system', command='true'))
+        Traceback (most recent call last):
+        ...
+        ValueError: The config has type='os.system', which is not a registered component.
     """
     names = _registered_names()
     for part in dicts_in(config):

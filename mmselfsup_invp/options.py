@@ -181,7 +181,7 @@ def checked(cls: Class) -> Class:
 
     The class, which is changed in place, may be a dataclass. Options that a constructor takes by
     ``**kwargs`` are checked by the base class that names them, if that is decorated as well. A
-    value that is not valid is a ``ValueError``, an option that does not exist a ``TypeError``.
+    value that is not valid raises ``ValueError``, an option that does not exist ``TypeError``.
 
     Example:
         >>> @checked

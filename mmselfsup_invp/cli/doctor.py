@@ -86,7 +86,7 @@ class _Timer(Hook):
 class Examination:
     """The config, the images, the memory, the disk and a few iterations of a run.
 
-    Nothing is written to the work folder. A config that does not train by epochs is a
+    Nothing is written to the work folder. A config that does not train by epochs raises
     ``ValueError``.
     """
 

@@ -31,7 +31,7 @@ def parse_values(options: Mapping[str, str]) -> dict[str, Any]:
     """Parse the values of ``--cfg-options`` as MMEngine does, but keep blanks in texts.
 
     MMEngine's ``DictAction`` removes all blanks, also those of a path. Brackets that do not match
-    are a ``ValueError``.
+    raise ``ValueError``.
 
     Example:
         >>> parse_values({'lr': '0.1', 'data_root': '/a b', 'milestones': '[1,2]'})

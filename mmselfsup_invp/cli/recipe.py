@@ -65,7 +65,7 @@ def choose(num_images: int, side: int, hardware: Hardware, **changes: Any) -> Re
     """Choose the settings for a number of images and the median of their shorter sides in pixels.
 
     ``changes`` are fields of :class:`Recipe` that are given. Too few images, or a change that is
-    not valid, are a ``ValueError``.
+    not valid, raise ``ValueError``.
 
     Example:
         >>> choose(1000, 480, Hardware(cores=2)).image_size

@@ -38,12 +38,13 @@ def _evaluate(cfg: Config) -> None:
     weights = read_weights(cfg.load_from) if cfg.load_from else None
     runner = Runner.from_cfg(cfg)
     model = unwrap(runner.model)
+    hook = None if runner.test_loop is not None else knn_hook(runner)
     if weights is not None:
-        check_fit(model, weights, cfg.load_from, evaluated_prefix(runner))
-    if runner.test_loop is not None:
+        backbone_alone = hook is not None and hook.galleries == ['backbone']
+        check_fit(model, weights, cfg.load_from, PREFIX if backbone_alone else '')
+    if hook is None:
         runner.test()
         return
-    hook = knn_hook(runner)
     model.init_weights()
     runner.load_or_resume()
     accuracies = hook.evaluate(runner)
@@ -68,12 +69,5 @@ def knn_hook(runner: Runner) -> KNNEvalHook:
     raise ValueError(
         'The config has neither a test loop (test_dataloader, test_cfg, test_evaluator) nor a '
         'KNNEvalHook (default_hooks.knn), so there is nothing to evaluate. Add labelled images as '
-        'in docs/en/own_data.md, "Labels to watch".'
+        'in docs/en/own_data.md, "Labels for monitoring".'
     )
-
-
-def evaluated_prefix(runner: Runner) -> str:
-    """Prefix of the weights that the evaluation uses: the backbone's, or empty for all."""
-    if runner.test_loop is None and knn_hook(runner).galleries == ['backbone']:
-        return PREFIX
-    return ''

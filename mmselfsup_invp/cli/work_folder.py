@@ -9,7 +9,7 @@ from pathlib import Path
 from mmengine.config import Config
 
 from ..checkpoint_files import newest_intact, no_checkpoint, require_intact
-from ..evaluation.checkpoints import listed
+from ..datasets.files import listed
 
 # Where launchers give the rank of a process.
 RANKS = ('RANK', 'SLURM_PROCID', 'OMPI_COMM_WORLD_RANK')

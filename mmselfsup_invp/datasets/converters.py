@@ -74,7 +74,7 @@ def convert_digits(root: PathLike) -> dict[str, int]:
     """Write scikit-learn's handwritten digits (UCI): 1,797 grey images of 8 x 8 pixels.
 
     Every fifth image belongs to the test split. Nothing is downloaded. Returns the number of images
-    of each split that was written; complete splits are kept. A folder with other data is a
+    of each split that was written; complete splits are kept. A folder with other data raises
     ``ValueError``.
     """
     return _convert('digits', root, _read_digits)

@@ -129,7 +129,7 @@ def _entries(folder: str, visited: dict[tuple[int, int], str]) -> Iterator[os.Di
     """All entries below a folder, also through links, that are neither hidden nor folders.
 
     ``visited`` holds device and inode of the folders searched before. A folder that is reached
-    twice is a ``ValueError``, one that is not readable an ``OSError``: skipping it would shift the
+    twice raises ``ValueError``, one that is not readable ``OSError``: skipping it would shift the
     rows of the bank.
     """
     status = os.stat(folder)

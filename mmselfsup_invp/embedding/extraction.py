@@ -11,7 +11,7 @@ import numpy as np
 from numpy.lib.format import open_memmap
 
 from ..datasets import ImageFiles
-from ..datasets.files import printable, write_whole
+from ..datasets.files import printable, replacing, write_whole
 from ..evaluation.checkpoints import digest
 from ..evaluation.encoder import Batch, Encoder
 from ..options import check_option
@@ -139,13 +139,12 @@ def _write(folder: Path, embedding: Embedding, key: str) -> Embedding:
     """Complete the folder whose features are those of an embedding."""
     if embedding.unreadable:
         # The file has a row for every image of the folder.
-        part = folder / f'unfinished-{FEATURES}'
-        shorter = open_memmap(part, 'w+', np.float32, embedding.features.shape)
-        for start in range(0, len(embedding), COPIED_ROWS):
-            rows = slice(start, start + COPIED_ROWS)
-            shorter[rows] = embedding.features[rows]
-        shorter.flush()
-        part.replace(folder / FEATURES)
+        with replacing(folder / FEATURES) as part:
+            shorter = open_memmap(part, 'w+', np.float32, embedding.features.shape)
+            for start in range(0, len(embedding), COPIED_ROWS):
+                rows = slice(start, start + COPIED_ROWS)
+                shorter[rows] = embedding.features[rows]
+            shorter.flush()
     write_table(folder / UNREADABLE, ['path', 'reason'], embedding.unreadable.items())
     write_table(folder / IMAGES, ['path'], ([path] for path in embedding.paths))
     images, dimensions = embedding.features.shape

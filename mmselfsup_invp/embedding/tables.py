@@ -1,13 +1,14 @@
 """Files of an embedding for other programs: CSV, Parquet and faiss."""
 
 import csv
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from ..datasets.files import replacing
 
 ROWS = 16384  # Written at a time.
 # Later versions of pyarrow need NumPy 2.
@@ -24,12 +25,10 @@ def require_package(name: str, purpose: str) -> None:
 
 def write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """Write a CSV file, UTF-8, row by row; readers see the whole file or the old one."""
-    part = path.with_name(f'{path.name}.unfinished')
-    with part.open('w', encoding='utf-8', newline='') as file:
+    with replacing(path) as part, part.open('w', encoding='utf-8', newline='') as file:
         writer = csv.writer(file, lineterminator='\n')
         writer.writerow(header)
         writer.writerows(rows)
-    os.replace(part, path)
 
 
 def read_table(path: Path) -> list[list[str]]:
@@ -46,14 +45,12 @@ def write_parquet(path: Path, features: np.ndarray, paths: Sequence[str]) -> Non
 
     kind = pyarrow.list_(pyarrow.float32(), features.shape[1])
     schema = pyarrow.schema([('path', pyarrow.string()), ('feature', kind)])
-    part = path.with_name(f'{path.name}.unfinished')
-    with parquet.ParquetWriter(part, schema) as writer:
+    with replacing(path) as part, parquet.ParquetWriter(part, schema) as writer:
         for rows in _slices(len(paths)):
             values = pyarrow.array(features[rows].ravel())
             feature = pyarrow.FixedSizeListArray.from_arrays(values, features.shape[1])
             path_column = pyarrow.array(paths[rows], pyarrow.string())
             writer.write_table(pyarrow.table([path_column, feature], schema=schema))
-    os.replace(part, path)
 
 
 def write_index(path: Path, features: np.ndarray) -> None:
@@ -67,9 +64,8 @@ def write_index(path: Path, features: np.ndarray) -> None:
     index = faiss.IndexFlatIP(features.shape[1])
     for rows in _slices(len(features)):
         index.add(np.ascontiguousarray(features[rows]))
-    part = path.with_name(f'{path.name}.unfinished')
-    faiss.write_index(index, str(part))
-    os.replace(part, path)
+    with replacing(path) as part:
+        faiss.write_index(index, str(part))
 
 
 def _slices(rows: int) -> Iterator[slice]:

@@ -14,6 +14,7 @@ from mmengine.runner import CheckpointLoader
 from torch import Tensor, nn
 
 from ..config import parse_config, require_registered
+from ..datasets.files import listed
 
 PREFIX = 'backbone.'
 DIGEST_LENGTH = 16  # Hexadecimal digits; the hashes only tell a few files apart.
@@ -116,12 +117,6 @@ def _differences(what: str, own: State, saved: State, changed: tuple[str, set[st
     return '; '.join(f'{name}: {listed(sorted(names))}' for name, names in groups if names)
 
 
-def listed(names: list[str], most: int = 4) -> str:
-    """The first of some names, and how many more there are."""
-    rest = f' and {len(names) - most} more' if len(names) > most else ''
-    return ', '.join(names[:most]) + rest
-
-
 def digest(content: Any) -> str:
     """Hash of plain content, 16 digits; the order of the keys of a dict does not matter."""
     text = json.dumps(content, sort_keys=True, default=str)
@@ -175,7 +170,7 @@ def read_backbone(path: str | Path) -> PretrainedBackbone:
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """Load a checkpoint of MMEngine's runner on the CPU, without executing anything in it.
 
-    It has ``state_dict`` and ``meta``, both dicts. A file without ``state_dict`` is a
+    It has ``state_dict`` and ``meta``, both dicts. A file without ``state_dict`` raises
     ``ValueError``.
     """
     checkpoint = CheckpointLoader.load_checkpoint(str(path), 'cpu', logger='silent')

@@ -195,7 +195,7 @@ def _check_shapes(model: Config, backbone: PretrainedBackbone) -> None:
 def _continue(cfg: Config) -> bool:
     """Set up the continuation of the run in the work folder; True if that run is finished.
 
-    A run that started from other weights, even of the same file name, is a ``ValueError``.
+    A run that started from other weights, even of the same file name, raises ``ValueError``.
     """
     latest = find_latest_checkpoint(cfg.work_dir)
     if latest is None:
@@ -219,8 +219,8 @@ def _continue(cfg: Config) -> bool:
 def _check_batch(cfg: Config) -> None:
     """Compare the images of a step with those for which the learning rate is set.
 
-    Benchmarks are compared with published results, so that another batch size is a ``ValueError``;
-    for other configs a warning is logged.
+    Benchmarks are compared with published results, so that another batch size raises
+    ``ValueError``; for other configs a warning is logged.
     """
     expected = (cfg.get('auto_scale_lr') or {}).get('base_batch_size')
     if expected is None or cfg.auto_scale_lr.get('enable'):

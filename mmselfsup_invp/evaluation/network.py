@@ -26,7 +26,7 @@ def build_backbone(
 
     With ``random_init`` it keeps its initial weights, drawn by ``seed``. ``changes`` override
     settings of the checkpoint. A type that is not registered, or weights that are not those of the
-    network, are a ``ValueError``.
+    network, raise ``ValueError``.
     """
     config = backbone.build_config(random_init=True) | (changes or {})
     with DefaultScope.overwrite_default_scope(SCOPE), _without_info():
@@ -44,7 +44,7 @@ def build_backbone(
 
 
 def load_weights(network: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
-    """Load all weights of a network; missing, unexpected or other ones are a ``ValueError``."""
+    """Load all weights of a network; missing, unexpected or other ones raise ``ValueError``."""
     try:
         network.load_state_dict(weights)
     except RuntimeError as error:

@@ -54,7 +54,7 @@ class LinearSVMs:
 
         The cost of each class is that with the highest mean average precision over the folds of the
         training set, the first of equal ones; with fewer than two positives the first of ``costs``.
-        A class without a positive or a negative to learn from is a ``ValueError``.
+        A class without a positive or a negative to learn from raises ``ValueError``.
         """
         chosen = self._select_costs(train, seed)
         return 100 * self._map(partial(self._score, train, test, seed=seed), chosen)
@@ -151,7 +151,7 @@ def few_shot_target(target: np.ndarray, shots: int, seed: int) -> np.ndarray:
 
     Each class draws for itself, uniformly without replacement (the low-shot protocol of
     arXiv:1905.01235, section 6.3). A class with too few negatives keeps them all; one with too few
-    positives is a ``ValueError``. Targets, integer, ``(N, C)``, are 1 present, 0 absent, -1 left
+    positives raises ``ValueError``. Targets, integer, ``(N, C)``, are 1 present, 0 absent, -1 left
     out.
 
     Example:

@@ -50,7 +50,7 @@ class Network:
 def build_network(backbone: PretrainedBackbone) -> Network:
     """Build the network of a checkpoint, without SyncBN, and load its weights.
 
-    A type that is not registered and weights that do not fit or are not finite are a
+    A type that is not registered and weights that do not fit or are not finite raise
     ``ValueError``.
     """
     backbone.require_finite()

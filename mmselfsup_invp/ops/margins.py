@@ -46,7 +46,7 @@ def margin_logit(positive: Tensor, margin: float, kind: str = 'cosine') -> Tenso
       ``m < 0`` and ``cos >= cos m``; ``cos - m sin(pi - m)`` for ``m > 0`` and
       ``cos <= cos(pi - m)``. The two pieces do not join, as in the code.
 
-    An unknown kind, or an arc margin outside its range, is a ``ValueError``.
+    An unknown kind, or an arc margin outside its range, raises ``ValueError``.
     """
     check_option('margin_logit', 'kind', kind, Margin)
     if kind == 'arc' and abs(margin) > math.pi:

@@ -60,7 +60,7 @@ def initial_labels(
 ) -> Tensor:
     """Draw random labels with classes of equal size, int64, ``(N, H)``, for each head anew.
 
-    ``i mod K`` in a random order, as in the official code. Fewer images than classes are a
+    ``i mod K`` in a random order, as in the official code. Fewer images than classes raise
     ``ValueError``.
     """
     why = f'{num_images} images cannot fill more classes'

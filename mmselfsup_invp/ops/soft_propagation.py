@@ -150,8 +150,6 @@ def soft_cross_entropy(
     target: Tensor,
     background: Tensor | None,
     temperature: float,
-    *,
-    similarity: Tensor | None = None,
 ) -> Tensor:
     """Cross entropy of a distribution over rows with the query's softmax over the background.
 
@@ -167,8 +165,6 @@ def soft_cross_entropy(
         background (Tensor, optional): int64, shape ``(B, M)``, each row once, those of the target
             among them; None for the whole bank.
         temperature (float): t of the query, positive.
-        similarity (Tensor, optional): float32, shape ``(B, M)``: similarities of the background
-            with their gradient (:func:`bank_similarity`). Defaults to None, compute them.
 
     Returns:
         Tensor: float32, shape ``(B,)``.
@@ -183,8 +179,6 @@ def soft_cross_entropy(
     if background is None:
         total = full_logsumexp(query, bank, temperature)
     else:
-        if similarity is None:
-            similarity = bank_similarity(query, bank, background)
-        total = masked_logsumexp(similarity, None, temperature)
+        total = masked_logsumexp(bank_similarity(query, bank, background), None, temperature)
     own = (target * bank_similarity(query, bank, index)).sum(dim=1) / temperature
     return target.sum(dim=1) * total - own

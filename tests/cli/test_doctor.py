@@ -3,6 +3,7 @@ import shutil
 import pytest
 
 from mmselfsup_invp.cli import doctor
+from mmselfsup_invp.engine.hooks import run_health_hook
 
 from .. import toy
 
@@ -87,7 +88,7 @@ def test_memory_and_disk_that_do_not_suffice(examine, monkeypatch):
     monkeypatch.setattr(doctor.shutil, 'disk_usage', lambda _: usage._replace(free=1000))
     found = examine()
     assert found['disk'].level == 'error' and 'max_keep_ckpts=1' in found['disk'].text
-    monkeypatch.setattr(doctor, 'available_memory', lambda _: 1000)
+    monkeypatch.setattr(run_health_hook, 'available_memory', lambda _: 1000)
     assert 'Try, in this order:' in examine()['start'].text
 
 

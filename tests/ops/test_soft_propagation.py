@@ -172,12 +172,3 @@ class TestSoftCrossEntropy:
         expected = -(target * chosen).sum(1)
         torch.testing.assert_close(loss, expected)
         torch.testing.assert_close(grad, torch.autograd.grad(expected.sum(), query)[0])
-
-    def test_takes_similarities_that_are_known(self, problem):
-        query, bank, index, target = problem
-        background = torch.arange(15).repeat(4, 1)
-        similarity = ops.bank_similarity(query, bank, background)
-        torch.testing.assert_close(
-            soft_cross_entropy(query, bank, index, target, background, 0.2, similarity=similarity),
-            soft_cross_entropy(query, bank, index, target, None, 0.2),
-        )

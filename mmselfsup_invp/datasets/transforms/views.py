@@ -30,7 +30,7 @@ def build_torchvision(config: dict | list) -> object:
     """Build a transform of torchvision, or :class:`PILGaussianBlur`, from its config.
 
     ``type`` is the class name, the other keys are its arguments; ``transforms`` is built
-    recursively. A list is composed. An unknown type is a ``ValueError``.
+    recursively. A list is composed. An unknown type raises ``ValueError``.
 
     Example:
         >>> build_torchvision(dict(type='RandomHorizontalFlip', p=0.5))

@@ -11,7 +11,7 @@ from torch import nn
 
 from ...checkpoint_files import choice_of_checkpoint, newest_intact, recorded_name
 from ...compat.host import HOOKS
-from ...evaluation.checkpoints import listed
+from ...datasets.files import listed
 from ...memory import whole_state
 from ..atomic_backend import AtomicLocalBackend
 from ..learning_rate import rescale_learning_rate

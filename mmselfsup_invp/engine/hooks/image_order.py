@@ -8,8 +8,7 @@ import torch
 from mmengine.dataset import BaseDataset
 from torch import Tensor
 
-from ...datasets.files import printable
-from ...evaluation.checkpoints import listed
+from ...datasets.files import listed, printable
 from .common import innermost_dataset
 
 # Key of the digest in a checkpoint's 'meta'.

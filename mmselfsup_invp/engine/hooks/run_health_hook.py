@@ -3,16 +3,13 @@ from mmengine.runner import Runner
 
 from ...compat.host import HOOKS
 from ...datasets import num_images
-from ...datasets.files import printable
+from ...datasets.files import listed, printable
 from ...models.memories import memories_of
 from ...options import PositiveFraction, checked
 from ..chance import chance_levels
 from ..memory_estimate import MemoryEstimate, available_memory, estimate_memory, size
 from .common import innermost_dataset, unwrap
 from .memory_hook import MemoryHook
-
-# File names in a warning.
-NAMED = 10
 
 
 @HOOKS.register_module()
@@ -86,11 +83,10 @@ class RunHealthHook(Hook):
         if len(rows) == self._num_skipped:
             return
         self._num_skipped = len(rows)
-        names = [printable(dataset.get_data_info(row)['img_path']) for row in rows[:NAMED]]
-        more = ' ...' if len(rows) > NAMED else ''
+        names = [printable(dataset.get_data_info(row)['img_path']) for row in rows]
         runner.logger.warning(
             f'{len(rows):,} of {len(dataset):,} images cannot be read and were skipped: '
-            f'{", ".join(names)}{more}'
+            f'{listed(names, 10)}'
         )
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ...datasets.files import replacing
 from ...datasets.preparation.folders import read_custom
 from ..checkpoints import digest
 from ..encoder import Encoder
@@ -56,8 +57,6 @@ class ClassFolders:
         path = folder / f'{digest([encoder.key, self.key])}.npy'
         if not path.is_file():
             features = encoder.features(self.files)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            part = path.with_name(f'unfinished-{path.name}')
-            np.save(part, features)
-            part.replace(path)
+            with replacing(path) as part, part.open('wb') as file:
+                np.save(file, features)
         return np.load(path)

@@ -8,6 +8,7 @@ from rich.progress import track
 from torch import Tensor, nn
 
 from ...compat.host import MODELS
+from ...datasets.files import replacing
 from ...datasets.info import label_vector
 from ...registry import SCOPE
 from ...structures import label_tensor
@@ -32,7 +33,6 @@ def splits_of(job: Job, *names: str) -> list[Split]:
 
 @torch.no_grad()
 def _split(job: Job, name: str, backbone: nn.Module, preprocessor: nn.Module) -> Split:
-    job.work_dir.mkdir(parents=True, exist_ok=True)
     stored = job.work_dir / f'features_{name}.pth'
     if stored.is_file():
         return tuple(torch.load(stored, weights_only=True))
@@ -51,8 +51,8 @@ def _split(job: Job, name: str, backbone: nn.Module, preprocessor: nn.Module) ->
         features[rows] = feature.cpu()
         targets[rows] = torch.stack([_target(each, classes) for each in data['data_samples']])
         start += len(feature)
-    torch.save([features, targets], stored.with_suffix('.unfinished'))
-    stored.with_suffix('.unfinished').replace(stored)
+    with replacing(stored) as part:
+        torch.save([features, targets], part)
     return features, targets
 
 

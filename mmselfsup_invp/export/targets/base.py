@@ -88,7 +88,7 @@ def verify_features(
     """Load weights into the model of a library and compare its features with the network's.
 
     ``absent`` are weights of the model that the file lacks, those of the classifier. Other weights
-    that are missing or unexpected, or features that differ, are a ``ValueError``.
+    that are missing or unexpected, or features that differ, raise ``ValueError``.
     """
     own = {name: value for name, value in model.state_dict().items() if name in absent}
     load_weights(model, own | weights, f'The file written for {label}')

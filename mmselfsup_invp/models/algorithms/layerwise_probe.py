@@ -39,7 +39,7 @@ def probed_layers(backbone: nn.Module) -> dict[str, nn.Module]:
     Of a ResNet of MMClassification or MMSelfSup its stem (after max pooling, if it has one) and
     each residual block: ``'stem'``, ``'layer1.0'``, and so on, 17 for a ResNet-50. Of ``AlexNetBN``
     its convolutions, ``'conv1'`` to ``'conv5'``. The part before the dot is the stage. Another
-    network is a ``ValueError``.
+    network raises ``ValueError``.
     """
     if isinstance(backbone, AlexNetBN):
         return {f'conv{number}': layer for number, layer in enumerate(backbone.layers, start=1)}
