@@ -69,12 +69,11 @@ clean:  ## delete .venv and build files; .cache stays
 	find mmselfsup_invp -name '*.so' -delete
 	find . -name __pycache__ -not -path './.cache/*' -prune -exec rm -rf {} +
 
-# An interrupted installation leaves no stamp, and the next one starts with an empty .venv. Python
-# compiles the modules that are imported; --no-compile leaves out the others.
+# An interrupted installation leaves no stamp, and the next one starts with an empty .venv.
 $(STAMPS)/locked: requirements/locked.txt tools/create_venv.sh
 	@sh tools/create_venv.sh $(PYTHONS)
 	@echo '==> Installing requirements/locked.txt (the first time PyTorch is a download of 3 GB)'
-	@$(PIP) install --requirement requirements/locked.txt --no-compile
+	@$(PIP) install --requirement requirements/locked.txt
 	@mkdir -p $(@D) && touch $@
 
 $(STAMPS)/package: $(STAMPS)/locked setup.cfg setup.py $(wildcard mmselfsup_invp/ops/*/*.c mmselfsup_invp/ops/*.c)
@@ -87,7 +86,7 @@ $(STAMPS)/package: $(STAMPS)/locked setup.cfg setup.py $(wildcard mmselfsup_invp
 $(STAMPS)/host-%: requirements/host-%.txt $(STAMPS)/package
 	@$(if $(findstring onedl,$*),$(PYTHON312),$(PY)) -m venv --clear .venv-$*
 	@echo '==> Installing $< into .venv-$*'
-	@$(PIP) --python .venv-$* install --requirement $< --no-compile
+	@$(PIP) --python .venv-$* install --requirement $<
 	@$(PIP) --python .venv-$* install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 

@@ -150,14 +150,14 @@ TOOLS = {
         launched=True,
     ),
     'svm': Tool(
-        'features for SVMs, VOC 2007',
+        'features for SVMs and low-shot SVMs, VOC 2007',
         SVM,
         error='tuple indices must be integers or slices',
         cause='it collates by `pseudo_collate`, `SelfSupDataPreprocessor` needs stacked views',
         instead=protocol('voc07-svm', 'voc07-lowshot'),
     ),
     'distributed svm': Tool(
-        'features for SVMs, VOC 2007',
+        'features for SVMs and low-shot SVMs, VOC 2007',
         SVM,
         error='unrecognized arguments: --local-rank',
         cause=RANK,

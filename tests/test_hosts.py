@@ -190,16 +190,16 @@ def test_a_protocol_gives_the_same_metrics(host, protocol, runs):
 
 def test_the_script_of_the_host_trains_on_our_backbone(host, tmp_path):
     """MMPretrain's linear classification, by its tools/train.py, for two iterations."""
-    layouts.imagenet(tmp_path / 'data/imagenet', per_class=4)
+    layouts.prepared('imagenet', tmp_path / 'data/imagenet')  # Four images.
     checkpoint = detectors.resnet_checkpoint(tmp_path / 'run')
     export_backbone(checkpoint, 'mmselfsup', tmp_path / 'backbone.pth')
     folder = Path(run(host, '-c', 'import mmpretrain; print(*mmpretrain.__path__)').split()[-1])
     config = 'configs/mocov2/benchmarks/resnet50_8xb32-linear-steplr-100e_in1k.py'
     loaders = ('train_dataloader', 'val_dataloader')
     options = [f'{loader}.{option}' for loader in loaders for option in SMALL]
-    options += ['train_cfg.max_epochs=1', 'default_hooks.checkpoint=None', *pretrained()]
+    options += ['train_dataloader.batch_size=2', 'train_cfg.max_epochs=1', *pretrained()]
     command = [str(folder / '.mim/tools/train.py'), str(folder / '.mim' / config)]
     run(host, *command, '--work-dir', 'work', '--cfg-options', *options, cwd=tmp_path)
     (log,) = (tmp_path / 'work').glob('*/*.log')
-    assert 'accuracy/top1' in log.read_text()
+    assert '(train) [1][2/2]' in log.read_text() and 'accuracy/top1' in log.read_text()
     assert 'missing keys' not in log.read_text() and 'unexpected key' not in log.read_text()

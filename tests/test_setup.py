@@ -107,8 +107,7 @@ def test_a_second_set_up_does_nothing(clone):
     assert clone.make('setup').returncode == 0
     assert clone.calls('-m (venv|pip)') == [
         'python3.11 -m venv .venv',
-        'python -m pip --disable-pip-version-check install --requirement '
-        'requirements/locked.txt --no-compile',
+        'python -m pip --disable-pip-version-check install --requirement requirements/locked.txt',
         'python -m pip --disable-pip-version-check install --quiet --no-deps '
         '--no-build-isolation --editable .',
         'python -m pip --disable-pip-version-check check',
