@@ -15,7 +15,8 @@ from setuptools.command.build_py import build_py
 PACKAGE = Path(__file__).resolve().parent / 'mmselfsup_invp'
 
 # The CPU search, compiled once for each instruction set; ops/search/native.py chooses.
-SOURCE = 'mmselfsup_invp/ops/search/_native.c'
+SOURCES = [f'mmselfsup_invp/ops/search/{name}' for name in ('_native.c', '_native_order.c')]
+CHECKSUM = zlib.crc32(b''.join((PACKAGE.parent / source).read_bytes() for source in SOURCES))
 BUILDS = {'_native': []}
 if platform.machine() in ('x86_64', 'AMD64'):
     BUILDS['_native_avx2'] = ['-mavx2', '-mfma']
@@ -42,8 +43,8 @@ def build(name: str, flags: list[str]) -> Extension:
     """Optional: without a compiler, or with one that does not know the flags, all works as well."""
     return Extension(
         f'mmselfsup_invp.ops.search.{name}',
-        [SOURCE],
-        define_macros=[('SOURCE', str(zlib.crc32((PACKAGE.parent / SOURCE).read_bytes())))],
+        SOURCES,
+        define_macros=[('SOURCE', str(CHECKSUM))],
         extra_compile_args=['-O3', *OPENMP, *flags],
         extra_link_args=OPENMP,
         optional=True,

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from .search import BankRows, default_elements, similarities
+from .search import BankRows, default_elements, native, similarities
 from .search.self_test import gpu_kernels
 
 # Below all similarities, and far from the limits of float32 also after division by a temperature.
@@ -69,6 +69,8 @@ def weighted_rows(weight: Tensor, bank: Tensor | BankRows, index: Tensor) -> Ten
     if isinstance(bank, BankRows):
         return bank.weighted_sum(weight, index)
     if bank.dtype == torch.float32:
+        if bank.device.type == 'cpu' and native.available():
+            return native.weighted_rows(weight, bank, index)
         return F.embedding_bag(index, bank, per_sample_weights=weight.float(), mode='sum')
     out = torch.empty((len(index), bank.size(1)), dtype=torch.float32, device=bank.device)
     for block in _query_blocks(index, bank.size(1)):
@@ -116,11 +118,11 @@ class _MaskedLogSumExp(Function):
 
     @staticmethod
     def forward(ctx, similarity: Tensor, hidden: Tensor | None, temperature: float) -> Tensor:
-        if hidden is not None:
-            similarity = similarity.masked_fill(hidden, -torch.inf)
+        copy = None if hidden is None else similarity.masked_fill(hidden, -torch.inf)
+        similarity = similarity if copy is None else copy
         # Finite also where all of a row is hidden: -inf less -inf is no number.
         highest = similarity.amax(dim=1, keepdim=True).clamp_(min=LOWEST)
-        exps = similarity.sub(highest).div_(temperature).exp_()
+        exps = torch.sub(similarity, highest, out=copy).div_(temperature).exp_()
         total = exps.sum(dim=1)
         ctx.save_for_backward(exps, total)
         ctx.temperature = temperature

@@ -235,6 +235,13 @@ class TestGraph:
             [row for row in range(30) if row != own] for own in (3, 4)
         ]
 
+    def test_a_search_can_leave_out_a_row_of_each_query(self):
+        memory, query = memory_of(length=30), toy.rows(2, 4)
+        found = memory.search(query, 99, exclude=torch.tensor([3, 4]))
+        assert [sorted(row) for row in found.index.tolist()] == [
+            [row for row in range(30) if row != own] for own in (3, 4)
+        ]
+
     def test_rebuilding_gives_the_exact_graph_and_counts_the_changes(self):
         memory = memory_of(length=40)
         commit(memory, [0], toy.rows(1, 4), torch.tensor([[1, 2, 3]]))

@@ -1,9 +1,9 @@
-/* The inner loops of the CPU search: filter, select, sort.
+/* The passes over a bank on the CPU: the filter of a search, and the sum of chosen rows.
 
    A few rows of the bank are multiplied with a group of queries in the registers and compared with
    the thresholds there; only what passes is written, not much more than m numbers a query.
-   setup.py compiles this file once for each instruction set, and native.py loads the build that
-   fits the processor. No header of Python or PyTorch is needed. The threads are those of OpenMP,
+   setup.py compiles this file and _native_order.c once for each instruction set, and native.py loads
+   the build that fits the processor. No header of Python or PyTorch is needed. The threads are those of OpenMP,
    which are PyTorch's own: further threads would compete with PyTorch's, which spin while idle. */
 
 #include <stddef.h>
@@ -40,6 +40,8 @@ typedef float Vector __attribute__((vector_size(16)));
 #define INLINE static inline __attribute__((always_inline))
 /* Numbers of the bank that stay in the cache while the groups of queries pass by. */
 #define PANEL (1 << 16)
+/* The same while the chosen rows of a query are summed, which takes no other memory. */
+#define SUM_PANEL (1 << 18)
 #define MOST_VECTORS 4
 #define MOST_ROWS 12
 
@@ -50,7 +52,7 @@ const int64_t threaded = 1;
 const int64_t threaded = 0;
 #endif
 const int64_t most_vectors = REGISTERS / 6;
-/* The checksum of this file, by which native.py recognises a build of another version. */
+/* The checksum of both files, by which native.py recognises a build of another version. */
 const int64_t source = SOURCE;
 
 /* One filter pass; the fields are those of Arguments in native.py. */
@@ -159,121 +161,49 @@ void filter_rows(const Filter *filter, const float *bank, int64_t rows, int64_t 
     }
 }
 
-/* Integers in the order of the floats, which are not NaN; the function is its own inverse. */
-INLINE int32_t swap_order(int32_t bits) { return bits ^ ((bits >> 31) & INT32_MAX); }
+/* Chosen rows that are added to a sum in one pass over it. */
+#define TOGETHER 4
 
-INLINE int32_t order_of(float value) {
-    int32_t bits;
-    memcpy(&bits, &value, sizeof bits);
-    return swap_order(bits);
-}
-
-INLINE float float_at(int32_t order) {
-    const int32_t bits = swap_order(order);
-    float value;
-    memcpy(&value, &bits, sizeof value);
-    return value;
-}
-
-static int64_t count_from(const float *value, int64_t count, float low) {
-    int32_t found = 0;
-    for (int64_t i = 0; i < count; i++) found += value[i] >= low;
-    return found;
-}
-
-/* Move the m highest of a row to its front.
-
-   Bisects the threshold: each step counts the whole row, which vector instructions do fast. */
-static void select_row(float *value, int32_t *index, int64_t count, int64_t m) {
-    int32_t lowest = INT32_MAX, top = INT32_MIN;
-    for (int64_t i = 0; i < count; i++) {
-        const int32_t order = order_of(value[i]);
-        lowest = order < lowest ? order : lowest;
-        top = order > top ? order : top;
-    }
-    /* At least m values reach `from`; `above` of them, at most m, reach `to`. */
-    int64_t from = lowest, to = (int64_t)top + 1, above = 0;
-    while (to - from > 1 && above < m) {
-        const int64_t middle = from + (to - from) / 2;
-        const int64_t reach = count_from(value, count, float_at((int32_t)middle));
-        if (reach > m) {
-            from = middle;
-        } else {
-            to = middle;
-            above = reach;
+static void add_rows(const float *bank, int64_t stride, int64_t dim, const float *weight,
+                     const int64_t *index, int64_t count, float *restrict sum) {
+    for (int64_t i = 0; i < count; i += TOGETHER) {
+        const float *row[TOGETHER];
+        float factor[TOGETHER];
+        UNROLL for (int j = 0; j < TOGETHER; j++) {
+            const int inside = i + j < count;
+            row[j] = bank + index[inside ? i + j : i] * stride;
+            factor[j] = inside ? weight[i + j] : 0;
+        }
+        for (int64_t d = 0; d < dim; d++) {
+            float total = sum[d];
+            UNROLL for (int j = 0; j < TOGETHER; j++) total += factor[j] * row[j][d];
+            sum[d] = total;
         }
     }
-
-    const float sure = float_at((int32_t)to), fair = float_at((int32_t)from);
-    int64_t spare = m - above;
-    for (int64_t i = 0, kept = 0; kept < m && i < count; i++) {
-        /* Without branches, which would be mispredicted. */
-        const float each = value[i];
-        const int high = each >= sure, keep = high | ((each >= fair) & (spare > 0));
-        value[kept] = each;
-        index[kept] = index[i];
-        spare -= keep & !high;
-        kept += keep;
-    }
 }
 
-void select_highest(int64_t threads, int64_t rows, int64_t width, const int64_t *m, float *value,
-                    int32_t *index, const int64_t *count) {
-#pragma omp parallel for num_threads(threads) schedule(static)
-    for (int64_t row = 0; row < rows; row++)
-        select_row(value + row * width, index + row * width, count[row], m[row]);
-}
+/* Sum the chosen rows of each query, each times its weight; `sum` and `done` begin with zeros.
 
-/* Digits of the radix sort. */
-#define DIGITS 3
-#define DIGIT_BITS 11
-#define DIGIT_VALUES (1 << DIGIT_BITS)
-
-/* Integers whose ascending order is the descending order of the floats, NaN first. */
-INLINE uint32_t descending_key(float value) {
-    return value == value ? (uint32_t)(INT32_MAX - (int64_t)order_of(value)) : 0;
-}
-
-INLINE float value_of_key(uint32_t key) { return float_at((int32_t)(INT32_MAX - (int64_t)key)); }
-
-/* Radix sort of one row; `entry` and `spare` hold a key and a column for each value. */
-static void sort_row(const float *value, const int64_t *index, int64_t width, uint64_t *entry,
-                     uint64_t *spare, float *sorted_value, int64_t *sorted_index) {
-    int32_t place[DIGITS][DIGIT_VALUES] = {0};
-    for (int64_t i = 0; i < width; i++) {
-        const uint32_t key = descending_key(value[i]);
-        entry[i] = (uint64_t)key << 32 | (uint64_t)i;
-        for (int digit = 0; digit < DIGITS; digit++)
-            place[digit][key >> digit * DIGIT_BITS & (DIGIT_VALUES - 1)]++;
-    }
-    for (int digit = 0; digit < DIGITS; digit++) {
-        const int shift = 32 + digit * DIGIT_BITS;
-        for (int32_t each = 0, total = 0; each < DIGIT_VALUES; each++) {
-            const int32_t count = place[digit][each];
-            place[digit][each] = total;
-            total += count;
-        }
-        for (int64_t i = 0; i < width; i++)
-            spare[place[digit][entry[i] >> shift & (DIGIT_VALUES - 1)]++] = entry[i];
-        uint64_t *const done = spare;
-        spare = entry;
-        entry = done;
-    }
-    for (int64_t i = 0; i < width; i++) {
-        sorted_value[i] = value_of_key((uint32_t)(entry[i] >> 32));
-        sorted_index[i] = index[(uint32_t)entry[i]];
-    }
-}
-
-/* Sort each row in descending order; `scratch` holds 2 * width numbers for each thread. */
-void sort_descending(int64_t threads, int64_t rows, int64_t width, const float *value,
-                     const int64_t *index, uint64_t *scratch, float *sorted_value,
-                     int64_t *sorted_index) {
+   A panel of the bank stays in the cache while the queries pass by, if the rows of a query ascend.
+   The result is the same for any order: what was left out is added with a later panel. Rows that
+   the bank does not have are never done. */
+void weighted_rows(int64_t threads, int64_t queries, int64_t chosen, int64_t dim, int64_t rows,
+                   int64_t stride, const float *bank, const float *weight, const int64_t *index,
+                   float *sum, int64_t *done) {
+    /* Not so small that a query has no rows in most panels. */
+    const int64_t cached = SUM_PANEL / (dim + 1) + 1, least = rows * TOGETHER / (chosen + 1) + 1;
+    const int64_t panel = cached > least ? cached : least;
 #pragma omp parallel for num_threads(threads) schedule(static, 1)
-    for (int64_t share = 0; share < threads; share++) {
-        uint64_t *const own = scratch + 2 * width * share;
-        for (int64_t row = rows * share / threads; row < rows * (share + 1) / threads; row++)
-            sort_row(value + row * width, index + row * width, width, own, own + width,
-                     sorted_value + row * width, sorted_index + row * width);
-    }
+    for (int64_t share = 0; share < threads; share++)
+        for (int64_t start = 0; start < rows; start += panel) {
+            const uint64_t end = start + panel < rows ? start + panel : rows;
+            for (int64_t own = queries * share / threads; own < queries * (share + 1) / threads;
+                 own++) {
+                const int64_t from = own * chosen + done[own], left = chosen - done[own];
+                int64_t count = 0;
+                while (count < left && (uint64_t)index[from + count] < end) count++;
+                add_rows(bank, stride, dim, weight + from, index + from, count, sum + own * dim);
+                done[own] += count;
+            }
+        }
 }

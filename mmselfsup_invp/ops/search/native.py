@@ -1,4 +1,4 @@
-"""The CPU search in C: loads a build of ``_native.c`` and calls it.
+"""The CPU search in C, and the sum of chosen rows: loads a build of the sources and calls it.
 
 The builds are plain shared libraries that receive addresses: neither the headers of Python nor
 those of PyTorch are needed to compile them. Without a build PyTorch searches (``torch_blocks.py``).
@@ -21,10 +21,16 @@ from .request import Neighbours, Request
 from .threshold import Plan, fallback_counter, plan_cpu, sample_scores
 
 SOURCE = Path(__file__).with_name('_native.c')
+ORDER_SOURCE = '_native_order.c'
 # The builds that a processor can run, by PyTorch's name for it, the fastest first.
 BUILDS = {'AVX512': ('_native_avx512', '_native_avx2'), 'AVX2': ('_native_avx2',)}
 # Arguments of the functions: i is an integer, a an address.
-SIGNATURES = {'filter_rows': 'aaiii', 'select_highest': 'iiiaaaa', 'sort_descending': 'iiiaaaaa'}
+SIGNATURES = {
+    'filter_rows': 'aaiii',
+    'select_highest': 'iiiaaaa',
+    'sort_descending': 'iiiaaaaa',
+    'weighted_rows': 'iiiiiiaaaaa',
+}
 TYPES: dict[str, type[ctypes._SimpleCData]] = {'i': ctypes.c_int64, 'a': ctypes.c_void_p}
 
 
@@ -68,8 +74,10 @@ def _load(path: Path) -> ctypes.CDLL | None:
         built = ctypes.CDLL(str(path))
     except OSError:
         return None
-    if SOURCE.is_file() and _constant(built, 'source') != zlib.crc32(SOURCE.read_bytes()):
-        return None
+    if SOURCE.is_file():
+        sources = SOURCE.read_bytes() + SOURCE.with_name(ORDER_SOURCE).read_bytes()
+        if _constant(built, 'source') != zlib.crc32(sources):
+            return None
     for name, letters in SIGNATURES.items():
         function = getattr(built, name)
         function.argtypes, function.restype = [TYPES[letter] for letter in letters], None
@@ -208,3 +216,23 @@ def sort_descending(found: Neighbours) -> Neighbours:
     tensors = similarity, index, scratch, *ordered
     _built().sort_descending(threads, rows, width, *map(_address, tensors))
     return ordered
+
+
+def weighted_rows(weight: Tensor, bank: Tensor, index: Tensor) -> Tensor:
+    """Compute ``sum_j weight[b, j] * bank[index[b, j]]``, float32, ``(B, D)``, on the CPU.
+
+    The bank is float32. Rows that ascend, as a search gives them, are read from the caches.
+    """
+    weight, index = weight.float().contiguous(), index.long().contiguous()
+    bank = bank if bank.stride(1) == 1 else bank.contiguous()
+    (rows, dim), (queries, chosen) = bank.shape, index.shape
+    total = torch.zeros((queries, dim))
+    done = (ctypes.c_int64 * queries)()
+    sizes = _threads(queries), queries, chosen, dim, rows, bank.stride(0)
+    addresses = map(_address, (bank, weight, index, total))
+    _built().weighted_rows(*sizes, *addresses, ctypes.addressof(done))
+    if min(done, default=chosen) < chosen:
+        raise IndexError(
+            f'the index names rows outside the bank, which has the rows 0 to {rows - 1}'
+        )
+    return total

@@ -51,18 +51,17 @@ def highest_columns(values: Tensor, num: int) -> Tensor:
 def _is_among_highest(values: Tensor, num: Tensor) -> Tensor:
     """Whether each value is among the ``num`` highest of its row, the first of equal ones.
 
-    Bisects the threshold of each row, without a sort and without a device synchronisation.
+    Finds the bits of each row's threshold from the highest to the lowest, without a sort and
+    without a device synchronisation.
     """
     bits = values.view(torch.int32)
     # The bits of positive floats are in their order, those of negative ones in reverse.
     order = bits ^ (bits >> 31 & 2**31 - 1)
-    low = torch.full_like(num, -(2**31))
-    high = torch.full_like(num, 2**31 - 1)
-    for _ in range(32):
-        middle = low + (high - low + 1 >> 1)
-        enough = (order >= middle.int()).sum(dim=1, keepdim=True) >= num
-        low, high = torch.where(enough, middle, low), torch.where(enough, high, middle - 1)
-    above, equal = order > low.int(), order == low.int()
+    threshold = torch.full_like(num, -(2**31))
+    for bit in reversed(range(32)):
+        enough = (order >= threshold + 2**bit).sum(dim=1, keepdim=True) >= num
+        threshold = torch.add(threshold, enough, alpha=2**bit)
+    above, equal = order > threshold, order == threshold
     missing = num - above.sum(dim=1, keepdim=True)
     return above | equal & (equal.cumsum(dim=1) <= missing)
 

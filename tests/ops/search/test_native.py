@@ -239,3 +239,38 @@ def test_a_library_that_cannot_be_loaded_is_left_alone(build, monkeypatch, tmp_p
     with pytest.raises(OSError):
         ctypes.CDLL(str(next(tmp_path.iterdir())))
     assert not native.available()
+
+
+@pytest.mark.parametrize('dim', [1, 8, 72, 300])
+@pytest.mark.parametrize('ascending', [True, False])
+@pytest.mark.parametrize(('queries', 'chosen', 'rows'), [(1, 1, 1), (3, 700, 90), (33, 40, 5000)])
+def test_weighted_rows(build, threads, queries, chosen, rows, ascending, dim):
+    generator = torch.Generator().manual_seed(0)
+    bank, weight = unit_rows(rows, dim, seed=1), unit_rows(queries, chosen, seed=2)
+    index = torch.randint(rows, (queries, chosen), generator=generator)
+    index = index.sort(dim=1).values if ascending else index
+    expected = (weight[..., None].double() * bank.double()[index]).sum(dim=1)
+    ours = native.weighted_rows(weight, bank, index)
+    torch.testing.assert_close(ours, expected.float(), rtol=1e-5, atol=1e-6)
+
+
+def test_weighted_rows_of_arguments_with_gaps(build):
+    wide, weight = unit_rows(50, 12, seed=3), unit_rows(4, 6, seed=4).T
+    index = (torch.arange(24) * 7 % 50).view(4, 6).T
+    for bank in (wide[:, :9], wide.T.contiguous().T):
+        expected = (weight[..., None] * bank[index]).sum(dim=1)
+        torch.testing.assert_close(native.weighted_rows(weight, bank, index), expected)
+
+
+@pytest.mark.parametrize('shape', [(0, 3), (2, 0)])
+def test_weighted_rows_of_nothing(build, shape):
+    index = torch.zeros(shape, dtype=torch.int64)
+    total = native.weighted_rows(torch.ones(shape), unit_rows(5, 4, seed=5), index)
+    assert total.shape == (shape[0], 4) and not total.any()
+
+
+@pytest.mark.parametrize('row', [-1, 5, 2**40])
+def test_weighted_rows_outside_the_bank_are_refused(build, row):
+    index = torch.tensor([[0, 4, 1], [3, row, 2]])
+    with pytest.raises(IndexError, match='rows 0 to 4'):
+        native.weighted_rows(torch.ones(2, 3), unit_rows(5, 4, seed=6), index)

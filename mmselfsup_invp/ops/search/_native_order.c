@@ -1,0 +1,125 @@
+/* Orders what the CPU search has found: selects the most similar rows, or sorts them.
+
+   Compiled with _native.c, which says how. */
+
+#include <stdint.h>
+#include <string.h>
+
+/* Integers in the order of the floats, which are not NaN; the function is its own inverse. */
+static inline int32_t swap_order(int32_t bits) { return bits ^ ((bits >> 31) & INT32_MAX); }
+
+static inline int32_t order_of(float value) {
+    int32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    return swap_order(bits);
+}
+
+static inline float float_at(int32_t order) {
+    const int32_t bits = swap_order(order);
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+static int64_t count_from(const float *value, int64_t count, float low) {
+    int32_t found = 0;
+    for (int64_t i = 0; i < count; i++) found += value[i] >= low;
+    return found;
+}
+
+/* Move the m highest of a row to its front.
+
+   Bisects the threshold: each step counts the whole row, which vector instructions do fast. */
+static void select_row(float *value, int32_t *index, int64_t count, int64_t m) {
+    int32_t lowest = INT32_MAX, top = INT32_MIN;
+    for (int64_t i = 0; i < count; i++) {
+        const int32_t order = order_of(value[i]);
+        lowest = order < lowest ? order : lowest;
+        top = order > top ? order : top;
+    }
+    /* At least m values reach `from`; `above` of them, at most m, reach `to`. */
+    int64_t from = lowest, to = (int64_t)top + 1, above = 0;
+    while (to - from > 1 && above < m) {
+        const int64_t middle = from + (to - from) / 2;
+        const int64_t reach = count_from(value, count, float_at((int32_t)middle));
+        if (reach > m) {
+            from = middle;
+        } else {
+            to = middle;
+            above = reach;
+        }
+    }
+
+    const float sure = float_at((int32_t)to), fair = float_at((int32_t)from);
+    int64_t spare = m - above;
+    for (int64_t i = 0, kept = 0; kept < m && i < count; i++) {
+        /* Without branches, which would be mispredicted. */
+        const float each = value[i];
+        const int high = each >= sure, keep = high | ((each >= fair) & (spare > 0));
+        value[kept] = each;
+        index[kept] = index[i];
+        spare -= keep & !high;
+        kept += keep;
+    }
+}
+
+void select_highest(int64_t threads, int64_t rows, int64_t width, const int64_t *m, float *value,
+                    int32_t *index, const int64_t *count) {
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (int64_t row = 0; row < rows; row++)
+        select_row(value + row * width, index + row * width, count[row], m[row]);
+}
+
+/* Digits of the radix sort. */
+#define DIGITS 3
+#define DIGIT_BITS 11
+#define DIGIT_VALUES (1 << DIGIT_BITS)
+
+/* Integers whose ascending order is the descending order of the floats, NaN first. */
+static inline uint32_t descending_key(float value) {
+    return value == value ? (uint32_t)(INT32_MAX - (int64_t)order_of(value)) : 0;
+}
+
+static inline float value_of_key(uint32_t key) { return float_at((int32_t)(INT32_MAX - (int64_t)key)); }
+
+/* Radix sort of one row; `entry` and `spare` hold a key and a column for each value. */
+static void sort_row(const float *value, const int64_t *index, int64_t width, uint64_t *entry,
+                     uint64_t *spare, float *sorted_value, int64_t *sorted_index) {
+    int32_t place[DIGITS][DIGIT_VALUES] = {0};
+    for (int64_t i = 0; i < width; i++) {
+        const uint32_t key = descending_key(value[i]);
+        entry[i] = (uint64_t)key << 32 | (uint64_t)i;
+        for (int digit = 0; digit < DIGITS; digit++)
+            place[digit][key >> digit * DIGIT_BITS & (DIGIT_VALUES - 1)]++;
+    }
+    for (int digit = 0; digit < DIGITS; digit++) {
+        const int shift = 32 + digit * DIGIT_BITS;
+        for (int32_t each = 0, total = 0; each < DIGIT_VALUES; each++) {
+            const int32_t count = place[digit][each];
+            place[digit][each] = total;
+            total += count;
+        }
+        for (int64_t i = 0; i < width; i++)
+            spare[place[digit][entry[i] >> shift & (DIGIT_VALUES - 1)]++] = entry[i];
+        uint64_t *const done = spare;
+        spare = entry;
+        entry = done;
+    }
+    for (int64_t i = 0; i < width; i++) {
+        sorted_value[i] = value_of_key((uint32_t)(entry[i] >> 32));
+        sorted_index[i] = index[(uint32_t)entry[i]];
+    }
+}
+
+/* Sort each row in descending order; `scratch` holds 2 * width numbers for each thread. */
+void sort_descending(int64_t threads, int64_t rows, int64_t width, const float *value,
+                     const int64_t *index, uint64_t *scratch, float *sorted_value,
+                     int64_t *sorted_index) {
+#pragma omp parallel for num_threads(threads) schedule(static, 1)
+    for (int64_t share = 0; share < threads; share++) {
+        uint64_t *const own = scratch + 2 * width * share;
+        for (int64_t row = rows * share / threads; row < rows * (share + 1) / threads; row++)
+            sort_row(value + row * width, index + row * width, width, own, own + width,
+                     sorted_value + row * width, sorted_index + row * width);
+    }
+}
