@@ -67,8 +67,8 @@ def test_the_quickest_tests_of_the_line_are_tried_first(write, mutation, tmp_pat
     assert mutation.MOST_SECONDS == 20
     assert found == [[*mutation.QUICK, *(f'test_{n}' for n in range(9, 3, -1))]]
     # No test executes line 3: those of the module.
-    first, *_ = mutation.tests_of(Mutant(path, 3, '', '', ''), tmp_path, tests)
-    assert first[len(mutation.QUICK)] == 'test_other'
+    first, last = mutation.tests_of(Mutant(path, 3, '', '', ''), tmp_path, tests)
+    assert first[len(mutation.QUICK)] == 'test_other' and last == mutation.OF_DEFAULTS
 
 
 def test_files_that_start_processes_are_tried_last(write, mutation, tmp_path):
@@ -79,6 +79,6 @@ def test_files_that_start_processes_are_tried_last(write, mutation, tmp_path):
             file = tmp_path / 'tests' / f'{name}{"_processes" * bool(starts)}.py'
             file.parent.mkdir(exist_ok=True)
             file.write_text(f'{starts}{text}()\n')
-    found = list(mutation.tests_of(Mutant(path, 2, '', '', ''), tmp_path, {}))
+    _, found = mutation.tests_of(Mutant(path, 2, '', '', ''), tmp_path, {})
     files = ['tests/test_a_processes.py', 'tests/test_b_processes.py']
-    assert found == [[str(tmp_path / file) for file in files]]
+    assert found == [str(tmp_path / file) for file in files]
