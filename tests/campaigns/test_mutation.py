@@ -47,9 +47,9 @@ def test_every_mutant_differs_in_one_place(write):
     }
 
 
-def test_hints_and_messages_stay(write):
+def test_hints_messages_and_strict_stay(write):
     text = "def f(a: Range[0, 1]) -> Range[2, 3]:\n    raise ValueError(f'{a + 1}', 2)\n"
-    assert not list(mutants(write(text)))
+    assert not list(mutants(write(f'{text}zip(a, b, strict=True)\n')))
 
 
 @pytest.fixture
