@@ -193,7 +193,8 @@ def test_knn_is_that_of_the_source(name):
     knn = load(name).default_hooks.get('knn')
     if knn is not None:
         assert (knn.k, knn.temperature) == ((10, 0.1) if name.startswith('sela/') else (200, 0.07))
-        for loader in (knn.query_dataloader, knn.gallery_dataloader):
-            sizes = [step['size'] for step in loader.dataset.pipeline if 'size' in step]
+        for loader in (loader for key, loader in knn.items() if key.endswith('dataloader')):
+            views = [step.get('transforms', []) for step in loader.dataset.pipeline]
+            sizes = [view.size for view in sum(views, [])]
             assert sizes == ([] if 'resnet18' in name else [256, 224])
             assert not loader.sampler.shuffle

@@ -60,12 +60,12 @@ def mutation(monkeypatch):
 
 def test_the_quickest_tests_of_the_line_are_tried_first(write, mutation, tmp_path):
     path = write('def f():\n    return 1\n')
-    tests = {f'test_{n}': dict(seconds=9 - n, lines={'ops/one.py': [1, 2]}) for n in range(10)}
+    tests = {f'test_{n}': dict(seconds=10 - n, lines={'ops/one.py': [1, 2]}) for n in range(10)}
     tests['test_other'] = dict(seconds=0, lines={'ops/one.py': [1], 'ops/two.py': [2]})
     found = list(mutation.tests_of(Mutant(path, 2, '', '', ''), tmp_path, tests))
     # Together they take 15 seconds, with one more 21.
     assert mutation.MOST_SECONDS == 20
-    assert found == [[*mutation.QUICK, *(f'test_{n}' for n in range(9, 3, -1))]]
+    assert found == [[*mutation.QUICK, *(f'test_{n}' for n in range(9, 4, -1))]]
     # No test executes line 3: those of the module.
     first, last = mutation.tests_of(Mutant(path, 3, '', '', ''), tmp_path, tests)
     assert first[len(mutation.QUICK)] == 'test_other' and last == mutation.OF_DEFAULTS
