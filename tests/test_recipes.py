@@ -99,6 +99,20 @@ VIEWS: dict[str, list[dict]] = {
         GRAY,
         FLIP,
     ],
+    'sela/sela_resnet18_1xb128-steplr-400e_cifar10': [*CIFAR_VIEWS, FLIP],
+    'odc/odc_resnet50_8xb64-steplr-440e_in1k': [
+        dict(type='RandomResizedCrop', size=224),
+        FLIP,
+        dict(type='RandomRotation', degrees=2),
+        dict(type='ColorJitter', brightness=0.4, contrast=0.4, saturation=1.0, hue=0.5),
+        GRAY,
+    ],
+    'invp/soft-invp_resnet18_1xb256-coslr-200e_cifar10': [
+        CROP | dict(size=32),
+        FLIP,
+        dict(type='RandomApply', transforms=[jitter(0.1)], p=0.8),
+        GRAY,
+    ],
 }
 TWO_VIEWS = {
     'invp/momentum-invp_resnet50-mlp_8xb32-coslr-200e_in1k',
@@ -119,6 +133,13 @@ def test_views_are_those_of_the_source(name):
     assert [dict(view) for view in augmentation(name)['transforms']] == VIEWS[name]
 
 
+def test_views_of_whole_batches_are_those_of_single_images():
+    name = 'invp/invp-batchaug_resnet18_1xb128-coslr-800e_cifar10'
+    crop, colours, gray = load(name).model.data_preprocessor.transforms
+    assert crop == CROP | dict(size=(32, 32), cropping_mode='resample')
+    assert (colours, gray) == (jitter(0.4) | dict(p=1.0), GRAY)
+
+
 @pytest.mark.parametrize('name', RECIPES)
 def test_only_momentum_encoders_get_two_views(name):
     assert augmentation(name).get('num_views', 1) == (2 if name in TWO_VIEWS else 1)
@@ -130,3 +151,50 @@ def test_the_view_of_the_key_is_weak(name):
     size = views['transforms'][0]['size']
     assert [dict(view) for view in views['key_transforms']] == [CROP | dict(size=size), FLIP]
     assert len(views['transforms']) > 2
+
+
+# ---- pixels, loaders, schedules and kNN ----
+
+# Mean and standard deviation of the channels, for pixels from 0 to 1.
+IMAGENET = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+CIFAR = [0.4914, 0.4822, 0.4465], [0.2023, 0.1994, 0.2010]
+# Shuffling the batches of all processes needs batches of equal size.
+DROP_LAST = 'interclr/interclr-moco_resnet50-mlp_8xb32-coslr-200e_in1k'
+
+
+@pytest.mark.parametrize('name', RECIPES)
+def test_pixels_are_normalised_as_in_the_source(name):
+    small = name.rpartition('_')[2] in ('cifar10', 'cifar100', 'svhn')
+    found = load(name).model.data_preprocessor
+    for channels, expected in zip(
+        (found.mean, found.std), CIFAR if small else IMAGENET, strict=True
+    ):
+        assert channels == pytest.approx([255 * value for value in expected])
+    assert found.bgr_to_rgb
+
+
+@pytest.mark.parametrize('name', RECIPES)
+def test_every_image_is_visited_in_every_epoch(name):
+    loader = load(name).train_dataloader
+    assert loader.sampler.shuffle and loader.drop_last == (name == DROP_LAST)
+
+
+@pytest.mark.parametrize('name', RECIPES)
+def test_schedules_follow_one_another_by_epoch(name):
+    schedules = load(name).param_scheduler
+    assert all(one.by_epoch for one in schedules)
+    begins = [one.get('begin', 0) for one in schedules]
+    assert begins == [0, *(one.end for one in schedules[:-1])]
+
+
+@pytest.mark.parametrize('name', RECIPES)
+def test_knn_is_that_of_the_source(name):
+    """On the centre of whole images."""
+    knn = load(name).default_hooks.get('knn')
+    if knn is not None:
+        assert (knn.k, knn.temperature) == ((10, 0.1) if name.startswith('sela/') else (200, 0.07))
+        for loader in (loader for key, loader in knn.items() if key.endswith('dataloader')):
+            views = [step.get('transforms', []) for step in loader.dataset.pipeline]
+            sizes = [view.size for view in sum(views, [])]
+            assert sizes == ([] if 'resnet18' in name else [256, 224])
+            assert not loader.sampler.shuffle

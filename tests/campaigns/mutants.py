@@ -50,7 +50,12 @@ def changed(node: ast.AST) -> Iterator[ast.AST]:
 
 
 def places(tree: ast.AST) -> Iterator[tuple[ast.AST, str, int | None, ast.AST]]:
-    """Every node below, its parent and its place there; type hints and messages are left out."""
+    """Every node below, its parent and its place there.
+
+    Type hints and messages are left out, and ``strict``, which changes no ``zip`` of equal lengths.
+    """
+    if isinstance(tree, ast.keyword) and tree.arg == 'strict':
+        return
     for field, value in ast.iter_fields(tree):
         if field in ('annotation', 'returns') or isinstance(tree, ast.JoinedStr | ast.Raise):
             continue

@@ -1,7 +1,7 @@
 """Change the package in one place at a time and count the changes that the tests notice.
 
     python tests/campaigns/mutation.py                      # 300 mutants of the core, at random
-    python tests/campaigns/mutation.py --minutes 9          # as many of them as fit; then --skip
+    python tests/campaigns/mutation.py --quick --minutes 9  # as many of them as fit; then --skip
     python tests/campaigns/mutation.py --only 17 203        # these of the 300 again
     python tests/campaigns/mutation.py --all ops/losses.py  # every mutant of one module
 
@@ -45,6 +45,7 @@ HOSTS = ('mmselfsup', 'mmpretrain')
 TARGETS = ('ops', 'memory', 'models', 'engine')
 TESTS = [*(f'tests/{name}' for name in TARGETS), 'tests/test_examples.py']
 QUICK = ['-m', 'not slow']
+OF_DEFAULTS = ['tests/test_docs.py', 'tests/test_recipes.py', '-k', 'option or constants']
 RECORD = ROOT / '.cache/mutation.json'
 # Registries of these would change with the order of imports.
 NOT_SHARED = {*HOSTS, 'mmcls', '__main__', 'executed', 'mutants'}
@@ -72,20 +73,26 @@ class Outcomes:
     pytest_collectreport = pytest_runtest_logreport
 
 
-def tests_of(mutant: Mutant, root: Path, tests: dict[str, dict]) -> Iterator[list[str]]:
+def tests_of(
+    mutant: Mutant, root: Path, tests: dict[str, dict], processes: bool = True
+) -> Iterator[list[str]]:
     """Arguments of pytest: the tests that execute the line, then files that start processes.
 
-    If no test executes the line, as for a constant of a module, it is those of the module.
+    If no test executes the line, as for a constant of a module or a default, it is those of the
+    module and those that compare defaults with the documentation and with papers.
     """
     module = str(mutant.path.relative_to(root / PACKAGE))
     lines = {test: found['lines'].get(module, ()) for test, found in tests.items()}
-    chosen = [test for test in lines if mutant.line in lines[test]] or filter(lines.get, lines)
+    executing = [test for test in lines if mutant.line in lines[test]]
+    chosen = executing or filter(lines.get, lines)
     chosen = sorted(chosen, key=lambda test: tests[test]['seconds'])
     total = accumulate(tests[test]['seconds'] for test in chosen)
     chosen = [test for test, end in zip(chosen, total, strict=True) if end < MOST_SECONDS]
     for part in filter(None, (chosen[:FIRST], chosen[FIRST:])):
         yield [*QUICK, *part]
-    if files := starting_processes(mutant.path, root):
+    if not executing:
+        yield OF_DEFAULTS
+    if processes and (files := starting_processes(mutant.path, root)):
         yield files
 
 
@@ -164,7 +171,7 @@ def passes(test: str, seconds: float) -> bool:
     return test == CRASHED or failed_test([test], seconds) is None
 
 
-def outcome(mutant: Mutant, root: Path, tests: dict[str, dict], seconds: float) -> str:
+def outcome(mutant: Mutant, root: Path, tests: dict[str, dict], args: argparse.Namespace) -> str:
     """Try a mutant in the copy of the tree: ``'killed'`` or ``'survived'``.
 
     ``'unknown'`` if the test that fails also fails without it.
@@ -172,14 +179,14 @@ def outcome(mutant: Mutant, root: Path, tests: dict[str, dict], seconds: float) 
     original, times = mutant.path.read_text(), mutant.path.stat()
     mutant.path.write_text(mutant.source)
     try:
-        calls = (failed_test(args, seconds) for args in tests_of(mutant, root, tests))
-        failed = next(filter(None, calls), None)
+        calls = tests_of(mutant, root, tests, not args.quick)
+        failed = next(filter(None, (failed_test(call, args.timeout) for call in calls)), None)
     finally:
         mutant.path.write_text(original)
         os.utime(mutant.path, ns=(times.st_atime_ns, times.st_mtime_ns))
     if failed is None:
         return 'survived'
-    if passes(failed, seconds):
+    if passes(failed, args.timeout):
         return 'killed'
     print(f'This test fails without a mutant: {failed}', flush=True)
     return 'unknown'
@@ -208,6 +215,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--seed', type=int, default=0, help='seed of the draw (default: 0)')
     parser.add_argument('--skip', type=int, default=0, help='leave out the first mutants drawn')
     parser.add_argument('--only', type=int, nargs='+', help='numbers of the mutants to try')
+    parser.add_argument(
+        '--quick', action='store_true', help='leave out the files that start processes'
+    )
     parser.add_argument('--minutes', type=float, default=math.inf, help='stop after this time')
     parser.add_argument('--timeout', type=float, default=120, help='seconds for each test')
     return parser.parse_args()
@@ -254,7 +264,7 @@ def campaign(found: dict[int, Mutant], root: Path, args: argparse.Namespace) -> 
             print(f'Time is up; continue with --skip {number}')
             break
         place = mutant.path.relative_to(root / PACKAGE)
-        result = outcome(mutant, root, tests, args.timeout)
+        result = outcome(mutant, root, tests, args)
         outcomes[place.parts[0], result] += 1
         print(f'{number}: {result} {place}:{mutant.line}', flush=True)
         if result == 'survived':

@@ -47,9 +47,9 @@ def test_every_mutant_differs_in_one_place(write):
     }
 
 
-def test_hints_and_messages_stay(write):
+def test_hints_messages_and_strict_stay(write):
     text = "def f(a: Range[0, 1]) -> Range[2, 3]:\n    raise ValueError(f'{a + 1}', 2)\n"
-    assert not list(mutants(write(text)))
+    assert not list(mutants(write(f'{text}zip(a, b, strict=True)\n')))
 
 
 @pytest.fixture
@@ -60,15 +60,15 @@ def mutation(monkeypatch):
 
 def test_the_quickest_tests_of_the_line_are_tried_first(write, mutation, tmp_path):
     path = write('def f():\n    return 1\n')
-    tests = {f'test_{n}': dict(seconds=9 - n, lines={'ops/one.py': [1, 2]}) for n in range(10)}
+    tests = {f'test_{n}': dict(seconds=10 - n, lines={'ops/one.py': [1, 2]}) for n in range(10)}
     tests['test_other'] = dict(seconds=0, lines={'ops/one.py': [1], 'ops/two.py': [2]})
     found = list(mutation.tests_of(Mutant(path, 2, '', '', ''), tmp_path, tests))
     # Together they take 15 seconds, with one more 21.
     assert mutation.MOST_SECONDS == 20
-    assert found == [[*mutation.QUICK, *(f'test_{n}' for n in range(9, 3, -1))]]
+    assert found == [[*mutation.QUICK, *(f'test_{n}' for n in range(9, 4, -1))]]
     # No test executes line 3: those of the module.
-    first, *_ = mutation.tests_of(Mutant(path, 3, '', '', ''), tmp_path, tests)
-    assert first[len(mutation.QUICK)] == 'test_other'
+    first, last = mutation.tests_of(Mutant(path, 3, '', '', ''), tmp_path, tests)
+    assert first[len(mutation.QUICK)] == 'test_other' and last == mutation.OF_DEFAULTS
 
 
 def test_files_that_start_processes_are_tried_last(write, mutation, tmp_path):
@@ -79,6 +79,6 @@ def test_files_that_start_processes_are_tried_last(write, mutation, tmp_path):
             file = tmp_path / 'tests' / f'{name}{"_processes" * bool(starts)}.py'
             file.parent.mkdir(exist_ok=True)
             file.write_text(f'{starts}{text}()\n')
-    found = list(mutation.tests_of(Mutant(path, 2, '', '', ''), tmp_path, {}))
+    _, found = mutation.tests_of(Mutant(path, 2, '', '', ''), tmp_path, {})
     files = ['tests/test_a_processes.py', 'tests/test_b_processes.py']
-    assert found == [[str(tmp_path / file) for file in files]]
+    assert found == [str(tmp_path / file) for file in files]

@@ -205,6 +205,13 @@ def test_other_storage_is_left_to_mmengine(images, tmp_path):
     assert runner._resume and runner._load_from is None
 
 
+def test_a_backend_that_the_config_names_is_kept(images, tmp_path):
+    options = dict(backend='local')
+    runner = build(images, tmp_path, 1, checkpoint=dict(backend_args=options))
+    runner.train()
+    assert hook_of(runner).backend_args == options and names(tmp_path) == ['epoch_1.pth']
+
+
 class Metrics(Hook):
     """Calls the validation of a checkpoint hook with an accuracy that rises."""
 

@@ -13,6 +13,7 @@ from mmselfsup_invp.engine.hooks.image_order import (
     image_order,
     image_sizes,
     require_same_sizes,
+    sampled_paths,
 )
 
 from .. import toy
@@ -38,6 +39,19 @@ def resume(images, work_dir, tmp_path, **changes):
     runner = toy.build_runner(images, tmp_path / 'resumed', 2, **{**start, **changes})
     runner.train()
     return runner
+
+
+class Names:
+    """A data set of images with these names."""
+
+    def __init__(self, *names: bytes):
+        self.names = [os.fsdecode(name) for name in names]
+
+    def __len__(self):
+        return len(self.names)
+
+    def get_data_info(self, row):
+        return dict(img_path=f'/data/{self.names[row]}')
 
 
 class TestModel:
@@ -167,15 +181,13 @@ class TestOrder:
         assert image_order(toy.build_dataset(single)).startswith('1 ')
 
     def test_names_that_are_not_utf8(self):
-        class Names:
-            def __init__(self, *names):
-                self.names = [os.fsdecode(name) for name in names]
-
-            def __len__(self):
-                return len(self.names)
-
-            def get_data_info(self, row):
-                return dict(img_path=f'/data/{self.names[row]}')
-
         first, second = image_order(Names(b'a\xff', b'b')), image_order(Names(b'a\xfe', b'b'))
         assert first != second and image_order(Names(b'a\xff', b'b')) == first
+
+    @pytest.mark.parametrize(
+        ('most', 'rows'), [(4, [0, 3, 6, 9]), (2, [0, 9]), (10, range(10)), (99, range(10))]
+    )
+    def test_the_paths_are_evenly_spaced(self, most, rows, monkeypatch):
+        monkeypatch.setattr('mmselfsup_invp.engine.hooks.image_order.MAX_PATHS', most)
+        names = [b'%d' % row for row in range(10)]
+        assert sampled_paths(Names(*names)) == (10, [f'/data/{row}' for row in rows])

@@ -85,6 +85,15 @@ class TestStatistics:
         feature = unit_rows(3, 4, seed=23)
         assert torch.equal(cluster_means(feature, torch.arange(3), torch.zeros(3, 4)), feature)
 
+    def test_half_precision_features_are_upcast_in_blocks(self, monkeypatch):
+        feature, label = unit_rows(90, 5, seed=24).bfloat16(), torch.arange(90) % 7
+        expected = reference.cluster_means(feature.float(), label.tolist(), torch.zeros(7, 5))
+        monkeypatch.setattr('mmselfsup_invp.ops.clustering.default_elements', lambda _: 100)
+        with Allocations() as allocations:
+            means = cluster_means(feature, label, torch.zeros(7, 5))
+        torch.testing.assert_close(means, expected.float())
+        assert allocations.largest <= 100
+
     @pytest.mark.parametrize(
         ('size', 'entropy'), [([5, 5, 5], 1.0), ([9, 0, 0], 0.0), ([4, 4, 0], 0.630930), ([7], 1.0)]
     )

@@ -53,6 +53,7 @@ INTERCLR_CIFAR: Recipe = {
     'model.head.num_negatives': 4096,
     'model.branch.num_negatives': 4096,
     'model.branch.memory.num_clusters': 400,
+    'model.backbone.zero_init_residual': False,
     'model.neck.hid_channels': 512,
     'optim_wrapper.optimizer.weight_decay': 5e-4,
     'train_dataloader.batch_size': 128,
@@ -63,6 +64,11 @@ INTERCLR_CONFIGS: dict[str, Recipe] = {
         'optim_wrapper.optimizer.type': 'LARS',
         'optim_wrapper.optimizer.lr': 4.8,
         'optim_wrapper.optimizer.weight_decay': 1e-6,
+        'optim_wrapper.paramwise_cfg.custom_keys': {
+            name: {'decay_mult': 0, 'lars_exclude': True} for name in ('bn', 'downsample.1', 'bias')
+        },
+        'param_scheduler.0.start_factor': 1e-4,
+        'param_scheduler.0.convert_to_iter_based': True,
         'param_scheduler.0.eta_min': None,
         'param_scheduler.0.end': 10,
         'param_scheduler.1.eta_min': 4.8e-3,
@@ -107,6 +113,7 @@ ODC: Recipe = {
     'default_hooks.reweight.interval': 10,
     'optim_wrapper.optimizer.lr': 0.06,
     'optim_wrapper.optimizer.weight_decay': 1e-5,
+    'optim_wrapper.paramwise_cfg.custom_keys': {'head': {'momentum': 0.0}},
     'param_scheduler.0.milestones': [400],
     'param_scheduler.0.gamma': 0.4,
     'train_dataloader.batch_size': 64,

@@ -86,7 +86,9 @@ INVP_CONFIGS: dict[str, Recipe] = {
         'model.branch.loss.margin': -0.5,
         'model.branch.loss.temperature': 0.2,
         'model.branch.memory.momentum': 0.5,
+        'model.branch.memory.num_clusters': 400,
         'model.branch.negatives': 'semi_hard',
+        'model.branch.num_negatives': 4096,
         'model.branch.pool_ratio': 0.1,
     },
 }
@@ -122,6 +124,8 @@ SOFT_CIFAR: Recipe = {
     'optim_wrapper.optimizer.lr': 0.06,
     'optim_wrapper.optimizer.weight_decay': 5e-4,
     'default_hooks.memory.ramp_epochs': 20,
+    'param_scheduler.0.start_factor': 0.01,
+    'param_scheduler.0.end': 5,
     'train_dataloader.batch_size': 256,
 }
 

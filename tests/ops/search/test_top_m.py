@@ -138,8 +138,10 @@ def test_an_empty_batch_finds_nothing():
 
 
 def rows_with_ties():
-    """Similarities of both signs, some of them equal, -inf or -0."""
+    """Similarities of both signs and all magnitudes, some of them equal, adjacent, -inf or -0."""
     similarity = torch.randn(3, 9, generator=torch.Generator().manual_seed(11))
+    similarity[0, :5] = 1 + torch.tensor([3, 0, 2, 1, 2]) * torch.finfo(torch.float32).eps
+    similarity[2] *= 10.0 ** torch.arange(-4, 5)
     similarity[1] = torch.tensor([0.5, -0.5, 0.5, 0.0, -0.0, 0.5, -0.5, -torch.inf, -torch.inf])
     return similarity
 
