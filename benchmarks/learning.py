@@ -53,12 +53,13 @@ def parse() -> argparse.Namespace:
     test.add_argument('--work-dir', type=Path, required=True)
     test.add_argument('--grid', type=Path, default=ARENA / 'grid.json')
     test.add_argument('--names', nargs='+', required=True, help='rows of the final table')
+    test.add_argument('--trials', type=Path, default=ARENA / 'trials.jsonl', help='results of run')
     test.add_argument('--results', type=Path, default=ARENA / 'test.jsonl')
     test.set_defaults(command=run_test)
 
-    report = commands.add_parser('report', help='write the table and the curves')
+    report = commands.add_parser('report', help='write the tables and the curves')
     report.add_argument('--results', type=Path, default=ARENA / 'trials.jsonl')
-    report.add_argument('--table', type=Path, default=ARENA / 'trials.md')
+    report.add_argument('--test-results', type=Path, default=ARENA / 'test.jsonl')
     report.add_argument('--curves', type=Path, default=ARENA / 'curves.png')
     report.add_argument('--names', nargs='*', help='curves to draw; all if not given')
     report.add_argument('--budget', type=int, default=120, help='of the curves')
@@ -95,24 +96,23 @@ def run_grid(args: argparse.Namespace) -> None:
 
 
 def run_test(args: argparse.Namespace) -> None:
-    from dataclasses import asdict
-
-    from benchmarks.arena.cells import append, finished, measure_cell
+    from benchmarks.arena.cells import append, finished, measure_cell, read_results
     from benchmarks.arena.grid import read_grid
 
+    trials = {trial['key']: trial for trial in read_results(args.trials)}
     for cell in read_grid(args.grid, args.names):
-        if cell.key not in finished(args.results):
+        if cell.key in trials and cell.key not in finished(args.results):
             figures = measure_cell(cell, args.data, args.work_dir, 'test')
-            append(args.results, dict(key=cell.key, **asdict(cell), figures=figures))
+            append(args.results, dict(trials[cell.key], figures=figures))
 
 
 def run_report(args: argparse.Namespace) -> None:
     from benchmarks.arena.cells import read_results
     from benchmarks.arena.report import draw_curves, table
 
-    results = read_results(args.results)
-    args.table.write_text(table(results))
-    draw_curves(results, args.names, args.budget, args.curves)
+    for path in (args.results, args.test_results):
+        path.with_suffix('.md').write_text(table(read_results(path)))
+    draw_curves(read_results(args.results), args.names, args.budget, args.curves)
 
 
 if __name__ == '__main__':
