@@ -20,7 +20,7 @@ __all__ = ['__version__', 'register_all_modules']
 
 SUBPACKAGES = {'memory', 'ops', *compat.NEED_HOST}
 # Functions of this package by the modules that they are in.
-FUNCTIONS = {'embed': 'embedding', 'train': 'cli.images'}
+FUNCTIONS = {'embed': 'embedding', 'train': 'cli.train_images'}
 
 
 def register_all_modules(init_default_scope: bool = True) -> None:

@@ -6,7 +6,6 @@ from typing import Any
 
 from mmengine.config import Config
 
-from ..config import merge_options
 from ..datasets.files import write_whole
 from ..datasets.image_files import ImageFiles
 from ..datasets.inspection import median_shorter_side
@@ -67,52 +66,3 @@ def choose_for(folder: str, changes: dict[str, Any]) -> str:
 def named(cfg: Config, work_dir: str) -> Config:
     """Name the config of a run ``config.py``, so that MMEngine does not overwrite the recipe."""
     return Config(cfg._cfg_dict, cfg.text, str(Path(work_dir) / 'config.py'))
-
-
-def train(
-    images: str | Path,
-    work_dir: str | Path | None = None,
-    resume: bool = False,
-    options: dict[str, Any] | None = None,
-    **recipe: Any,
-) -> Path:
-    """Train on a folder of images without labels; the same as ``tools/train.py --images``.
-
-    Args:
-        images (str | Path): Folder of the images, at any depth.
-        work_dir (str | Path, optional): Folder for the config, logs and checkpoints. Defaults to
-            None: ``work_dirs/images/NAME``.
-        resume (bool): Whether to continue from the latest checkpoint there. Defaults to False.
-        options (dict, optional): Settings of the config by their dotted names. Defaults to None.
-        **recipe: Fields of :class:`Recipe`: ``image_size``, ``epochs``, ``batch_size``, ...
-
-    Returns:
-        Path: The work folder.
-
-    Raises:
-        FileNotFoundError, FileExistsError, ValueError: See :func:`use_images`.
-
-    Example:
-        >>> import mmselfsup_invp
-        >>> mmselfsup_invp.train('photos', epochs=50)  # doctest: +SKIP
-        PosixPath('work_dirs/images/photos')
-    """
-    from .training import load_config
-    from .training import train as run
-
-    args = Namespace(
-        images=str(images),
-        config=None,
-        work_dir=str(work_dir) if work_dir else None,
-        recipe={name: str(value) for name, value in recipe.items()},
-        cfg_options={},
-        launcher='none',
-        resume='auto' if resume else None,
-        amp=False,
-        auto_scale_lr=False,
-        log_to=None,
-    )
-    cfg = load_config(args)
-    merge_options(cfg, options)
-    run(cfg)
-    return Path(cfg.work_dir)

@@ -10,7 +10,7 @@ from torch import Tensor
 from ..options import accepts
 
 if TYPE_CHECKING:
-    from .search import BankRows
+    from .search.rows import BankRows
 
 
 def require_range(name: str, value: int, low: int, high: int, why: str) -> None:
