@@ -1,7 +1,7 @@
 """The benchmark configs and tools of MMSelfSup: how they are started, and which of them fail.
 
-``python -m tests.host_tools`` prints the table in docs/en/compatibility.md. test_host_tools.py runs
-every row on toy data.
+``python -m tests.host_tools`` prints the table in docs/en/compatibility.md. test_host_tools.py and
+test_host_detection.py run every row on toy data.
 """
 
 from collections.abc import Iterator
@@ -23,8 +23,7 @@ CLASSIFICATION = 'tools/benchmarks/classification'
 PROTOCOLS = '../../configs/benchmarks/README.md#protocols'
 # One process, as the shell scripts of the host start several.
 LAUNCH = ('-m', 'torch.distributed.launch', '--nproc_per_node=1', '--master_port=29517')
-
-# Loaders with small batches.
+# Options of a loader.
 SMALL = ('batch_size=4', 'num_workers=0', 'persistent_workers=False')
 
 

@@ -4,6 +4,7 @@ from pickle import UnpicklingError
 
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.registry import MODELS, TRANSFORMS, DefaultScope
 from mmengine.runner import CheckpointLoader, checkpoint
 
@@ -17,6 +18,7 @@ from mmpretrain.structures import DataSample
 
 from mmselfsup_invp.compat import UnsupportedHost
 from mmselfsup_invp.config import require_registered
+from mmselfsup_invp.config_checks import check_config
 from mmselfsup_invp.structures import SampleBatch, collate, label_tensor, sample_ids
 
 from .. import toy
@@ -102,3 +104,7 @@ def test_a_checkpoint_with_code_is_not_loaded(tmp_path):
 def test_odc_asks_for_mmselfsup():
     with pytest.raises(UnsupportedHost, match='ODC is an algorithm of MMSelfSup 1.0'):
         MODELS.build(dict(type='mmselfsup_invp.ODC', backbone=dict(type='ResNet', depth=18)))
+
+
+def test_the_options_of_odc_are_left_to_its_refusal():
+    check_config(Config(dict(model=dict(type='mmselfsup_invp.ODC', data_preprocessor=dict()))))
