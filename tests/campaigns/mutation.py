@@ -6,11 +6,11 @@
     python tests/campaigns/mutation.py --all ops/losses.py  # every mutant of one module
 
 A mutant differs from the package by one comparison, operator, constant, boolean or keyword. It is
-killed if a test fails that executes the changed line, or that starts processes and names a part of
-the module. The first run executes all tests of the core once, in about 10 minutes, and records
-their lines in ``.cache/mutation.json``; delete it after a change of the package or of its tests.
-The work is done in a temporary copy; the tree itself never changes. The changes that survive are
-printed: each is either a missing test or an equivalent program.
+killed if a test fails that executes the changed line (the quickest, 20 seconds of them), or that
+starts processes and names a part of the module. The first run executes all tests of the core once,
+in about 10 minutes, and records their lines in ``.cache/mutation.json``; delete it after a change
+of the package or of its tests. The work is done in a temporary copy; the tree itself never changes.
+The changes that survive are printed: each is either a missing test or an equivalent program.
 """
 
 import argparse

@@ -280,6 +280,8 @@ def test_masks_of_negative_infinity_are_saved(value, refused):
 
 def test_no_checkpoint_falls_between_the_backward_passes_of_a_step(images, tmp_path):
     wrapper = dict(accumulative_counts=2)
+    for options in (dict(by_epoch=False, interval=2), dict(by_epoch=True, interval=1)):
+        build(images, tmp_path, 1, optim_wrapper=wrapper, checkpoint=options).train()
     options = dict(by_epoch=False, interval=3)
     with pytest.raises(ValueError, match=r'interval = 3 .* no multiple of .*counts = 2'):
         build(images, tmp_path, optim_wrapper=wrapper, checkpoint=options).train()

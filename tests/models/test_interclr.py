@@ -129,6 +129,10 @@ class TestMomentum:
         key = F.normalize(encoder(inputs[1])[0])
         intra = reference.head(query, key, reference.queue.bank)
         torch.testing.assert_close(losses['loss_intra'], 0.75 * intra)
+        torch.manual_seed(5)
+        torch.randperm(len(IDS))  # The keys were shuffled.
+        inter = reference.branch(query, IDS, key=key)['loss_inter']
+        torch.testing.assert_close(losses['loss_inter'], 0.25 * inter)
         for memory in (model.branch.memory, model.queue):
             assert torch.equal(memory.staged[0], IDS)
             torch.testing.assert_close(memory.staged[1], key)

@@ -103,6 +103,9 @@ INTERCLR_CONFIGS: dict[str, Recipe] = {
 
 ODC: Recipe = {
     **SGD,
+    'model.neck.hid_channels': 512,
+    'model.neck.out_channels': 256,
+    'model.head.num_classes': 10000,
     'model.memory_bank.num_classes': 10000,
     'model.memory_bank.feat_dim': 256,
     'model.memory_bank.momentum': 0.5,

@@ -35,14 +35,17 @@ SELA_CIFAR: Recipe = {
     'train_dataloader.batch_size': 128,
     'randomness.seed': 2,
 }
+ALEXNET: Recipe = {
+    'model.neck.hid_channels': (4096, 4096),
+    'model.neck.dropout': 0.5,
+    'model.neck.pool_size': 6,
+    'model.head.init_cfg.std': 0.01,
+}
 RESNET: Recipe = {'model.backbone.zero_init_residual': False}
 SELA_CONFIGS: dict[str, Recipe] = {
-    'sela_alexnet_1xb256-steplr-400e_in1k': {
-        'model.neck.hid_channels': (4096, 4096),
-        'model.neck.dropout': 0.5,
-    },
+    'sela_alexnet_1xb256-steplr-400e_in1k': ALEXNET,
     'sela_resnet50_1xb256-steplr-400e_in1k': RESNET,
     'sela_resnet50_8xb32-steplr-400e_in1k': RESNET | {'train_dataloader.batch_size': 32},
-    'sela_alexnet_1xb128-steplr-400e_cifar10': SELA_CIFAR,
+    'sela_alexnet_1xb128-steplr-400e_cifar10': ALEXNET | SELA_CIFAR,
     'sela_resnet18_1xb128-steplr-400e_cifar10': RESNET | SELA_CIFAR,
 }

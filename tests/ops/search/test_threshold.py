@@ -47,7 +47,10 @@ class TestPlan:
     @pytest.mark.parametrize(('queries', 'rows', 'm'), SIZES)
     def test_memory_is_bounded(self, queries, rows, m):
         limit = search.DEVICE_ELEMENTS
-        queries = min(queries, threshold.gpu_queries(request_of(1, rows, m)))
+        most = threshold.gpu_queries(request_of(1, rows, m))
+        # One more would exceed the limit.
+        assert most == threshold.GPU_QUERIES or (most + 1) * rows > limit * threshold.GPU_STRIDE
+        queries = min(queries, most)
         plan = threshold.plan_gpu(request_of(queries, rows, m))
         assert (rows // plan.stride) * queries <= limit
         # Similarity and row of what may pass.
