@@ -24,8 +24,10 @@ class HardSamplingLoss(BaseModule):
     Args:
         hard_neg (bool): Whether the ``num_background`` nearest rows are the background; if not, the
             whole bank is. Defaults to True.
-        temperature, num_background, num_hard, hard_pos, background, exclusive, instance_background,
-            eps: See :class:`~mmselfsup_invp.ops.HardSampling`.
+        temperature, num_background, num_hard, hard_pos: See
+            :class:`~mmselfsup_invp.ops.HardSampling`.
+        background, exclusive, instance_background, eps: See
+            :class:`~mmselfsup_invp.ops.HardSampling`.
         init_cfg (dict, optional): Not used. Defaults to None.
 
     Attributes:
