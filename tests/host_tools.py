@@ -4,6 +4,9 @@
 test_host_detection.py run every row on toy data.
 """
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -58,6 +61,20 @@ class Tool:
             yield from sorted(
                 str(path.relative_to(self.folder)) for path in self.folder.glob(pattern)
             )
+
+    def run(
+        self, checkout: Path, words: list[str], options: list[str]
+    ) -> subprocess.CompletedProcess:
+        """Run it in a checkout of the host, by the launcher if needed, without a GPU."""
+        if self.launched:
+            words = [*LAUNCH, *words, '--launcher', 'pytorch']
+        return subprocess.run(
+            [sys.executable, *words, '--cfg-options', *options],
+            cwd=checkout,
+            env={**os.environ, 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': ''},
+            capture_output=True,
+            text=True,
+        )
 
     @property
     def project(self) -> str:

@@ -5,10 +5,8 @@ package. The options are those of ``mim_dist_train_c4.sh`` and ``mim_dist_train_
 MMSelfSup.
 """
 
-import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -17,7 +15,7 @@ from mmengine.config import Config
 from mmselfsup_invp.export import export_backbone
 
 from . import detectors
-from .host_tools import LAUNCH, TOOLS, pretrained
+from .host_tools import TOOLS, pretrained
 
 pytestmark = [pytest.mark.detection, pytest.mark.slow]
 
@@ -56,15 +54,7 @@ def start(checkout: Path, name: str, config: str) -> subprocess.CompletedProcess
     if '-c4_' in config:
         options += pretrained('roi_head.shared_head')
     words = [*tool.command, path.name, '--work-dir', 'work']
-    if tool.launched:
-        words = [*LAUNCH, *words, '--launcher', 'pytorch']
-    return subprocess.run(
-        [sys.executable, *words, '--cfg-options', *options],
-        cwd=checkout,
-        env={**os.environ, 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': ''},
-        capture_output=True,
-        text=True,
-    )
+    return tool.run(checkout, words, options)
 
 
 @pytest.mark.parametrize(('name', 'config'), CASES)

@@ -4,10 +4,8 @@ Each runs two iterations on toy data, in processes that do not import this packa
 does.
 """
 
-import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,7 +13,7 @@ import pytest
 from mmselfsup_invp.export import export_backbone
 
 from . import detectors, layouts
-from .host_tools import HOST, LAUNCH, PRETRAINING, SMALL, TOOLS, pretrained, table
+from .host_tools import HOST, PRETRAINING, SMALL, TOOLS, pretrained, table
 
 ROOT = Path(__file__).resolve().parent.parent
 INVP = ROOT / 'configs/invp/invp_resnet50_1xb128-coslr-800e_in1k.py'
@@ -65,15 +63,7 @@ def start(checkout: Path, name: str, config: str) -> subprocess.CompletedProcess
             options.append('val_dataloader.dataset.indices=4')
         options += [f'{loader}.{option}' for loader in loaders for option in SMALL]
         options += ['train_cfg.max_epochs=1', 'default_hooks.checkpoint=None']
-    if tool.launched:
-        words = [*LAUNCH, *words, '--launcher', 'pytorch']
-    return subprocess.run(
-        [sys.executable, *words, '--cfg-options', *options],
-        cwd=checkout,
-        env={**os.environ, 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': ''},
-        capture_output=True,
-        text=True,
-    )
+    return tool.run(checkout, words, options)
 
 
 CASES = [
