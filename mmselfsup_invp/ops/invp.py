@@ -93,13 +93,13 @@ def invp_step(
     left_out = functools.cache(functools.partial(_left_out, found, anchor, sampling))
     exact = sampling.instance_background == 'exact'
     arguments = query, bank, anchor, found
-    instance = instance_loss(*arguments, sampling, hidden=left_out(exact)).mean()
+    instance = instance_loss(*arguments, sampling, masked=left_out(exact)).mean()
     if positive is None:
         return InvPStep(instance, None, neighbours, None)
 
     without_anchor = sampling.exclusive and sampling.background == 'topm'
-    hidden = left_out(without_anchor or sampling.background == 'exact')
-    propagation = propagation_loss(*arguments, positive, sampling, hidden=hidden)
+    masked = left_out(without_anchor or sampling.background == 'exact')
+    propagation = propagation_loss(*arguments, positive, sampling, masked=masked)
     # Queries without positives add 0 to the sum. DDP averages the gradients of the processes, so
     # that the mean number of queries with positives gives the mean over all of them.
     count = collectives.mean(positive.mask.any(dim=1).sum())

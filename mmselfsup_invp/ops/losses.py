@@ -81,7 +81,7 @@ def instance_loss(
     nearest: Neighbours | None,
     sampling: HardSampling,
     *,
-    hidden: Tensor | None = None,
+    masked: Tensor | None = None,
 ) -> Tensor:
     """Discriminate each image from its nearest others: ``L_ins`` of InvP (section 3.2).
 
@@ -101,7 +101,7 @@ def instance_loss(
             query and bank. ``sort=False`` is enough and saves half of the search. The
             similarities are not computed again; backward reads the M rows of each query once.
         sampling (HardSampling): Uses ``temperature``, ``instance_background`` and ``eps``.
-        hidden (Tensor, optional): bool, shape ``(B, M)``: entries of ``nearest`` that do not count.
+        masked (Tensor, optional): bool, shape ``(B, M)``: entries of ``nearest`` that do not count.
             With ``'exact'`` the anchor must be among them. Defaults to None: the anchor with
             ``'exact'``, no entry with ``'topm'``.
 
@@ -122,9 +122,9 @@ def instance_loss(
     if nearest is None:
         return _add_eps(full_logsumexp(query, bank, temperature) - own, sampling.eps)
     exact = sampling.instance_background == 'exact'
-    if exact and hidden is None:
-        hidden = nearest.index == anchor[:, None]
-    others = masked_logsumexp(_with_gradient(query, bank, nearest), hidden, temperature)
+    if exact and masked is None:
+        masked = nearest.index == anchor[:, None]
+    others = masked_logsumexp(_with_gradient(query, bank, nearest), masked, temperature)
     return _add_eps(_share_loss(own, others) if exact else others - own, sampling.eps)
 
 
@@ -136,7 +136,7 @@ def propagation_loss(
     positive: Positives,
     sampling: HardSampling,
     *,
-    hidden: Tensor | None = None,
+    masked: Tensor | None = None,
     generator: torch.Generator | None = None,
 ) -> Tensor:
     """Attract each image to its hard positives: ``L_inv`` of InvP (section 3.2).
@@ -163,7 +163,7 @@ def propagation_loss(
         positive (Positives): ``(B, L)`` positives, from :func:`propagate`.
         sampling (HardSampling): Uses all options but ``num_background`` and
             ``instance_background``.
-        hidden (Tensor, optional): bool, shape ``(B, M)``: entries of ``nearest`` that are not in
+        masked (Tensor, optional): bool, shape ``(B, M)``: entries of ``nearest`` that are not in
             the background, besides the positives and the anchor that the option excludes. With
             ``'exact'`` the anchor must be among them. Defaults to None, no further entries.
         generator (torch.Generator, optional): For ``hard_pos='random'``. Defaults to None, the
@@ -189,12 +189,12 @@ def propagation_loss(
     if nearest is None:
         loss = full_logsumexp(query, bank, temperature) - chosen
     elif sampling.background == 'exact':
-        masked = contains(positive.index, positive.mask, nearest.index, size=len(bank))
-        masked |= nearest.index == anchor[:, None] if hidden is None else hidden
+        excluded = contains(positive.index, positive.mask, nearest.index, size=len(bank))
+        excluded |= nearest.index == anchor[:, None] if masked is None else masked
         similarity = _with_gradient(query, bank, nearest)
-        loss = _share_loss(chosen, masked_logsumexp(similarity, masked, temperature))
+        loss = _share_loss(chosen, masked_logsumexp(similarity, excluded, temperature))
     else:
-        loss = _ranked_background(query, bank, anchor, nearest, sampling, hidden) - chosen
+        loss = _ranked_background(query, bank, anchor, nearest, sampling, masked) - chosen
     return _add_eps(loss, sampling.eps).masked_fill(~positive.mask.any(dim=1), 0)
 
 
@@ -222,21 +222,21 @@ def _ranked_background(
     anchor: Tensor,
     nearest: Neighbours,
     sampling: HardSampling,
-    hidden: Tensor | None,
+    masked: Tensor | None,
 ) -> Tensor:
     """Log of the ``'topm'`` or ``'official'`` denominator, ``(B,)``."""
     similarity = _with_gradient(query, bank, nearest)
     if not sampling.exclusive:
-        return masked_logsumexp(similarity, hidden, sampling.temperature)
+        return masked_logsumexp(similarity, masked, sampling.temperature)
     is_anchor = nearest.index == anchor[:, None]
-    masked = is_anchor if hidden is None else is_anchor | hidden
-    total = masked_logsumexp(similarity, masked, sampling.temperature)
+    excluded = is_anchor if masked is None else is_anchor | masked
+    total = masked_logsumexp(similarity, excluded, sampling.temperature)
     if sampling.background == 'topm':
         return total
     # Masking e_ii instead of subtracting it from the sum avoids the cancellation of the official
     # code at low temperatures; only an e_ii that is not part of the sum is left to subtract.
     own = _own_logit(query, bank, anchor, sampling.temperature)
-    counted = is_anchor if hidden is None else is_anchor & ~hidden
+    counted = is_anchor if masked is None else is_anchor & ~masked
     missing = (own - total).masked_fill(counted.any(dim=1), -torch.inf)
     return total + torch.log1p(-missing.exp())
 

@@ -117,10 +117,10 @@ class _MaskedLogSumExp(Function):
     """Keeps the exponentials, so that its backward is one product."""
 
     @staticmethod
-    def forward(ctx, similarity: Tensor, hidden: Tensor | None, temperature: float) -> Tensor:
-        copy = None if hidden is None else similarity.masked_fill(hidden, -torch.inf)
+    def forward(ctx, similarity: Tensor, masked: Tensor | None, temperature: float) -> Tensor:
+        copy = None if masked is None else similarity.masked_fill(masked, -torch.inf)
         similarity = similarity if copy is None else copy
-        # Finite also where all of a row is hidden: -inf less -inf is no number.
+        # Finite also where all of a row is masked: -inf less -inf is no number.
         highest = similarity.amax(dim=1, keepdim=True).clamp_(min=LOWEST)
         exps = torch.sub(similarity, highest, out=copy).div_(temperature).exp_()
         total = exps.sum(dim=1)
@@ -132,19 +132,19 @@ class _MaskedLogSumExp(Function):
     @once_differentiable
     def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
         exps, total = ctx.saved_tensors
-        # The highest entry adds 1 to the sum, which is below that only where all are hidden.
+        # The highest entry adds 1 to the sum, which is below that only where all are masked.
         scale = grad / total.clamp(min=1).mul_(ctx.temperature)
         return exps * scale[:, None], None, None
 
 
-def masked_logsumexp(similarity: Tensor, hidden: Tensor | None, temperature: float) -> Tensor:
-    """``log sum_j exp(similarity[b, j] / temperature)`` over the entries that are not hidden.
+def masked_logsumexp(similarity: Tensor, masked: Tensor | None, temperature: float) -> Tensor:
+    """``log sum_j exp(similarity[b, j] / temperature)`` over the entries that are not masked.
 
-    ``similarity``, float32, ``(B, M)``, is unchanged until backward has run; ``hidden`` is bool of
-    this shape. The result is float32, ``(B,)``; a row with all entries hidden gives -inf and no
+    ``similarity``, float32, ``(B, M)``, is unchanged until backward has run; ``masked`` is bool of
+    this shape. The result is float32, ``(B,)``; a row with all entries masked gives -inf and no
     gradient.
     """
-    return _MaskedLogSumExp.apply(similarity, hidden, temperature)
+    return _MaskedLogSumExp.apply(similarity, masked, temperature)
 
 
 class _FullLogSumExp(Function):
