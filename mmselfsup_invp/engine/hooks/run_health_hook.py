@@ -10,6 +10,7 @@ from ..chance import chance_levels
 from ..memory_estimate import MemoryEstimate, available_memory, estimate_memory, size
 from .common import innermost_dataset, unwrap
 from .memory_hook import MemoryHook
+from .self_label_hook import SelfLabelHook
 
 
 @HOOKS.register_module()
@@ -95,7 +96,8 @@ def memory_of(runner: Runner, batch_size: int) -> tuple[MemoryEstimate, int]:
     model, dataset = unwrap(runner.model), runner.train_dataloader.dataset
     # Networks that are evaluated have no memories, and data sets without rows in one.
     num = num_images(dataset) if memories_of(model) else len(dataset)
-    storage = next((hook.storage for hook in runner.hooks if hasattr(hook, 'storage')), 'host')
+    labelling = (hook.storage for hook in runner.hooks if isinstance(hook, SelfLabelHook))
+    storage = next(labelling, 'host')
     estimate = estimate_memory(model, num, batch_size, storage)
     return estimate, available_memory(next(model.parameters()).device)
 
