@@ -5,6 +5,7 @@ test_host_detection.py run every row on toy data.
 """
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -75,6 +76,15 @@ class Tool:
             capture_output=True,
             text=True,
         )
+
+    def output_of(self, done: subprocess.CompletedProcess) -> str:
+        """The output of a run that ended as the table says."""
+        output = done.stdout + done.stderr
+        if self.error:
+            assert done.returncode and re.search(self.error, output), output[-3000:]
+        else:
+            assert done.returncode == 0, output[-3000:]
+        return output
 
     @property
     def project(self) -> str:

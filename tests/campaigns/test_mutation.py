@@ -21,29 +21,27 @@ def write(tmp_path):
 
 def test_every_mutant_differs_in_one_place(write):
     path = write('a = 1 < b and f(-2.0, c=True)\nd = e if not g else [h + 1]\n')
-    found = list(mutants(path))
     first, second = path.read_text().splitlines()
-    lines = {mutant.source for mutant in found if mutant.line == 1}
-    assert lines == {
-        f'{changed}\n{second}'
-        for changed in (
+    expected = {
+        1: (
             'a = 1 < b or f(-2.0, c=True)',
             'a = 1 <= b and f(-2.0, c=True)',
             'a = 2 < b and f(-2.0, c=True)',
             'a = 1 < b and f(2.0, c=True)',
             'a = 1 < b and f(-3.1, c=True)',
             'a = 1 < b and f(-2.0, c=False)',
-        )
-    }
-    lines = {mutant.source for mutant in found if mutant.line == 2}
-    assert lines == {
-        f'{first}\n{changed}'
-        for changed in (
+        ),
+        2: (
             'd = [h + 1] if not g else e',
             'd = e if g else [h + 1]',
             'd = e if not g else [h - 1]',
             'd = e if not g else [h + 2]',
-        )
+        ),
+    }
+    assert {(mutant.line, mutant.source) for mutant in mutants(path)} == {
+        (line, f'{changed}\n{second}' if line == 1 else f'{first}\n{changed}')
+        for line, changes in expected.items()
+        for changed in changes
     }
 
 

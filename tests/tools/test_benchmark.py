@@ -39,7 +39,7 @@ loaders = {{
 train_dataloader, test_dataloader = loaders['train'], loaders['test']
 benchmark = dict(
     name='toy-knn', title='a toy', kind='knn', data='toy',
-    options=dict(k=5, temperature=0.1), published=dict(somebody=12.5),
+    options=dict(k=5, temperature=0.1), published=dict(paper=12.5),
 )
 """
 
@@ -102,7 +102,7 @@ def test_a_result_is_written_once(call, project):
     (result,) = out.glob('toy-knn_epoch_1_*.json')
     entry = json.loads(result.read_text())
     assert entry['metric'] == 'k5_t0.1' and f'{entry["value"]:.2f}' in first.out
-    assert 'somebody: 12.5' in (out / 'results.md').read_text()
+    assert 'paper: 12.5' in (out / 'results.md').read_text()
 
     result.write_text(json.dumps({**entry, 'value': 1.25}))
     assert 'toy-knn: 1.25, finished before' in call(*arguments).out
