@@ -66,7 +66,7 @@ NOT_ONE_LABEL = ['meta/unlabelled.txt', 'meta/several.json']
 
 def model_config(name: str = 'InvP', **changes: Any) -> dict:
     """A small model of the structure of the shipped configs; changes are merged."""
-    memory = 'PropagationMemory' if name == 'InvP' else 'PropagationQueue'
+    memory = 'PropagationQueue' if name == 'MomentumInvP' else 'PropagationMemory'
     config = dict(
         type=name,
         data_preprocessor=dict(mean=[127.5] * 3, std=[127.5] * 3, bgr_to_rgb=True),

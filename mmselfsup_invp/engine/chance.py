@@ -15,12 +15,12 @@ def chance_levels(head: nn.Module | None, rows: int = 0) -> dict[str, float]:
     labels, and for a bank without rows.
     """
     match head:
-        case InvPHead() if rows:
+        case InvPHead() if rows and head.lambda_ins:
             sampling = head.loss.sampling
             num = rows if sampling.num_background is None else sampling.num_background
             # The row of the image itself comes on top, unless the search has to find it.
             own = sampling.num_background is not None and sampling.instance_background == 'exact'
-            return {'loss_ins': math.log(min(num + own, rows))}
+            return {'loss_ins': head.lambda_ins * math.log(min(num + own, rows))}
         case SoftInvPHead() if rows:
             num = max(head.num_background or rows, head.num_target) + 1
             return {'loss_soft': math.log(min(num, rows))}

@@ -8,13 +8,14 @@ from .algorithms import (
     LayerwiseProbe,
     MomentumInterCLR,
     MomentumInvP,
+    MultiViewInvP,
     SeLa,
     SoftInvP,
 )
 from .backbones import AlexNetBN
 from .branches import OnlineClusterBranch
 from .heads import BankMarginHead, InvPHead, QueueMarginHead, SelfLabelHead, SoftInvPHead
-from .losses import HardSamplingLoss, MarginNCELoss
+from .losses import HardSamplingLoss, MarginNCELoss, ViewContrastLoss
 from .memories import (
     ClusterMemory,
     KeyQueue,
@@ -41,6 +42,7 @@ __all__ = [
     'MarginNCELoss',
     'MomentumInterCLR',
     'MomentumInvP',
+    'MultiViewInvP',
     'ODCClusterMemory',
     'OnlineClusterBranch',
     'ProjectionNeck',
@@ -52,4 +54,5 @@ __all__ = [
     'SelfLabelMemory',
     'SoftInvP',
     'SoftInvPHead',
+    'ViewContrastLoss',
 ]

@@ -1,7 +1,7 @@
 """Exchange of tensors between the processes of the default group of ``torch.distributed``.
 
 Every process calls a function with a tensor of the same shape and type. Without a group, a process
-is alone and receives what it gave. No gradient flows.
+is alone and receives what it gave. A gradient flows through ``gather_with_gradient`` alone.
 """
 
 import torch
@@ -28,6 +28,16 @@ def gather(part: Tensor) -> Tensor:
     parts = [torch.empty_like(part) for _ in range(world_size())]
     distributed.all_gather(parts, part)
     return torch.cat(parts)
+
+
+def gather_with_gradient(part: Tensor) -> Tensor:
+    """As :func:`gather`; the gradient of a part is the sum of those in all processes."""
+    if world_size() == 1:
+        return part
+    # Not part of builds of PyTorch without processes.
+    from torch.distributed.nn.functional import all_gather
+
+    return torch.cat(all_gather(part.contiguous()))
 
 
 @torch.no_grad()

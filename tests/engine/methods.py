@@ -30,6 +30,7 @@ QUEUE = dict(length=20)
 
 MODELS = {
     'InvP': toy.model_config(),
+    'MultiViewInvP': toy.model_config('MultiViewInvP'),
     'MomentumInvP': toy.model_config('MomentumInvP', memory=QUEUE),
     'InterCLR': toy.interclr_config(),
     'MomentumInterCLR': toy.interclr_config('MomentumInterCLR'),
@@ -57,11 +58,17 @@ def hook_config(name: str, images: Path, **options: Any) -> dict:
     return dict(type='OnlineClusterHook', **{'extract_dataloader': loader, **options})
 
 
+def num_views(name: str) -> int:
+    """Views of an image that a method is trained on."""
+    return 2 if name.startswith(('Momentum', 'Soft', 'MultiView')) else 1
+
+
 def changes(name: str, images: Path, *, loader: dict | None = None, **options: Any) -> dict:
     """Changes to :func:`toy.runner_config` for a method; options are those of its hook."""
-    views = 2 if name.startswith(('Momentum', 'Soft')) else 1
     return dict(
         model=SOFT_INVP if name == 'SoftInvP' else MODELS[name],
-        train_dataloader=toy.loader(images, views=toy.VIEWS, num_views=views, **(loader or {})),
+        train_dataloader=toy.loader(
+            images, views=toy.VIEWS, num_views=num_views(name), **(loader or {})
+        ),
         custom_hooks=[dict(type='EpochSeedHook'), hook_config(name, images, **options)],
     )

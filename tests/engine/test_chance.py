@@ -20,6 +20,7 @@ SAMPLING = dict(type='HardSamplingLoss', num_hard=4)
     'head',
     [
         dict(type='InvPHead', loss=SAMPLING),
+        dict(type='InvPHead', loss=SAMPLING, lambda_ins=0.3),
         dict(type='InvPHead', loss=dict(SAMPLING, instance_background='topm')),
         dict(type='InvPHead', loss=dict(SAMPLING, hard_neg=False)),
         dict(type='SoftInvPHead'),
@@ -57,6 +58,10 @@ def test_the_level_of_labels_is_that_of_equal_logits():
     torch.nn.init.zeros_(head.classifiers.bias)
     loss = head(torch.zeros(5, 4), torch.randint(7, (5, 2)))['loss']
     torch.testing.assert_close(chance_levels(head)['loss'], float(loss))
+
+
+def test_an_instance_loss_without_weight_has_none():
+    assert chance_levels(MODELS.build(dict(type='InvPHead', lambda_ins=0)), ROWS) == {}
 
 
 def test_losses_with_margins_have_none():

@@ -15,7 +15,7 @@ from mmselfsup_invp.engine.hooks.common import unwrap
 from mmselfsup_invp.memory import whole_state
 
 from .. import toy
-from .methods import changes
+from .methods import changes, num_views
 from .processes import OPTIONS, run_ranks
 from .recording import Watch
 
@@ -32,6 +32,7 @@ FROZEN = dict(backbone=dict(norm_eval=True))  # Statistics of a batch differ.
 RUNS = {
     'InvP': ('InvP', {}),
     'MomentumInvP': ('MomentumInvP', dict(memory=QUEUE)),
+    'MultiViewInvP': ('MultiViewInvP', {}),
     'SoftInvP': ('SoftInvP', {}),
     'InterCLR': ('InterCLR', dict(branch=EXACT_BRANCH)),
     'MomentumInterCLR': ('MomentumInterCLR', dict(branch=EXACT_BRANCH, queue=QUEUE)),
@@ -40,6 +41,7 @@ RUNS = {
 }
 SHARDED = {
     'InvP': dict(memory=SHARD),
+    'MultiViewInvP': dict(memory=SHARD),
     'SoftInvP': dict(memory=SHARD),
     'InterCLR': dict(branch=dict(EXACT_BRANCH, memory=SHARD)),
     'ODC': dict(memory_bank=SHARD),
@@ -76,9 +78,8 @@ def train(images: Path, work_dir: Path, name: str, model: dict, count: int, **op
     config = changes(method, images)
     for change in (FROZEN, extra, model):
         config['model'] = toy.merged(config['model'], change)
-    views = 2 if name in ('SoftInvP', 'MomentumInvP', 'MomentumInterCLR') else 1
     config['train_dataloader'] = toy.loader(
-        images, views=toy.VIEWS, num_views=views, batch_size=BATCH // count
+        images, views=toy.VIEWS, num_views=num_views(method), batch_size=BATCH // count
     )
     config['default_hooks'] = dict(checkpoint=dict(type='CheckpointHook', interval=1))
     runner = toy.build_runner(images, work_dir, **config, **options)

@@ -125,7 +125,15 @@ def run_of(name, images, work_dir, runtime_info='DeferredInfoHook'):
     return toy.build_runner(images, work_dir, 2, **config)
 
 
-NAMES = ['InvP', 'MomentumInvP', 'SoftInvP', 'InterCLR', 'MomentumInterCLR', 'SeLa']
+NAMES = [
+    'InvP',
+    'MomentumInvP',
+    'MultiViewInvP',
+    'SoftInvP',
+    'InterCLR',
+    'MomentumInterCLR',
+    'SeLa',
+]
 
 
 def watched_steps(runner, waits):

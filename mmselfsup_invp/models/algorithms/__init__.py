@@ -5,6 +5,7 @@ from .invp import InvP
 from .layerwise_probe import LayerwiseProbe
 from .momentum_interclr import MomentumInterCLR
 from .momentum_invp import MomentumInvP
+from .multi_view_invp import MultiViewInvP
 from .sela import SeLa
 from .soft_invp import SoftInvP
 
@@ -15,6 +16,7 @@ __all__ = [
     'LayerwiseProbe',
     'MomentumInterCLR',
     'MomentumInvP',
+    'MultiViewInvP',
     'SeLa',
     'SoftInvP',
     'sample_ids',

@@ -16,7 +16,7 @@ from ..memories import GraphMemory
 class InvPHead(BaseModule):
     """Find the positives of each image and compute the weighted sum of the two losses of InvP.
 
-    ``L = L_ins + lambda_inv * omega(t) * L_inv``, section 3.3 of `InvP
+    ``L = lambda_ins * L_ins + lambda_inv * omega(t) * L_inv``, section 3.3 of `InvP
     <https://arxiv.org/abs/2010.11694>`_. One search of the memory provides the hard negatives and
     the new neighbours of the batch, see :func:`~mmselfsup_invp.ops.invp_step`.
 
@@ -33,6 +33,7 @@ class InvPHead(BaseModule):
             (= P) is our choice. Defaults to 50.
         lambda_inv (float): Weight of the propagation loss; 0 is instance discrimination alone
             and skips the propagation. Defaults to 0.6.
+        lambda_ins (float): Weight of the instance loss. Defaults to 1 (the paper).
         init_cfg (dict, optional): Not used. Defaults to None.
 
     Attributes:
@@ -48,6 +49,7 @@ class InvPHead(BaseModule):
         edges: Edges = 'all',
         knn_k: PositiveInt = 50,
         lambda_inv: NonNegativeFloat = 0.6,
+        lambda_ins: NonNegativeFloat = 1.0,
         init_cfg: InitCfg = None,
     ) -> None:
         super().__init__(init_cfg)
@@ -59,6 +61,7 @@ class InvPHead(BaseModule):
         self.edges = edges
         self.knn_k = knn_k
         self.lambda_inv = lambda_inv
+        self.lambda_ins = lambda_ins
         self.ramp = 1.0
 
     def forward(self, query: Tensor, anchor: Tensor, memory: GraphMemory) -> dict[str, Tensor]:
@@ -70,8 +73,8 @@ class InvPHead(BaseModule):
             memory (GraphMemory): Bank and graph.
 
         Returns:
-            dict[str, Tensor]: ``loss_ins``, ``loss_inv`` (weighted; 0 while the ramp is 0) and,
-            for the log, ``num_positives``, the mean size of N(i).
+            dict[str, Tensor]: ``loss_ins`` and ``loss_inv``, weighted (the latter is 0 while the
+            ramp is 0), and, for the log, ``num_positives``, the mean size of N(i).
 
         Raises:
             RuntimeError: If the memory has no rows yet.
@@ -93,11 +96,12 @@ class InvPHead(BaseModule):
             min_width=self.knn_k + 1 if self.positive == 'knn' else 0,
             backend=memory.backend,
         )
+        instance = self.lambda_ins * step.instance
         if step.positive is None:
-            zero = torch.zeros_like(step.instance)
-            return dict(loss_ins=step.instance, loss_inv=zero, num_positives=zero)
+            zero = torch.zeros_like(instance)
+            return dict(loss_ins=instance, loss_inv=zero, num_positives=zero)
         return dict(
-            loss_ins=step.instance,
+            loss_ins=instance,
             loss_inv=weight * step.propagation,
             num_positives=step.positive.mask.sum(dim=1).float().mean(),
         )

@@ -1,4 +1,5 @@
 from .hard_sampling_loss import HardSamplingLoss
 from .margin_nce_loss import MarginNCELoss
+from .view_contrast_loss import ViewContrastLoss
 
-__all__ = ['HardSamplingLoss', 'MarginNCELoss']
+__all__ = ['HardSamplingLoss', 'MarginNCELoss', 'ViewContrastLoss']
