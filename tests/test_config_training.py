@@ -115,7 +115,7 @@ class Trained:
 def check_invp(run: Trained) -> None:
     """Both losses count; every row of the bank and of the graph was written."""
     instance, propagation = run.losses('loss_ins', 'loss_inv')
-    assert (instance > 0).all()
+    assert ((instance > 0) == (run.runner.model.head.lambda_ins > 0)).all()
     if run.config.model.head.lambda_inv:
         assert (propagation != 0).all() and min(run.figures['num_positives']) >= 1
     else:
@@ -174,11 +174,18 @@ def check_soft_invp(run: Trained) -> None:
     assert (memory.bank != run.before['memory.bank'][:TRAIN_IMAGES]).any(dim=1).all()
 
 
+def check_multi_view_invp(run: Trained) -> None:
+    """The loss between the views counts, and what counts for InvP."""
+    check_invp(run)
+    assert (run.losses('loss_view') > 0).all()
+
+
 CHECKS: dict[str, Callable[[Trained], None]] = {
     'invp': check_invp,
     'interclr': check_interclr,
     'odc': check_odc,
     'sela': check_sela,
+    'MultiViewInvP': check_multi_view_invp,
     'SoftInvP': check_soft_invp,
 }
 

@@ -22,6 +22,7 @@ DATA = {'in1k': 'imagenet', 'cifar10': 'cifar10', 'cifar100': 'cifar100', 'svhn'
 ALGORITHMS = {
     'invp': 'InvP',
     'momentum-invp': 'MomentumInvP',
+    'multi-view-invp': 'MultiViewInvP',
     'soft-invp': 'SoftInvP',
     'interclr-npid': 'InterCLR',
     'interclr-moco': 'MomentumInterCLR',

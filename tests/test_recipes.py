@@ -71,6 +71,12 @@ MOCO_V2 = [
     FLIP,
 ]
 CIFAR_VIEWS = [CROP | dict(size=32), jitter(0.4), GRAY]
+SIMCLR_VIEWS = [
+    CROP | dict(size=32),
+    FLIP,
+    dict(type='RandomApply', transforms=[jitter(0.1)], p=0.8),
+    GRAY,
+]
 VIEWS: dict[str, list[dict]] = {
     'invp/invp_resnet50_1xb128-coslr-800e_in1k': MOCO_V2,
     'invp/invp_resnet50-mlp_1xb128-coslr-800e_in1k': MOCO_V2,
@@ -107,12 +113,8 @@ VIEWS: dict[str, list[dict]] = {
         dict(type='ColorJitter', brightness=0.4, contrast=0.4, saturation=1.0, hue=0.5),
         GRAY,
     ],
-    'invp/soft-invp_resnet18_1xb256-coslr-200e_cifar10': [
-        CROP | dict(size=32),
-        FLIP,
-        dict(type='RandomApply', transforms=[jitter(0.1)], p=0.8),
-        GRAY,
-    ],
+    'invp/multi-view-invp_resnet18_1xb32-coslr-50e_cifar10': SIMCLR_VIEWS,
+    'invp/soft-invp_resnet18_1xb256-coslr-200e_cifar10': SIMCLR_VIEWS,
 }
 TWO_VIEWS = {
     'invp/momentum-invp_resnet50-mlp_8xb32-coslr-200e_in1k',
@@ -141,8 +143,9 @@ def test_views_of_whole_batches_are_those_of_single_images():
 
 
 @pytest.mark.parametrize('name', RECIPES)
-def test_only_momentum_encoders_get_two_views(name):
-    assert augmentation(name).get('num_views', 1) == (2 if name in TWO_VIEWS else 1)
+def test_the_number_of_views(name):
+    views = 4 if 'multi-view' in name else 2 if name in TWO_VIEWS else 1
+    assert augmentation(name).get('num_views', 1) == views
 
 
 @pytest.mark.parametrize('name', SOFT_CONFIGS)

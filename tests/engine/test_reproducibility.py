@@ -13,12 +13,16 @@ SAVE = dict(default_hooks=dict(checkpoint=dict(interval=1)))
 # Dropout, random positives, and labelling events: what draws from the random state.
 RANDOM = dict(neck=dict(dropout=0.3), head=dict(loss=dict(hard_pos='random', num_hard=1)))
 RANDOM_MODELS = dict(
-    InvP=RANDOM, MomentumInvP=RANDOM, SeLa=dict(neck=dict(hid_channels=(16,), dropout=0.5))
+    InvP=RANDOM,
+    MomentumInvP=RANDOM,
+    MultiViewInvP=RANDOM,
+    SeLa=dict(neck=dict(hid_channels=(16,), dropout=0.5)),
 )
 # As if the first half of a run knew how long it will be; a ramp; updates at odd iterations.
 OPTIONS = dict(
     InvP=dict(ramp='gaussian', ramp_epochs=2),
     MomentumInvP=dict(ramp='gaussian', ramp_epochs=2),
+    MultiViewInvP=dict(ramp='gaussian', ramp_epochs=2),
     InterCLR=dict(centroid_interval=2, repair_interval=2),
     MomentumInterCLR=dict(centroid_interval=2, repair_interval=2),
     ODC=dict(centroid_interval=2, repair_interval=2),

@@ -8,6 +8,7 @@ INVP: Recipe = {
     'model.head.hops': 3,
     'model.head.propagation': 'set',
     'model.head.lambda_inv': 0.6,
+    'model.head.lambda_ins': 1,
     'model.head.loss.temperature': 0.07,
     'model.head.loss.num_background': 4096,
     'model.head.loss.num_hard': 50,
@@ -80,6 +81,20 @@ INVP_CONFIGS: dict[str, Recipe] = {
     'momentum-invp_resnet18_1xb128-coslr-200e_cifar10': CIFAR
     | STUDY
     | {'model.encoder_momentum': 0.99, 'model.memory.momentum': 0},
+    'multi-view-invp_resnet18_1xb32-coslr-50e_cifar10': CIFAR
+    | {
+        'model.view_weight': 1,
+        'model.view_loss': None,
+        'model.neck.hid_channels': None,
+        'model.head.lambda_ins': 0,
+        'model.head.loss.temperature': 0.07,
+        'default_hooks.memory.ramp_epochs': 25,
+        'optim_wrapper.optimizer.lr': 0.06,
+        'param_scheduler.0.start_factor': 0.01,
+        'param_scheduler.0.end': 2,
+        'train_dataloader.batch_size': 32,
+        'train_cfg.max_epochs': 50,
+    },
     'invp-interclr_resnet18_1xb128-coslr-800e_cifar10': CIFAR
     | {
         'model.branch_weight': 0.25,

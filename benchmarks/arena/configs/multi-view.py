@@ -1,5 +1,5 @@
-# InvP on four views of each image at a time. A step sees as many views as one of SimCLR with batches
-# of 64 images.
+# InvP on four views of each image at a time. A step has as many views as one of SimCLR with 64
+# images.
 _base_ = 'invp.py'
 
 network_passes = 12

@@ -57,7 +57,7 @@ class PropagationMemoryHook(MemoryHook):
     """
 
     memory_types = (PropagationMemory, PropagationQueue)
-    models = 'InvP, MomentumInvP or SoftInvP'
+    models = 'InvP, MomentumInvP, MultiViewInvP or SoftInvP'
 
     def __init__(
         self,
