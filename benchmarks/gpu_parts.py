@@ -13,7 +13,6 @@ SANITIZED = (
     '--repeats 1'
 )
 IMAGES = ' --jpegs 30000 --warmup 30 --iters 200 --whole'
-AMP = ' --cfg-options optim_wrapper.type=AmpOptimWrapper optim_wrapper.dtype=bfloat16'
 
 # Options for --small, which follow the others and replace them.
 CPU = ' --device cpu --threads 1 --repeats 1'
@@ -21,7 +20,9 @@ SMALL_SEARCH = f' --num 500 --dim 16 --batch 4 --m 12{CPU}'
 SMALL_MODEL = ' model.backbone.depth=18 model.neck.in_channels=512'
 SMALL_IMAGES = (
     ' --jpegs 8 --warmup 1 --iters 1 --threads 1 --cfg-options train_dataloader.batch_size=4 '
-    f'train_dataloader.num_workers=0 train_dataloader.persistent_workers=False{SMALL_MODEL}'
+    'train_dataloader.num_workers=0 train_dataloader.persistent_workers=False '
+    'optim_wrapper._delete_=True optim_wrapper.optimizer.type=SGD optim_wrapper.optimizer.lr=0.1'
+    f'{SMALL_MODEL}'
 )
 
 
@@ -62,7 +63,7 @@ PARTS = {
     ),
     'inter': Part(
         f'{BENCHMARK}inter_branch.py {IMAGENET} --k 16384 --clusters 10000',
-        f' --num 2000 --batch 4 --k 64 --clusters 20{CPU}',
+        f' --num 2000 --batch 4 --k 64 --clusters 200{CPU}',
         300,
     ),
     'sinkhorn': Part(
@@ -76,10 +77,10 @@ PARTS = {
         300,
     ),
     'images-host': Part(
-        f'{BENCHMARK}epoch.py benchmarks/views/host_in1k.py{IMAGES}{AMP}', SMALL_IMAGES, 300
+        f'{BENCHMARK}epoch.py benchmarks/views/host_in1k.py{IMAGES}', SMALL_IMAGES, 300
     ),
     'images-gpu': Part(
-        f'{BENCHMARK}epoch.py benchmarks/views/gpu_in1k.py{IMAGES}{AMP}', SMALL_IMAGES, 300
+        f'{BENCHMARK}epoch.py benchmarks/views/gpu_in1k.py{IMAGES}', SMALL_IMAGES, 300
     ),
     'constants-float16': Part(
         f'{BENCHMARK}search.py {IMAGENET} --dtype float16 --repeats 5 --constants',

@@ -101,7 +101,7 @@ def tuned_steps(args: argparse.Namespace, search: Search) -> dict[str, common.St
         name = ' '.join(f'{name}={value}' for name, value in setting.items())
         if setting != shipped and runs(name, step, expected):
             found[name] = step
-    return found | {'as shipped': reference}
+    return found | {'shipped constants': reference}
 
 
 def search_with(setting: Setting, kernels: ModuleType, search: Search) -> ops.Neighbours:

@@ -26,3 +26,6 @@ train_pipeline = [
     _base_.pack_inputs,
 ]
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
+
+# Mixed precision, which needs a GPU.
+optim_wrapper = dict(type='AmpOptimWrapper', dtype='bfloat16')

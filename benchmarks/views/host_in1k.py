@@ -28,3 +28,6 @@ train_dataloader = dict(
     collate_fn=dict(type='default_collate', _delete_=True),
     dataset=dict(pipeline=train_pipeline),
 )
+
+# Mixed precision, which needs a GPU.
+optim_wrapper = dict(type='AmpOptimWrapper', dtype='bfloat16')
