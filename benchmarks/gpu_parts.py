@@ -37,11 +37,9 @@ class Part(NamedTuple):
 PARTS = {
     'tests': Part(TEST + 'tests/ops', ' --collect-only', 600),
     'tests-models': Part(
-        TEST + 'tests/memory tests/models tests/engine/test_waiting.py '
-        'tests/evaluation/test_encoder.py',
-        ' --collect-only',
-        600,
+        TEST + 'tests/memory tests/models tests/evaluation/test_encoder.py', ' --collect-only', 600
     ),
+    'tests-engine': Part(TEST + 'tests/engine', ' --collect-only', 600),
     'search': Part(f'{BENCHMARK}search.py {IMAGENET} --dtype float16', SMALL_SEARCH, 200),
     'search-10m': Part(
         f'{BENCHMARK}search.py --device cuda --num 10000000 --dtype float16', SMALL_SEARCH, 300

@@ -129,6 +129,7 @@ def test_goals_are_measured_by_parts_that_exist(parts):
     assert {name for goal in parts.GOALS for name in goal.parts()} <= set(parts.PARTS)
 
 
+TESTS = ['tests', 'tests-models', 'tests-engine']
 SMALL = [
     'search', 'search-classes', 'search-float32', 'search-10m', 'objective', 'objective-float32',
     'graph', 'inter', 'sinkhorn', 'step', 'constants-float16', 'constants-float32',
@@ -162,10 +163,10 @@ def test_each_benchmark_accepts_its_command_and_writes_its_numbers(
 
 def test_every_part_is_started_by_these_tests(parts):
     names = {getattr(name, 'values', [name])[0] for name in SMALL}
-    assert set(parts.PARTS) - names == {'tests', 'tests-models', 'memcheck', 'racecheck'}
+    assert set(parts.PARTS) - names == {*TESTS, 'memcheck', 'racecheck'}
 
 
-@pytest.mark.parametrize('name', ['tests', 'tests-models'])
+@pytest.mark.parametrize('name', TESTS)
 def test_paths_of_the_tests_exist(name, parts):
     paths = [word for word in parts.PARTS[name].command.split() if word.startswith('tests/')]
     assert paths and all((BENCHMARKS.parent / path).exists() for path in paths)
