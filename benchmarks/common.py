@@ -48,6 +48,9 @@ def parse(
 ) -> argparse.Namespace:
     """Read the command line; ``most`` says how large the sizes may be, given all of them."""
     add_arguments(parser)
+    parser.add_argument(
+        '--profile', action='store_true', help='list the longest operations of a step of ours'
+    )
     add_json_argument(parser)
     args = parser.parse_args()
     for name, limit in most(args).items():
@@ -81,6 +84,8 @@ def run(build: Build, args: argparse.Namespace, title: str, memory: bool = True)
     console.print(table(median, size))
     wall, cpu = ({name: times[part] for name, times in median.items()} for part in (0, 1))
     append_json(args.json, dict(title=title, seconds=wall, cpu_seconds=cpu, bytes=size))
+    if args.profile:
+        print(profile(next(iter(steps.values())), args.device))
 
 
 def processor(device: str) -> str:
@@ -140,6 +145,17 @@ def resident(key: str) -> int:
     """A figure of this process's status, in bytes."""
     lines = Path('/proc/self/status').read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(key))
+
+
+def profile(step: Step, device: str) -> str:
+    """List the operations of a step by their time on the device, with the number of calls."""
+    with torch.profiler.profile() as found:
+        step()
+        wait(device)
+    where = 'cpu' if device == 'cpu' else 'device'
+    return found.key_averages().table(
+        sort_by=f'self_{where}_time_total', row_limit=25, max_name_column_width=70
+    )
 
 
 def medians(seconds: dict[str, Seconds]) -> dict[str, tuple[float, float]]:

@@ -40,7 +40,7 @@ PARTS = {
         TEST + 'tests/memory tests/models tests/evaluation/test_encoder.py', ' --collect-only', 600
     ),
     'tests-engine': Part(TEST + 'tests/engine', ' --collect-only', 600),
-    'search': Part(f'{BENCHMARK}search.py {IMAGENET} --dtype float16', SMALL_SEARCH, 200),
+    'search': Part(f'{BENCHMARK}search.py {IMAGENET} --dtype float16 --profile', SMALL_SEARCH, 200),
     'search-10m': Part(
         f'{BENCHMARK}search.py --device cuda --num 10000000 --dtype float16', SMALL_SEARCH, 300
     ),
@@ -49,28 +49,28 @@ PARTS = {
     ),
     'search-float32': Part(f'{BENCHMARK}search.py {IMAGENET}', SMALL_SEARCH, 200),
     'objective': Part(
-        f'{BENCHMARK}objective.py {IMAGENET} --dtype float16',
+        f'{BENCHMARK}objective.py {IMAGENET} --dtype float16 --profile',
         f'{SMALL_SEARCH} --num-hard 5',
         300,
     ),
     'objective-float32': Part(
-        f'{BENCHMARK}objective.py {IMAGENET}', f'{SMALL_SEARCH} --num-hard 5', 300
+        f'{BENCHMARK}objective.py {IMAGENET} --profile', f'{SMALL_SEARCH} --num-hard 5', 300
     ),
     'graph': Part(
         f'{BENCHMARK}graph.py {IMAGENET} --dtype float16 --repeats 3', f' --num 500{CPU}', 400
     ),
     'inter': Part(
-        f'{BENCHMARK}inter_branch.py {IMAGENET} --k 16384 --clusters 10000',
+        f'{BENCHMARK}inter_branch.py {IMAGENET} --k 16384 --clusters 10000 --profile',
         f' --num 2000 --batch 4 --k 64 --clusters 200{CPU}',
         300,
     ),
     'sinkhorn': Part(
-        f'{BENCHMARK}sinkhorn.py {IMAGENET} --classes 3000 --against reading --repeats 5',
+        f'{BENCHMARK}sinkhorn.py {IMAGENET} --classes 3000 --against reading --repeats 5 --profile',
         f' --num 500 --classes 10 --passes 5{CPU}',
         300,
     ),
     'step': Part(
-        f'{BENCHMARK}step.py {STEP_CONFIG} {IMAGENET} --precision bfloat16',
+        f'{BENCHMARK}step.py {STEP_CONFIG} {IMAGENET} --precision bfloat16 --profile',
         f' --num 100 --batch 4 --size 32 --precision float32{CPU} --cfg-options{SMALL_MODEL}',
         300,
     ),

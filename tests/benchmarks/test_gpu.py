@@ -4,6 +4,7 @@ import json
 import os
 import runpy
 import shlex
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -139,7 +140,7 @@ SMALL = [
 
 @pytest.mark.parametrize('name', SMALL)
 def test_each_benchmark_accepts_its_command_and_writes_its_numbers(
-    name, parts, benchmark_module, tmp_path, monkeypatch
+    name, parts, benchmark_module, tmp_path, monkeypatch, capfd
 ):
     """With tiny sizes on the CPU, and without measuring memory, which takes processes."""
     monkeypatch.chdir(BENCHMARKS.parent)
@@ -159,6 +160,20 @@ def test_each_benchmark_accepts_its_command_and_writes_its_numbers(
     keys = {one for one in keys if one[0] == name and one[-1] != 'gpu_busy'}
     assert all(parts.lookup(records, one) > 0 for one in keys)
     assert python == 'python' and records[name]['title']
+    # The list of operations of a step.
+    assert ('aten::' in capfd.readouterr().out) == ('--profile' in part.command)
+
+
+@pytest.mark.slow  # Starts Python three times.
+def test_a_part_in_its_own_process(tmp_path):
+    command = [sys.executable, BENCHMARKS / 'gpu.py', '--small', '--out', tmp_path, '--parts']
+    subprocess.run([*command, 'search'], check=True)
+    (line,) = (
+        line
+        for line in (tmp_path / 'table.md').read_text().splitlines()
+        if '| search |' in line[:10]
+    )
+    assert 'x as fast as' in line and '--num 500' in line
 
 
 def test_every_part_is_started_by_these_tests(parts):
