@@ -31,7 +31,7 @@ sys.path[:0] = [str(ROOT), str(ROOT.parent)]
 import common  # noqa: E402
 
 from mmselfsup_invp import ops  # noqa: E402
-from mmselfsup_invp.ops.search import BACKENDS, self_test  # noqa: E402
+from mmselfsup_invp.ops.search import BACKENDS, fallbacks, self_test  # noqa: E402
 
 CLASSES = 1000
 # Similarities differ by the rounding of the sums, and of the queries where the bank is bfloat16.
@@ -164,6 +164,8 @@ def main() -> None:
         f'{args.dtype} bank, {args.order} order, backend {args.backend}'
     )
     common.run(steps, args, title, memory=args.constants is None)
+    if not args.worker:
+        print(f'{fallbacks()} queries were searched again, because the sample misled them.')
 
 
 if __name__ == '__main__':
