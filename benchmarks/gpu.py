@@ -124,6 +124,10 @@ def report(results: Results) -> str:
     """Both tables, with what they were measured on."""
     machines = dict.fromkeys(result['machine'] for result in results.values())
     lines = [f'Measured on {name}.' for name in machines]
+    commands = {name: part.command for name, part in PARTS.items()}
+    other = [name for name, found in results.items() if found['command'] != commands.get(name)]
+    if other:
+        lines.append(f'With other sizes than those of the goals: {", ".join(other)}.')
     return '\n'.join([*lines, '', *goal_table(results), '', *part_table(results), ''])
 
 

@@ -100,6 +100,15 @@ def test_a_part_whose_command_has_changed_runs_again(gpu, program, tmp_path, mon
     assert '| 1 x | no | good |' in (tmp_path / 'out' / 'table.md').read_text()
 
 
+def test_other_sizes_are_reported(gpu, program):
+    command = gpu.PARTS['good'].command
+    result = dict(state='done', seconds=1, machine='today', last_line='', record=None)
+    own = gpu.report(dict(good=dict(result, command=command)))
+    assert own.startswith('Measured on today.\n\n')
+    small = gpu.report(dict(good=dict(result, command=f'{command} --num 2')))
+    assert small.startswith('Measured on today.\nWith other sizes than those of the goals: good.\n')
+
+
 def test_a_part_that_takes_too_long_ends_with_its_processes(gpu, program, tmp_path, monkeypatch):
     results = run(gpu, tmp_path / 'out', '--parts', 'slow', monkeypatch=monkeypatch)
     assert results['slow']['state'] == 'timed out after 1 s'
