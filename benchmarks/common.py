@@ -1,10 +1,11 @@
-"""What the benchmarks share: formulations take turns, and each one's extra memory is weighed.
+"""What the benchmarks share: formulations alternate, and the extra memory of each is measured.
 
 A formulation is a function without arguments that takes one step. ``build(args)`` makes a fresh set
-of them by name; the last one is the yardstick of the others.
+of them by name; the others are compared with the last one.
 """
 
 import argparse
+import json
 import os
 import statistics
 import subprocess
@@ -28,11 +29,18 @@ Seconds = list[tuple[float, float]]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of every benchmark."""
+    """Add the options of every benchmark."""
     parser.add_argument('--device', default='cpu')
     parser.add_argument('--threads', type=int, help='CPU threads; as PyTorch chooses if not given')
     parser.add_argument('--repeats', type=int, default=15, help='timed steps of each')
     parser.add_argument('--worker', help=argparse.SUPPRESS)
+
+
+def add_json_argument(parser: argparse.ArgumentParser) -> None:
+    """Add the option that :func:`append_json` takes its path from."""
+    parser.add_argument(
+        '--json', type=Path, metavar='FILE', help='append the result to this file, in a line'
+    )
 
 
 def parse(
@@ -40,6 +48,10 @@ def parse(
 ) -> argparse.Namespace:
     """Read the command line; ``most`` says how large the sizes may be, given all of them."""
     add_arguments(parser)
+    parser.add_argument(
+        '--profile', action='store_true', help='list the longest operations of a step of ours'
+    )
+    add_json_argument(parser)
     args = parser.parse_args()
     for name, limit in most(args).items():
         if not 1 <= getattr(args, name) <= limit:
@@ -49,21 +61,31 @@ def parse(
     return args
 
 
-def run(build: Build, args: argparse.Namespace, title: str) -> None:
-    """Weigh and time the formulations and print a table; as a worker, weigh one and print that."""
+def run(build: Build, args: argparse.Namespace, title: str, memory: bool = True) -> None:
+    """Compare the formulations and print a table; a worker prints the memory of one of them.
+
+    With ``--json`` the medians are appended to that file: ``seconds`` and ``cpu_seconds`` of a step
+    and, with ``memory``, the extra ``bytes``, each by formulation.
+    """
     if args.threads:
         torch.set_num_threads(args.threads)
     if args.worker:
         print(resident_growth(build(args)[args.worker]))
         return
     console = Console()
-    console.print(
+    title = (
         f'{title}, {processor(args.device)}, torch {torch.__version__}, '
         f'{torch.get_num_threads()} threads.'
     )
+    console.print(title)
     steps = build(args)
-    memory = {name: peak_memory(name, build, args) for name in steps}
-    report(time_alternately(steps, args.repeats, args.device), memory, console)
+    size = {name: peak_memory(name, build, args) for name in steps} if memory else {}
+    median = medians(time_alternately(steps, args.repeats, args.device))
+    console.print(table(median, size))
+    wall, cpu = ({name: times[part] for name, times in median.items()} for part in (0, 1))
+    append_json(args.json, dict(title=title, seconds=wall, cpu_seconds=cpu, bytes=size))
+    if args.profile:
+        print(profile(next(iter(steps.values())), args.device))
 
 
 def processor(device: str) -> str:
@@ -95,7 +117,7 @@ def wait(device: str) -> None:
 
 
 def peak_memory(name: str, build: Build, args: argparse.Namespace) -> int:
-    """Bytes that a second step holds at its peak on top of what stood before it."""
+    """Bytes that a second step holds at its peak beside what was allocated before it."""
     if args.device == 'cpu':
         command = [sys.executable, *sys.argv, '--worker', name]
         # Every block of 64 KiB or more is given back when freed, so that the resident size says
@@ -125,18 +147,45 @@ def resident(key: str) -> int:
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(key))
 
 
-def report(seconds: dict[str, Seconds], memory: dict[str, int], console: Console) -> None:
-    """Print medians; CPU time is what a step costs however busy the machine is."""
-    table = Table('formulation', 'step', 'speed', 'CPU time', 'speed', 'extra memory', 'share')
-    medians = {
-        name: [statistics.median(times) for times in zip(*pairs, strict=True)]
+def profile(step: Step, device: str) -> str:
+    """List the operations of a step by their time on the device, with the number of calls."""
+    with torch.profiler.profile() as found:
+        step()
+        wait(device)
+    where = 'cpu' if device == 'cpu' else 'device'
+    return found.key_averages().table(
+        sort_by=f'self_{where}_time_total', row_limit=25, max_name_column_width=70
+    )
+
+
+def medians(seconds: dict[str, Seconds]) -> dict[str, tuple[float, float]]:
+    """Wall and CPU seconds of a step; the fastest formulation first, the reference last."""
+    median = {
+        name: tuple(statistics.median(times) for times in zip(*pairs, strict=True))
         for name, pairs in seconds.items()
     }
-    yardstick = list(medians)[-1]
-    for name, times in medians.items():
+    *others, reference = median
+    return {name: median[name] for name in [*sorted(others, key=median.get), reference]}
+
+
+def table(median: dict[str, tuple[float, float]], size: dict[str, int]) -> Table:
+    """Compare with the last formulation; CPU time does not depend on other load."""
+    columns = ('formulation', 'step', 'speed', 'CPU time', 'speed')
+    found = Table(*columns, *(('extra memory', 'share') if size else ()))
+    reference = list(median)[-1]
+    for name, times in median.items():
         cells = []
-        for spent, other in zip(times, medians[yardstick], strict=True):
+        for spent, other in zip(times, median[reference], strict=True):
             cells += [f'{spent * 1e3:.1f} ms', f'{other / spent:.2f} x']
-        share = memory[name] / memory[yardstick]
-        table.add_row(name, *cells, f'{memory[name] / MIB:.1f} MiB', f'{share:.3f}')
-    console.print(table)
+        if size:
+            share = f'{size[name] / size[reference]:.3f}' if size[reference] else '-'
+            cells += [f'{size[name] / MIB:.1f} MiB', share]
+        found.add_row(name, *cells)
+    return found
+
+
+def append_json(path: Path | None, record: dict) -> None:
+    """Append a record to a file, as a line; nothing without a path."""
+    if path is not None:
+        with path.open('a') as file:
+            file.write(json.dumps(record) + '\n')

@@ -1,15 +1,21 @@
-"""Tell where the time of an epoch goes: waiting for data, network, objective, hooks, and so on.
+"""Measure where the time of an epoch goes: waiting for data, network, objective, hooks, and so on.
 
 Example:
     python benchmarks/epoch.py configs/invp/invp_resnet18-slim_1xb32-coslr-50e_digits.py --iters 40
 
 A run of the config is started as usual and timed for some iterations of its first epoch. Sections
-exclude what is called inside them, so that they add up to the whole. On a GPU it is waited for at
-every edge of a section, which tells sections apart but hides what would overlap. The CPU time is
-that of this process, without the workers: what a step costs however busy the machine is.
+exclude what is called inside them, so that they add up to the whole. A GPU is synchronised at every
+edge of a section, which separates the sections but prevents that they overlap. The CPU time is that
+of this process, without the workers, and does not depend on other load.
+
+``--whole`` measures images per second without sections, and how busy the GPU is (by nvidia-smi).
+``--jpegs N`` replaces the images of the config by N images of the size of ImageNet's.
 """
 
 import argparse
+import shutil
+import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -27,7 +33,10 @@ from rich.console import Console
 from rich.table import Table
 
 ROOT = Path(__file__).resolve().parent
-sys.path.insert(0, str(ROOT.parent))
+sys.path[:0] = [str(ROOT), str(ROOT.parent)]
+
+import common  # noqa: E402
+import jpegs  # noqa: E402
 
 import mmselfsup_invp  # noqa: E402, F401  (registers)
 
@@ -36,19 +45,23 @@ AFTERWARDS = 'after the last step'
 
 
 class Stopwatch:
-    """Seconds by section, of the wall clock and of this process's work.
+    """Wall and CPU seconds by section; a section excludes those inside it.
 
-    A section stops the clocks of the one around it.
+    Args:
+        sections (bool): Whether there are sections; if not, all time is that of the loop.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, sections: bool = True) -> None:
+        self.sections = sections
+        self.gpu = GPUUtilization()
         self.seconds: dict[str, float] = defaultdict(float)
         self.cpu: dict[str, float] = defaultdict(float)
         self._open = [REST]
         self.reset()
 
     def reset(self) -> None:
-        """Forget what was measured so far."""
+        """Discard what was measured so far."""
+        self.gpu.start()
         self.seconds.clear()
         self.cpu.clear()
         self._edge = self._now()
@@ -56,11 +69,15 @@ class Stopwatch:
     def stop(self) -> None:
         """End the measurement."""
         self._book()
+        self.gpu.stop()
         self._open = [AFTERWARDS]
 
     @contextmanager
     def section(self, name: str) -> Iterator[None]:
-        """Book what happens inside under a name."""
+        """Add the time inside to that of a section."""
+        if not self.sections:
+            yield
+            return
         self._book()
         self._open.append(name)
         try:
@@ -70,7 +87,7 @@ class Stopwatch:
             self._open.pop()
 
     def watch(self, owner: Any, method: str, name: str) -> None:
-        """Make a section of every call of an object's method."""
+        """Time every call of an object's method in a section."""
         call = getattr(owner, method)
 
         def watched(*args, **kwargs):
@@ -93,8 +110,35 @@ class Stopwatch:
         return time.perf_counter(), time.process_time()
 
 
+class GPUUtilization:
+    """Percent of the time in which the GPU runs a kernel, by nvidia-smi; None without it."""
+
+    QUERY = ('--query-gpu=utilization.gpu', '--format=csv,noheader,nounits', '--loop-ms=100')
+
+    def __init__(self) -> None:
+        self.percent: float | None = None
+        self._process: subprocess.Popen | None = None
+
+    def start(self) -> None:
+        """Begin to sample, at first or again."""
+        self.stop()
+        if torch.cuda.is_available() and (command := shutil.which('nvidia-smi')):
+            gpu = torch.cuda.get_device_properties(torch.cuda.current_device()).uuid
+            self._process = subprocess.Popen(
+                [command, f'--id=GPU-{gpu}', *self.QUERY], stdout=subprocess.PIPE, text=True
+            )
+
+    def stop(self) -> None:
+        """Take the mean of the samples."""
+        if self._process is not None:
+            self._process.terminate()
+            samples = [line for line in self._process.communicate()[0].split() if line.isdigit()]
+            self.percent = statistics.fmean(map(int, samples)) if samples else None
+            self._process = None
+
+
 class WatchedLoader:
-    """A loader whose batches are waited for on the clock; it ends after some of them."""
+    """A loader whose time is measured; it ends after some batches."""
 
     def __init__(self, loader: Any, watch: Stopwatch, warmup: int, iters: int) -> None:
         self._loader, self._watch = loader, watch
@@ -118,7 +162,7 @@ class WatchedLoader:
 
 
 def instrument(runner: Runner, watch: Stopwatch) -> None:
-    """Put sections around the parts of a step."""
+    """Time the parts of a step in sections."""
     model, optim = runner.model, runner.optim_wrapper
     warnings.filterwarnings('ignore', message='Seems like `optimizer.step')
     parts: list[tuple[Any, str, str]] = [
@@ -150,13 +194,17 @@ def quiet_config(args: argparse.Namespace, work_dir: str) -> Config:
     config.train_cfg.max_epochs = 1
     config.default_hooks.checkpoint = None
     config.default_hooks.pop('knn', None)
+    if args.jpegs:
+        config.train_dataloader.dataset.update(
+            jpegs.write_jpegs(Path(work_dir) / 'images', args.jpegs)
+        )
     return config
 
 
 def run(args: argparse.Namespace, work_dir: str) -> tuple[Stopwatch, Runner]:
     """Train and measure."""
     runner = Runner.from_cfg(quiet_config(args, work_dir))
-    watch = Stopwatch()
+    watch = Stopwatch(sections=not args.whole)
     on_start(runner, lambda: start(runner, watch, args))
     runner.train()
     return watch, runner
@@ -175,17 +223,18 @@ def on_start(runner: Runner, callback: Callable[[], None]) -> None:
 
 
 def start(runner: Runner, watch: Stopwatch, args: argparse.Namespace) -> None:
-    """Take the clock to the parts of a runner."""
+    """Let the next epoch be measured."""
     instrument(runner, watch)
     loop = runner.train_loop
     loop.dataloader = WatchedLoader(loop.dataloader, watch, args.warmup, args.iters)
 
 
-def report(watch: Stopwatch, runner: Runner, console: Console, title: str) -> None:
-    """Print the mean time of a step by section."""
+def report(watch: Stopwatch, runner: Runner, args: argparse.Namespace) -> None:
+    """Print the mean time of a step by section, and images per second."""
     loader = runner.train_dataloader
     steps = len(loader) - loader._warmup
     total, work = (sum(clock.values()) for clock in (watch.seconds, watch.cpu))
+    title = Path(args.config).stem
     table = Table('section', 'ms a step', 'share', 'CPU ms a step', 'share', title=title)
 
     def add(name: str, seconds: float, cpu: float) -> None:
@@ -197,9 +246,12 @@ def report(watch: Stopwatch, runner: Runner, console: Console, title: str) -> No
         add(name, watch.seconds[name], watch.cpu[name])
     table.add_section()
     add('all', total, work)
+    console = Console(width=100)
     console.print(table)
-    images = steps * loader.batch_sampler.batch_size
-    console.print(f'{steps} steps, {images / total:.0f} images/s, torch {torch.__version__}.')
+    rate, busy = steps * loader.batch_sampler.batch_size / total, watch.gpu.percent
+    gpu = '' if busy is None else f'GPU busy {busy:.0f} %, '
+    console.print(f'{steps} steps, {rate:.0f} images/s, {gpu}torch {torch.__version__}.')
+    common.append_json(args.json, dict(title=title, images_per_second=rate, gpu_busy=busy))
 
 
 def parse_args() -> argparse.Namespace:
@@ -210,18 +262,20 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--iters', type=int, default=40, help='timed iterations')
     parser.add_argument('--warmup', type=int, default=5, help='iterations before them')
     parser.add_argument('--threads', type=int, help='CPU threads of PyTorch')
+    parser.add_argument('--whole', action='store_true', help='measure without sections')
+    parser.add_argument('--jpegs', type=int, help='images to write and read in place of the config')
+    common.add_json_argument(parser)
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='as in tools/train.py')
     return parser.parse_args()
 
 
 def main() -> None:
     args = parse_args()
-    console = Console(width=100)
     if args.threads:
         torch.set_num_threads(args.threads)
     with tempfile.TemporaryDirectory() as work_dir:  # For the log of the run.
         watch, runner = run(args, work_dir)
-    report(watch, runner, console, Path(args.config).stem)
+        report(watch, runner, args)
 
 
 if __name__ == '__main__':

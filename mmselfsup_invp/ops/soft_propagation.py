@@ -18,6 +18,7 @@ from . import collectives
 from .checks import require_range
 from .graph import MAX_WALKS, Edges, Hops, mutual_edges
 from .search import BankRows
+from .search.products import disable_autocast
 from .similarity import bank_similarity, full_logsumexp, masked_logsumexp
 
 
@@ -113,7 +114,8 @@ def soft_walk(
 def _similarity(bank: Tensor | BankRows, source: Tensor, index: Tensor) -> Tensor:
     """Similarity of the ends of each edge, float32, ``(B, F)``; -inf for a missing edge."""
     rows = bank[index.clamp(min=0)].float()
-    similarity = torch.einsum('bd,bkd->bk', bank[source].float(), rows)
+    with disable_autocast(rows.device):
+        similarity = torch.einsum('bd,bkd->bk', bank[source].float(), rows)
     return similarity.masked_fill(index < 0, -torch.inf)
 
 

@@ -1,25 +1,18 @@
 """The projection of benchmarks/scale.py, and its model against two processes."""
 
-import importlib
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
-BENCHMARKS = Path(__file__).resolve().parents[2] / 'benchmarks'
+
+@pytest.fixture
+def scale(benchmark_module):
+    return benchmark_module('scale')
 
 
-@pytest.fixture(scope='module')
-def scale():
-    sys.path.insert(0, str(BENCHMARKS))
-    yield importlib.import_module('scale')
-    sys.path.remove(str(BENCHMARKS))
-
-
-@pytest.fixture(scope='module')
-def runs(scale):
-    return importlib.import_module('scale_runs')
+@pytest.fixture
+def runs(benchmark_module):
+    return benchmark_module('scale_runs')
 
 
 @pytest.fixture
