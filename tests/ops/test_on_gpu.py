@@ -119,6 +119,9 @@ OPERATIONS: dict[str, Callable[[SimpleNamespace], object]] = dict(
     self_label=lambda data: with_gradient(
         lambda query: ops.self_label_loss(query[None], data.label[None, :QUERIES]), data.query
     ),
+    views=lambda data: with_gradient(
+        lambda query: ops.view_contrast_loss(query.unflatten(0, (3, -1)), 0.1), data.query
+    ),
     draws=draws,
     sinkhorn=sinkhorn,
     kmeans=lambda data: ops.kmeans(data.bank, CLUSTERS, backend='torch'),
