@@ -86,15 +86,16 @@ def autocast(name: str | None) -> Iterator[None]:
 def test_autocast_does_not_change_the_losses(name, dtype):
     """Of given embeddings, nor their gradient, nor what enters the memories."""
     query, momentum = (F.normalize(torch.randn(BATCH, toy.DIM)).to(DEVICE) for _ in range(2))
+    images = torch.empty(BATCH)
     found = []
     for mode in (None, dtype):
         model, leaf = build(name, DEVICE), query.clone().requires_grad_()
-        model.embed = lambda image, leaf=leaf: leaf
+        model.embed = lambda image, leaf=leaf: leaf.repeat(len(image) // BATCH, 1)
         if hasattr(model, 'key_encoder'):
             model.key_encoder.embed = lambda views, encoder: momentum
         torch.manual_seed(3)
         with autocast(mode):
-            losses = model.losses([None, None], torch.arange(BATCH, device=DEVICE))
+            losses = model.losses([images, images], torch.arange(BATCH, device=DEVICE))
             total = sum(value for key, value in losses.items() if key.startswith('loss'))
         grad = torch.autograd.grad(total, leaf)[0]
         for memory in memories_of(model):

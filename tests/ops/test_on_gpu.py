@@ -44,7 +44,9 @@ def with_gradient(function: Callable[[Tensor], Tensor], leaf: Tensor) -> tuple[T
     leaf = leaf.clone().requires_grad_()
     value = function(leaf)
     weight = torch.linspace(1, 2, value.numel(), device=value.device).view_as(value)
-    return value.detach(), *torch.autograd.grad((value * weight).sum(), leaf)
+    # As PyTorch asks for, and as the optimiser wrappers of MMEngine do.
+    with torch.autocast(DEVICE, enabled=False):
+        return value.detach(), *torch.autograd.grad((value * weight).sum(), leaf)
 
 
 def search(data: SimpleNamespace) -> ops.Neighbours:
