@@ -2,7 +2,7 @@
 # ours; views, batch, neck and temperature were chosen on a small slice of it (benchmarks/arena).
 _base_ = [
     '../_base_/models/invp_resnet18-cifar.py',
-    '../_base_/datasets/cifar10_invp.py',
+    '../_base_/datasets/cifar10_simclr.py',
     '../_base_/schedules/sgd_coslr-200e_soft-invp.py',
     '../_base_/invp_runtime.py',
 ]
@@ -14,21 +14,9 @@ model = dict(
     head=dict(lambda_ins=0.0, loss=dict(temperature=0.07)),
 )
 
-train_views = [
-    dict(type='RandomResizedCrop', size=32, scale=(0.2, 1.0)),
-    dict(type='RandomHorizontalFlip', p=0.5),
-    dict(
-        type='RandomApply',
-        transforms=[
-            dict(type='ColorJitter', brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1)
-        ],
-        p=0.8,
-    ),
-    dict(type='RandomGrayscale', p=0.2),
-]
 train_pipeline = [
     _base_.load_image,
-    dict(type='AugmentedViews', transforms=train_views, num_views=4),
+    dict(type='AugmentedViews', transforms=_base_.train_views, num_views=4),
     _base_.pack_inputs,
 ]
 train_dataloader = dict(batch_size=32, dataset=dict(pipeline=train_pipeline))

@@ -2,7 +2,7 @@
 # chosen on a small slice of it (benchmarks/arena).
 _base_ = [
     '../_base_/models/invp_resnet18-cifar.py',
-    '../_base_/datasets/cifar10_invp.py',
+    '../_base_/datasets/cifar10_simclr.py',
     '../_base_/schedules/sgd_coslr-200e_soft-invp.py',
     '../_base_/invp_runtime.py',
 ]
@@ -17,23 +17,13 @@ model = dict(
     memory=dict(num_neighbours=20, momentum=0),
 )
 
-query_views = [
-    dict(type='RandomResizedCrop', size=32, scale=(0.2, 1.0)),
-    dict(type='RandomHorizontalFlip', p=0.5),
-    dict(
-        type='RandomApply',
-        transforms=[
-            dict(type='ColorJitter', brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1)
-        ],
-        p=0.8,
-    ),
-    dict(type='RandomGrayscale', p=0.2),
-]
 # The teacher's view is only cropped and flipped.
-key_views = query_views[:2]
+key_views = _base_.train_views[:2]
 train_pipeline = [
     _base_.load_image,
-    dict(type='AugmentedViews', transforms=query_views, key_transforms=key_views, num_views=2),
+    dict(
+        type='AugmentedViews', transforms=_base_.train_views, key_transforms=key_views, num_views=2
+    ),
     _base_.pack_inputs,
 ]
 train_dataloader = dict(batch_size=256, dataset=dict(pipeline=train_pipeline))
