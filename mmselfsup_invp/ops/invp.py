@@ -139,4 +139,5 @@ def _left_out(
     elif index.size(1) < sampling.search_width:  # A bank of no more than M rows.
         return None
     column = torch.arange(index.size(1), device=index.device)
-    return column == similarity.argmin(dim=1, keepdim=True)
+    # On the CPU min is faster than argmin.
+    return column == similarity.min(dim=1, keepdim=True).indices

@@ -118,15 +118,12 @@ class _MaskedLogSumExp(Function):
 
     @staticmethod
     def forward(ctx, similarity: Tensor, masked: Tensor | None, temperature: float) -> Tensor:
-        copy = None if masked is None else similarity.masked_fill(masked, -torch.inf)
-        similarity = similarity if copy is None else copy
-        # Finite also where all of a row is masked: -inf less -inf is no number.
-        highest = similarity.amax(dim=1, keepdim=True).clamp_(min=LOWEST)
-        exps = torch.sub(similarity, highest, out=copy).div_(temperature).exp_()
-        total = exps.sum(dim=1)
+        in_c = similarity.device.type == 'cpu' and native.available()
+        exponentials = native.masked_exponentials if in_c else _masked_exponentials
+        exps, highest, total = exponentials(similarity, masked, temperature)
         ctx.save_for_backward(exps, total)
         ctx.temperature = temperature
-        return total.log() + highest.squeeze(1) / temperature
+        return total.log() + highest / temperature
 
     @staticmethod
     @once_differentiable
@@ -135,6 +132,18 @@ class _MaskedLogSumExp(Function):
         # The highest entry adds 1 to the sum, which is below that only where all are masked.
         scale = grad / total.clamp(min=1).mul_(ctx.temperature)
         return exps * scale[:, None], None, None
+
+
+def _masked_exponentials(
+    similarity: Tensor, masked: Tensor | None, temperature: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """As :func:`.native.masked_exponentials`, in PyTorch."""
+    copy = None if masked is None else similarity.masked_fill(masked, -torch.inf)
+    similarity = similarity if copy is None else copy
+    # Finite also where all of a row is masked: -inf less -inf is no number.
+    highest = similarity.amax(dim=1, keepdim=True).clamp_(min=LOWEST)
+    exps = torch.sub(similarity, highest, out=copy).div_(temperature).exp_()
+    return exps, highest.squeeze(1), exps.sum(dim=1)
 
 
 def masked_logsumexp(similarity: Tensor, masked: Tensor | None, temperature: float) -> Tensor:

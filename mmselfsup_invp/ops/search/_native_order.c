@@ -27,39 +27,50 @@ static int64_t count_from(const float *value, int64_t count, float low) {
     return found;
 }
 
-/* Move the m highest of a row to its front.
+/* Find a number that at least m values reach; `reaching` of them do, more than m only where values
+   are equal.
 
-   Bisects the threshold: each step counts the whole row, which vector instructions do fast. */
-static void select_row(float *value, int32_t *index, int64_t count, int64_t m) {
+   Bisects the values: each step counts the whole row, which vector instructions do fast. */
+static float find_cut(const float *value, int64_t count, int64_t m, int64_t *reaching) {
     int32_t lowest = INT32_MAX, top = INT32_MIN;
     for (int64_t i = 0; i < count; i++) {
         const int32_t order = order_of(value[i]);
         lowest = order < lowest ? order : lowest;
         top = order > top ? order : top;
     }
-    /* At least m values reach `from`; `above` of them, at most m, reach `to`. */
-    int64_t from = lowest, to = (int64_t)top + 1, above = 0;
-    while (to - from > 1 && above < m) {
+    int64_t from = lowest, to = (int64_t)top + 1;
+    *reaching = count;
+    while (*reaching > m && to - from > 1) {
         const int64_t middle = from + (to - from) / 2;
         const int64_t reach = count_from(value, count, float_at((int32_t)middle));
-        if (reach > m) {
+        if (reach >= m) {
             from = middle;
+            *reaching = reach;
         } else {
             to = middle;
-            above = reach;
         }
     }
+    return float_at((int32_t)from);
+}
 
-    const float sure = float_at((int32_t)to), fair = float_at((int32_t)from);
-    int64_t spare = m - above;
-    for (int64_t i = 0, kept = 0; kept < m && i < count; i++) {
-        /* Without branches, which would be mispredicted. */
+/* Move the m highest of a row to its front. */
+static void select_row(float *value, int32_t *index, int64_t count, int64_t m) {
+    int64_t reaching, kept = 0, rest = 0;
+    const float cut = find_cut(value, count, m, &reaching);
+    /* Without branches, which would be mispredicted. */
+    for (int64_t i = 0; i < count; i++) {
         const float each = value[i];
-        const int high = each >= sure, keep = high | ((each >= fair) & (spare > 0));
         value[kept] = each;
         index[kept] = index[i];
-        spare -= keep & !high;
-        kept += keep;
+        kept += each >= cut;
+    }
+    for (int64_t i = 0, spare = kept - m; i < kept && kept > m; i++) {
+        const float each = value[i];
+        const int drop = each == cut && spare > 0;
+        value[rest] = each;
+        index[rest] = index[i];
+        spare -= drop;
+        rest += !drop;
     }
 }
 
@@ -68,6 +79,16 @@ void select_highest(int64_t threads, int64_t rows, int64_t width, const int64_t 
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int64_t row = 0; row < rows; row++)
         select_row(value + row * width, index + row * width, count[row], m[row]);
+}
+
+/* Write the m-th highest value of each row. */
+void ranked_value(int64_t threads, int64_t rows, int64_t width, int64_t m, const float *value,
+                  float *ranked) {
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (int64_t row = 0; row < rows; row++) {
+        int64_t reaching;
+        ranked[row] = find_cut(value + row * width, width, m, &reaching);
+    }
 }
 
 /* Digits of the radix sort. */

@@ -1,4 +1,4 @@
-"""The CPU search in C, and the sum of chosen rows: loads a build of the sources and calls it.
+"""The CPU search in C, and parts of the losses: loads a build of the sources and calls it.
 
 The builds are plain shared libraries that receive addresses: neither the headers of Python nor
 those of PyTorch are needed to compile them. Without a build PyTorch searches (``torch_blocks.py``).
@@ -21,17 +21,21 @@ from .request import Neighbours, Request
 from .threshold import Plan, fallback_counter, plan_cpu, sample_scores
 
 SOURCE = Path(__file__).with_name('_native.c')
-ORDER_SOURCE = '_native_order.c'
+OTHER_SOURCES = ('_native_order.c', '_native_losses.c', '_native_vector.h')
 # The builds that a processor can run, by PyTorch's name for it, the fastest first.
 BUILDS = {'AVX512': ('_native_avx512', '_native_avx2'), 'AVX2': ('_native_avx2',)}
-# Arguments of the functions: i is an integer, a an address.
+# Arguments of the functions: i is an integer, f a float32, a an address.
 SIGNATURES = {
     'filter_rows': 'aaiii',
+    'masked_exponentials': 'iiifaaaaa',
+    'ranked_value': 'iiiiaa',
     'select_highest': 'iiiaaaa',
     'sort_descending': 'iiiaaaaa',
     'weighted_rows': 'iiiiiiaaaaa',
 }
-TYPES: dict[str, type[ctypes._SimpleCData]] = {'i': ctypes.c_int64, 'a': ctypes.c_void_p}
+TYPES: dict[str, type[ctypes._SimpleCData]] = {
+    'i': ctypes.c_int64, 'f': ctypes.c_float, 'a': ctypes.c_void_p,
+}  # fmt: skip
 
 
 class Arguments(ctypes.Structure):
@@ -75,8 +79,8 @@ def _load(path: Path) -> ctypes.CDLL | None:
     except OSError:
         return None
     if SOURCE.is_file():
-        sources = SOURCE.read_bytes() + SOURCE.with_name(ORDER_SOURCE).read_bytes()
-        if _constant(built, 'source') != zlib.crc32(sources):
+        paths = SOURCE, *map(SOURCE.with_name, OTHER_SOURCES)
+        if _constant(built, 'source') != zlib.crc32(b''.join(map(Path.read_bytes, paths))):
             return None
     for name, letters in SIGNATURES.items():
         function = getattr(built, name)
@@ -138,11 +142,10 @@ def search(request: Request) -> Neighbours | None:
 def _sample_threshold(request: Request, plan: Plan) -> Tensor:
     """As :func:`.threshold.sample_threshold`, without ``topk``; NaN where the sample holds one."""
     scores = sample_scores(request, plan)
-    not_a_number = scores.isnan().any(dim=1)
-    count = torch.full((len(scores),), scores.size(1))
-    candidates = Candidates(scores, torch.zeros_like(scores, dtype=torch.int32), count)
-    select_highest(candidates, torch.full_like(count, plan.rank))
-    return scores[:, : plan.rank].amin(dim=1).masked_fill_(not_a_number, torch.nan)
+    threshold = torch.empty(len(scores))
+    sizes = _threads(len(scores)), *scores.shape, plan.rank
+    _built().ranked_value(*sizes, *map(_address, (scores, threshold)))
+    return threshold.masked_fill_(scores.amax(dim=1).isnan(), torch.nan)
 
 
 def filter_arguments(
@@ -216,6 +219,23 @@ def sort_descending(found: Neighbours) -> Neighbours:
     tensors = similarity, index, scratch, *ordered
     _built().sort_descending(threads, rows, width, *map(_address, tensors))
     return ordered
+
+
+def masked_exponentials(
+    similarity: Tensor, masked: Tensor | None, temperature: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """``exp((similarity - highest) / temperature)``, 0 where masked, highest, and sum of each row.
+
+    ``similarity`` is float32, ``masked`` bool, both ``(B, M)``.
+    """
+    similarity = similarity.contiguous()
+    masked = None if masked is None else masked.contiguous()
+    exps = torch.empty_like(similarity)
+    highest, total = similarity.new_empty(2, len(similarity))
+    sizes = _threads(len(similarity)), *similarity.shape, temperature
+    tensors = similarity, masked, exps, highest, total
+    _built().masked_exponentials(*sizes, *map(_address, tensors))
+    return exps, highest, total
 
 
 def weighted_rows(weight: Tensor, bank: Tensor, index: Tensor) -> Tensor:
