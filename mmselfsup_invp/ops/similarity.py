@@ -56,6 +56,8 @@ def gathered_products(query: Tensor, bank: Tensor | BankRows, index: Tensor) -> 
     """
     if isinstance(bank, BankRows):
         return bank.products(query, index)
+    if bank.dtype == torch.float32 and native.serves(bank):
+        return native.gathered_products(query, bank, index)
     out = torch.empty(index.shape, dtype=torch.float32, device=query.device)
     for block in _query_blocks(index, bank.size(1)):
         rows = bank.index_select(0, index[block].flatten()).float()
@@ -69,7 +71,7 @@ def weighted_rows(weight: Tensor, bank: Tensor | BankRows, index: Tensor) -> Ten
     if isinstance(bank, BankRows):
         return bank.weighted_sum(weight, index)
     if bank.dtype == torch.float32:
-        if bank.device.type == 'cpu' and native.available():
+        if native.serves(bank):
             return native.weighted_rows(weight, bank, index)
         return F.embedding_bag(index, bank, per_sample_weights=weight.float(), mode='sum')
     out = torch.empty((len(index), bank.size(1)), dtype=torch.float32, device=bank.device)
@@ -118,7 +120,7 @@ class _MaskedLogSumExp(Function):
 
     @staticmethod
     def forward(ctx, similarity: Tensor, masked: Tensor | None, temperature: float) -> Tensor:
-        in_c = similarity.device.type == 'cpu' and native.available()
+        in_c = native.serves(similarity)
         exponentials = native.masked_exponentials if in_c else _masked_exponentials
         exps, highest, total = exponentials(similarity, masked, temperature)
         ctx.save_for_backward(exps, total)

@@ -1,4 +1,4 @@
-/* Exponentials of similarities for the log-sum-exps of the losses.
+/* Similarities with chosen rows, and their exponentials, for the losses.
 
    Compiled with _native.c, which says how. */
 
@@ -85,4 +85,27 @@ void masked_exponentials(int64_t threads, int64_t rows, int64_t width, float tem
         highest[row] = mask_row(width, value + from, masked ? masked + from : NULL, exps + from);
         total[row] = exponentiate_row(width, highest[row], temperature, exps + from);
     }
+}
+
+INLINE float product(int64_t dim, const float *one, const float *other) {
+    Vector sums = {0};
+    float sum = 0;
+    for (int64_t d = 0; d < dim; d += LANES)
+        sums += load_left(one + d, dim - d, 0) * load_left(other + d, dim - d, 0);
+    for (int lane = 0; lane < LANES; lane++) sum += sums[lane];
+    return sum;
+}
+
+/* Multiply each query with its chosen rows of the bank. `outside` begins with 0 and becomes 1 if the
+   bank does not have a row. */
+void gathered_products(int64_t threads, int64_t queries, int64_t chosen, int64_t dim, int64_t rows,
+                       int64_t stride, const float *query, const float *bank, const int64_t *index,
+                       float *out, int64_t *outside) {
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (int64_t own = 0; own < queries; own++)
+        for (int64_t i = own * chosen; i < (own + 1) * chosen; i++)
+            if ((uint64_t)index[i] < (uint64_t)rows)
+                out[i] = product(dim, query + own * dim, bank + index[i] * stride);
+            else
+                *outside = 1;
 }

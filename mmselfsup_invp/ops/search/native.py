@@ -27,6 +27,7 @@ BUILDS = {'AVX512': ('_native_avx512', '_native_avx2'), 'AVX2': ('_native_avx2',
 # Arguments of the functions: i is an integer, f a float32, a an address.
 SIGNATURES = {
     'filter_rows': 'aaiii',
+    'gathered_products': 'iiiiiiaaaaa',
     'masked_exponentials': 'iiifaaaaa',
     'ranked_value': 'iiiiaa',
     'select_highest': 'iiiaaaa',
@@ -98,6 +99,11 @@ def available() -> bool:
     if built is None:
         return False
     return _constant(built, 'threaded') == 1 or torch.get_num_threads() == 1
+
+
+def serves(values: Tensor) -> bool:
+    """Return whether the functions in C can take a tensor: on the CPU, if there is a build."""
+    return values.device.type == 'cpu' and available()
 
 
 def _built() -> ctypes.CDLL:
@@ -238,21 +244,41 @@ def masked_exponentials(
     return exps, highest, total
 
 
+def gathered_products(query: Tensor, bank: Tensor, index: Tensor) -> Tensor:
+    """Compute ``query[b] . bank[index[b, j]]``, float32, ``(B, M)``; the bank is float32."""
+    query, index = query.float().contiguous(), index.long().contiguous()
+    bank, sizes = _layout(bank, index)
+    out, outside = torch.empty(index.shape), ctypes.c_int64()
+    addresses = map(_address, (query, bank, index, out))
+    _built().gathered_products(*sizes, *addresses, ctypes.addressof(outside))
+    _require_inside(not outside.value, bank)
+    return out
+
+
 def weighted_rows(weight: Tensor, bank: Tensor, index: Tensor) -> Tensor:
     """Compute ``sum_j weight[b, j] * bank[index[b, j]]``, float32, ``(B, D)``, on the CPU.
 
     The bank is float32. Rows that ascend, as a search gives them, are read from the caches.
     """
     weight, index = weight.float().contiguous(), index.long().contiguous()
-    bank = bank if bank.stride(1) == 1 else bank.contiguous()
-    (rows, dim), (queries, chosen) = bank.shape, index.shape
-    total = torch.zeros((queries, dim))
-    done = (ctypes.c_int64 * queries)()
-    sizes = _threads(queries), queries, chosen, dim, rows, bank.stride(0)
+    bank, sizes = _layout(bank, index)
+    total = torch.zeros((len(index), bank.size(1)))
+    done = (ctypes.c_int64 * len(index))()
     addresses = map(_address, (bank, weight, index, total))
     _built().weighted_rows(*sizes, *addresses, ctypes.addressof(done))
-    if min(done, default=chosen) < chosen:
-        raise IndexError(
-            f'the index names rows outside the bank, which has the rows 0 to {rows - 1}'
-        )
+    _require_inside(min(done, default=index.size(1)) == index.size(1), bank)
     return total
+
+
+def _layout(bank: Tensor, index: Tensor) -> tuple[Tensor, tuple[int, ...]]:
+    """Return a bank whose rows have no gaps, and what the functions need to know of both."""
+    bank = bank if bank.stride(1) == 1 else bank.contiguous()
+    (rows, dim), (queries, chosen) = bank.shape, index.shape
+    return bank, (_threads(queries), queries, chosen, dim, rows, bank.stride(0))
+
+
+def _require_inside(inside: bool, bank: Tensor) -> None:
+    if not inside:
+        raise IndexError(
+            f'the index names rows outside the bank, which has the rows 0 to {len(bank) - 1}'
+        )

@@ -12,7 +12,7 @@ MIN_COLUMNS = 128
 
 def sort_descending(found: Neighbours) -> Neighbours:
     """Sort the rows of each query by descending similarity, NaN first."""
-    if found.similarity.size(1) >= MIN_COLUMNS and _in_c(found.similarity):
+    if found.similarity.size(1) >= MIN_COLUMNS and native.serves(found.similarity):
         return native.sort_descending(found)
     similarity, order = found.similarity.sort(dim=1, descending=True)
     return Neighbours(similarity, found.index.gather(1, order))
@@ -23,7 +23,7 @@ def nearest_first(similarity: Tensor, index: Tensor, num: Tensor) -> Neighbours:
 
     The similarities must not be NaN; ``num`` is int64 of shape ``(B,)``.
     """
-    if _in_c(similarity):
+    if native.serves(similarity):
         count = torch.full_like(num, similarity.size(1))
         copies = similarity.contiguous().clone(), index.int().contiguous()
         candidates = native.Candidates(*copies, count)
@@ -40,7 +40,7 @@ def highest_columns(values: Tensor, num: int) -> Tensor:
 
     The values, contiguous and not NaN, may be overwritten.
     """
-    if not _in_c(values):
+    if not native.serves(values):
         return values.topk(num, dim=1, sorted=False).indices
     column = torch.arange(values.size(1), dtype=torch.int32).repeat(len(values), 1)
     count = torch.full((len(values),), values.size(1))
@@ -64,7 +64,3 @@ def _is_among_highest(values: Tensor, num: Tensor) -> Tensor:
     above, equal = order > threshold, order == threshold
     missing = num - above.sum(dim=1, keepdim=True)
     return above | equal & (equal.cumsum(dim=1) <= missing)
-
-
-def _in_c(similarity: Tensor) -> bool:
-    return similarity.device.type == 'cpu' and native.available()
