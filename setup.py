@@ -18,7 +18,7 @@ PACKAGE = Path(__file__).resolve().parent / 'mmselfsup_invp'
 SEARCH = 'mmselfsup_invp/ops/search'
 SOURCES = [f'{SEARCH}/{name}' for name in ('_native.c', '_native_order.c', '_native_losses.c')]
 HEADERS = [f'{SEARCH}/_native_vector.h']
-CHECKSUM = zlib.crc32(b''.join(map(Path.read_bytes, map(PACKAGE.parent.joinpath, SOURCES + HEADERS))))
+CHECKSUM = zlib.crc32(b''.join((PACKAGE.parent / name).read_bytes() for name in SOURCES + HEADERS))
 BUILDS = {'_native': []}
 if platform.machine() in ('x86_64', 'AMD64'):
     BUILDS['_native_avx2'] = ['-mavx2', '-mfma']

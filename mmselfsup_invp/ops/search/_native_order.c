@@ -74,11 +74,19 @@ static void select_row(float *value, int32_t *index, int64_t count, int64_t m) {
     }
 }
 
-void select_highest(int64_t threads, int64_t rows, int64_t width, const int64_t *m, float *value,
-                    int32_t *index, const int64_t *count) {
+/* Select the highest of each row, m[row] of count[row], and copy the first `copied` entries of the
+   row: those selected, and others after them if it has fewer. */
+void select_highest(int64_t threads, int64_t rows, int64_t width, int64_t copied, const int64_t *m,
+                    float *value, int32_t *index, const int64_t *count, float *first_value,
+                    int64_t *first_index) {
 #pragma omp parallel for num_threads(threads) schedule(static)
-    for (int64_t row = 0; row < rows; row++)
-        select_row(value + row * width, index + row * width, count[row], m[row]);
+    for (int64_t row = 0; row < rows; row++) {
+        float *own_value = value + row * width;
+        int32_t *own_index = index + row * width;
+        select_row(own_value, own_index, count[row], m[row]);
+        memcpy(first_value + row * copied, own_value, copied * sizeof(float));
+        for (int64_t i = 0; i < copied; i++) first_index[row * copied + i] = own_index[i];
+    }
 }
 
 /* Write the m-th highest value of each row. */

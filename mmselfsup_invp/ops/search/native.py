@@ -30,7 +30,7 @@ SIGNATURES = {
     'gathered_products': 'iiiiiiaaaaa',
     'masked_exponentials': 'iiifaaaaa',
     'ranked_value': 'iiiiaa',
-    'select_highest': 'iiiaaaa',
+    'select_highest': 'iiiiaaaaaa',
     'sort_descending': 'iiiaaaaa',
     'weighted_rows': 'iiiiiiaaaaa',
 }
@@ -140,9 +140,7 @@ def search(request: Request) -> Neighbours | None:
     if candidates.count.min() < request.m or candidates.count.max() > plan.width:
         fallback_counter(request.bank.device).add_(len(request.query))
         return None
-    select_highest(candidates, torch.full_like(candidates.count, request.m))
-    similarity, index = (part[:, : request.m] for part in candidates[:2])
-    return Neighbours(similarity.contiguous(), index.long())
+    return select_highest(candidates, torch.full_like(candidates.count, request.m), request.m)
 
 
 def _sample_threshold(request: Request, plan: Plan) -> Tensor:
@@ -205,14 +203,19 @@ def _threads(rows: int) -> int:
     return max(min(torch.get_num_threads(), rows), 1)
 
 
-def select_highest(candidates: Candidates, m: Tensor) -> None:
-    """Move the ``m`` highest similarities of each query to the front, with their rows, in place.
+def select_highest(candidates: Candidates, m: Tensor, width: int) -> Neighbours:
+    """Return the ``m`` candidates of each query with the highest similarities, in their order.
 
-    ``m`` is int64 of shape ``(B,)``, at most the count. Those moved keep their order.
+    ``m`` is int64 of shape ``(B,)``, at most the count. The result has ``width`` columns: after the
+    first ``m`` it is undefined, but has rows of candidates only if all of them are filled. The
+    candidates are overwritten.
     """
-    rows, width = candidates.value.shape
+    rows, most = candidates.value.shape
     m = m.contiguous()
-    _built().select_highest(_threads(rows), rows, width, *map(_address, (m, *candidates)))
+    found = Neighbours(torch.empty(rows, width), torch.empty(rows, width, dtype=torch.int64))
+    sizes = _threads(rows), rows, most, width
+    _built().select_highest(*sizes, *map(_address, (m, *candidates, *found)))
+    return found
 
 
 def sort_descending(found: Neighbours) -> Neighbours:

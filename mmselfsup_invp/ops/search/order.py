@@ -26,9 +26,7 @@ def nearest_first(similarity: Tensor, index: Tensor, num: Tensor) -> Neighbours:
     if native.serves(similarity):
         count = torch.full_like(num, similarity.size(1))
         copies = similarity.contiguous().clone(), index.int().contiguous()
-        candidates = native.Candidates(*copies, count)
-        native.select_highest(candidates, num)
-        return Neighbours(candidates.value, candidates.index.long())
+        return native.select_highest(native.Candidates(*copies, count), num, similarity.size(1))
     first = _is_among_highest(similarity, num[:, None])
     place = torch.where(first, first.cumsum(1) - 1, num[:, None] + (~first).cumsum(1) - 1)
     parts = similarity, index
@@ -44,8 +42,8 @@ def highest_columns(values: Tensor, num: int) -> Tensor:
         return values.topk(num, dim=1, sorted=False).indices
     column = torch.arange(values.size(1), dtype=torch.int32).repeat(len(values), 1)
     count = torch.full((len(values),), values.size(1))
-    native.select_highest(native.Candidates(values, column, count), torch.full_like(count, num))
-    return column[:, :num].long()
+    candidates = native.Candidates(values, column, count)
+    return native.select_highest(candidates, torch.full_like(count, num), num).index
 
 
 def _is_among_highest(values: Tensor, num: Tensor) -> Tensor:
