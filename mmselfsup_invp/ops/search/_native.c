@@ -20,6 +20,8 @@
 #define MOST_QUERIES (MOST_VECTORS * LANES)
 /* Entries that are written together; a branch for each would be mispredicted. */
 #define WRITTEN 4
+/* Numbers that are fetched together. */
+#define CACHE_LINE 16
 /* How far ahead of the last candidate of a query the memory is fetched. */
 #define AHEAD 24
 
@@ -82,6 +84,10 @@ INLINE void filter_tile(const int rows, const int vectors, const float *query,
     Vector sum[MOST_ROWS][MOST_VECTORS];
     UNROLL for (int row = 0; row < rows; row++)
         UNROLL for (int v = 0; v < vectors; v++) sum[row][v] = (Vector){0};
+    /* The rows of the next tile. */
+    for (int64_t d = 0; d < dim; d += CACHE_LINE)
+        UNROLL for (int row = rows; row < 2 * rows; row++)
+            __builtin_prefetch(bank + row * stride + d);
     for (int64_t d = 0; d < dim; d++, query += queries)
         UNROLL for (int row = 0; row < rows; row++)
             UNROLL for (int v = 0; v < vectors; v++)
