@@ -2,19 +2,20 @@
 
    A few rows of the bank are multiplied with a group of queries in the registers and compared with
    the thresholds there; only what passes is kept, not much more than m numbers a query.
-   setup.py compiles this file and _native_order.c once for each instruction set, and native.py loads
-   the build that fits the processor. No header of Python or PyTorch is needed. The threads are those of OpenMP,
-   which are PyTorch's own: further threads would compete with PyTorch's, which spin while idle. */
+   setup.py compiles this file, _native_order.c and _native_losses.c once for each instruction set,
+   and native.py loads the build that fits the processor. No header of Python or PyTorch is needed.
+   The threads are those of OpenMP, which are PyTorch's own: further threads would compete with
+   PyTorch's, which spin while idle. */
 
 #include "_native_vector.h"
 
 /* Numbers of the bank that stay in the cache while the groups of queries pass by. */
 #define PANEL (1 << 16)
-/* Rows whose products are compared with the thresholds before those that pass are kept; each step
-   of filter_group divides it. */
-#define BATCH 96
 /* The same while the chosen rows of a query are summed, which takes no other memory. */
 #define SUM_PANEL (1 << 18)
+/* Rows whose products are compared with the thresholds before those that pass are kept; each step
+   of filter_group divides it. */
+#define BATCH 120
 #define MOST_VECTORS 4
 #define MOST_ROWS 12
 #define MOST_QUERIES (MOST_VECTORS * LANES)
@@ -32,7 +33,7 @@ const int64_t threaded = 1;
 const int64_t threaded = 0;
 #endif
 const int64_t most_vectors = MOST_VECTORS;
-/* The checksum of both files, by which native.py recognises a build of another version. */
+/* The checksum of the source files, by which native.py recognises a build of another version. */
 const int64_t source = SOURCE;
 
 /* One filter pass; the fields are those of Arguments in native.py. */
@@ -61,10 +62,8 @@ INLINE uint64_t reached(Vector sum, Vector threshold) {
 #elif defined(__AVX2__)
     return _mm256_movemask_ps(_mm256_cmp_ps(sum, threshold, _CMP_GE_OQ));
 #else
-    uint64_t bits = 0;
-    UNROLL for (int lane = 0; lane < LANES; lane++)
-        bits |= (uint64_t)(sum[lane] >= threshold[lane]) << lane;
-    return bits;
+    const Bits bits = (sum >= threshold) & (Bits){1, 2, 4, 8};
+    return (uint64_t)(bits[0] + bits[1] + bits[2] + bits[3]);
 #endif
 }
 

@@ -26,7 +26,7 @@ INLINE Vector exponential(Vector x) {
     series = series * r + 5.0000001201e-1f;
     series = series * r * r + r + 1;
     const Vector power = (Vector)(((Bits)rounded << 23) + (127 << 23));
-    return choose((Bits)(x < -87), (Vector){0}, series * power);
+    return choose((Bits)(x < -87.0f), (Vector){0}, series * power);
 }
 
 /* Load LANES numbers, or as many as are left; the others are `rest`. */

@@ -99,6 +99,27 @@ void ranked_value(int64_t threads, int64_t rows, int64_t width, int64_t m, const
     }
 }
 
+/* Write the highest values of each row, which are few, in descending order, and their columns. */
+void highest_few(int64_t threads, int64_t rows, int64_t width, int64_t few, const float *value,
+                 float *highest, int64_t *column) {
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (int64_t row = 0; row < rows; row++) {
+        float *const top = highest + row * few;
+        int64_t *const at = column + row * few;
+        for (int64_t i = 0; i < width; i++) {
+            const float each = value[row * width + i];
+            if (i >= few && !(each > top[few - 1])) continue;
+            int64_t place = i < few ? i : few - 1;
+            for (; place > 0 && each > top[place - 1]; place--) {
+                top[place] = top[place - 1];
+                at[place] = at[place - 1];
+            }
+            top[place] = each;
+            at[place] = i;
+        }
+    }
+}
+
 /* Digits of the radix sort. */
 #define DIGITS 3
 #define DIGIT_BITS 11

@@ -19,7 +19,7 @@ typedef __m256 Vector;
 #else
 #define LANES 4
 #if defined(__aarch64__)
-#define REGISTERS 24
+#define REGISTERS 20
 #else
 #define REGISTERS 12
 #endif

@@ -28,6 +28,7 @@ BUILDS = {'AVX512': ('_native_avx512', '_native_avx2'), 'AVX2': ('_native_avx2',
 SIGNATURES = {
     'filter_rows': 'aaiii',
     'gathered_products': 'iiiiiiaaaaa',
+    'highest_few': 'iiiiaaa',
     'masked_exponentials': 'iiifaaaaa',
     'ranked_value': 'iiiiaa',
     'select_highest': 'iiiiaaaaaa',
@@ -216,6 +217,16 @@ def select_highest(candidates: Candidates, m: Tensor, width: int) -> Neighbours:
     sizes = _threads(rows), rows, most, width
     _built().select_highest(*sizes, *map(_address, (m, *candidates, *found)))
     return found
+
+
+def highest_few(similarity: Tensor, num: int) -> tuple[Tensor, Tensor]:
+    """Return the ``num`` highest of each row, in descending order, and their columns, int64."""
+    similarity = similarity.contiguous()
+    rows, width = similarity.shape
+    highest, column = torch.empty(rows, num), torch.empty(rows, num, dtype=torch.int64)
+    tensors = similarity, highest, column
+    _built().highest_few(_threads(rows), rows, width, num, *map(_address, tensors))
+    return highest, column
 
 
 def sort_descending(found: Neighbours) -> Neighbours:

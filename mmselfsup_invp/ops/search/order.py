@@ -8,6 +8,8 @@ from .request import Neighbours
 
 # Fewer columns than this PyTorch sorts as fast.
 MIN_COLUMNS = 128
+# So few of the highest values of a row are found by insertion.
+FEW = 16
 
 
 def sort_descending(found: Neighbours) -> Neighbours:
@@ -16,6 +18,15 @@ def sort_descending(found: Neighbours) -> Neighbours:
         return native.sort_descending(found)
     similarity, order = found.similarity.sort(dim=1, descending=True)
     return Neighbours(similarity, found.index.gather(1, order))
+
+
+def nearest_few(found: Neighbours, num: int) -> Neighbours:
+    """As :meth:`Neighbours.top`, faster on the CPU if ``num`` is small and no similarity is NaN."""
+    num = min(num, found.similarity.size(1))
+    if not 0 < num <= FEW or not native.serves(found.similarity):
+        return found.top(num)
+    similarity, column = native.highest_few(found.similarity, num)
+    return Neighbours(similarity, found.index.gather(1, column))
 
 
 def nearest_first(similarity: Tensor, index: Tensor, num: Tensor) -> Neighbours:
