@@ -125,7 +125,7 @@ class _MaskedLogSumExp(Function):
         exps, highest, total = exponentials(similarity, masked, temperature)
         ctx.save_for_backward(exps, total)
         ctx.temperature = temperature
-        return total.log() + highest / temperature
+        return torch.add(total.log(), highest, alpha=1 / temperature)
 
     @staticmethod
     @once_differentiable

@@ -75,7 +75,7 @@ typedef struct {
     int64_t count;
 } Passing;
 
-/* Multiply `rows` rows of the bank with a group of queries; `position` is that of the first product. */
+/* Multiply `rows` rows of the bank with a group of queries; the first product is at `position`. */
 INLINE void filter_tile(const int rows, const int vectors, const float *query,
                         const float *threshold, int64_t dim, const float *bank, int64_t stride,
                         int position, Passing *passing) {

@@ -96,16 +96,18 @@ INLINE float product(int64_t dim, const float *one, const float *other) {
     return sum;
 }
 
-/* Multiply each query with its chosen rows of the bank. `outside` begins with 0 and becomes 1 if the
-   bank does not have a row. */
+/* Multiply each query with its chosen rows of the bank; `outside` becomes 1 if the bank does not
+   have one of them. */
 void gathered_products(int64_t threads, int64_t queries, int64_t chosen, int64_t dim, int64_t rows,
                        int64_t stride, const float *query, const float *bank, const int64_t *index,
                        float *out, int64_t *outside) {
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int64_t own = 0; own < queries; own++)
         for (int64_t i = own * chosen; i < (own + 1) * chosen; i++)
-            if ((uint64_t)index[i] < (uint64_t)rows)
+            if ((uint64_t)index[i] < (uint64_t)rows) {
                 out[i] = product(dim, query + own * dim, bank + index[i] * stride);
-            else
+            } else {
+#pragma omp atomic write
                 *outside = 1;
+            }
 }

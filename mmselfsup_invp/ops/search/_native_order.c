@@ -130,7 +130,9 @@ static inline uint32_t descending_key(float value) {
     return value == value ? (uint32_t)(INT32_MAX - (int64_t)order_of(value)) : 0;
 }
 
-static inline float value_of_key(uint32_t key) { return float_at((int32_t)(INT32_MAX - (int64_t)key)); }
+static inline float value_of_key(uint32_t key) {
+    return float_at((int32_t)(INT32_MAX - (int64_t)key));
+}
 
 /* Radix sort of one row; `entry` and `spare` hold a key and a column for each value. */
 static void sort_row(const float *value, const int64_t *index, int64_t width, uint64_t *entry,
