@@ -15,8 +15,10 @@ from setuptools.command.build_py import build_py
 PACKAGE = Path(__file__).resolve().parent / 'mmselfsup_invp'
 
 # The CPU search, compiled once for each instruction set; ops/search/native.py chooses.
-SOURCES = [f'mmselfsup_invp/ops/search/{name}' for name in ('_native.c', '_native_order.c')]
-CHECKSUM = zlib.crc32(b''.join((PACKAGE.parent / source).read_bytes() for source in SOURCES))
+SEARCH = 'mmselfsup_invp/ops/search'
+SOURCES = [f'{SEARCH}/{name}' for name in ('_native.c', '_native_order.c', '_native_losses.c')]
+HEADERS = [f'{SEARCH}/_native_vector.h']
+CHECKSUM = zlib.crc32(b''.join((PACKAGE.parent / name).read_bytes() for name in SOURCES + HEADERS))
 BUILDS = {'_native': []}
 if platform.machine() in ('x86_64', 'AMD64'):
     BUILDS['_native_avx2'] = ['-mavx2', '-mfma']
@@ -44,6 +46,7 @@ def build(name: str, flags: list[str]) -> Extension:
     return Extension(
         f'mmselfsup_invp.ops.search.{name}',
         SOURCES,
+        depends=HEADERS,
         define_macros=[('SOURCE', str(CHECKSUM))],
         extra_compile_args=['-O3', *OPENMP, *flags],
         extra_link_args=OPENMP,

@@ -8,7 +8,7 @@ from torch import Tensor
 from ..options import Range, check_option
 from .checks import require_range
 from .positives import Positives
-from .search import BankRows, Neighbours, top_m
+from .search import BankRows, Neighbours, nearest_few, top_m
 
 # Entry of a graph row that has not been filled yet.
 UNFILLED = -1
@@ -93,7 +93,7 @@ def nearest_others(nearest: Neighbours, anchor: Tensor, num: int) -> Tensor:
     ``nearest`` holds ``(B, m)`` rows in any order, from :func:`top_m`. The result has the order of
     the official code, see :func:`exclude_anchor`.
     """
-    return exclude_anchor(nearest.top(num + 1).index, anchor)[0]
+    return exclude_anchor(nearest_few(nearest, num + 1).index, anchor)[0]
 
 
 @torch.no_grad()

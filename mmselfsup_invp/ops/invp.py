@@ -135,8 +135,13 @@ def _left_out(
         return None
     similarity, index = found
     if without_anchor:
-        similarity = similarity.masked_fill(index == anchor[:, None], -torch.inf)
-    elif index.size(1) < sampling.search_width:  # A bank of no more than M rows.
+        left_out = index == anchor[:, None]
+    elif index.size(1) == sampling.search_width:
+        left_out = torch.zeros_like(index, dtype=torch.bool)
+    else:  # A bank of no more than M rows.
         return None
-    column = torch.arange(index.size(1), device=index.device)
-    return column == similarity.argmin(dim=1, keepdim=True)
+    # On the CPU min is faster than argmin.
+    farthest = similarity.min(dim=1, keepdim=True).indices
+    # Also True in place of a missing anchor: there, nothing is left out so far.
+    value = left_out.gather(1, farthest) >= left_out.any(dim=1, keepdim=True)
+    return left_out.scatter_(1, farthest, value)

@@ -56,6 +56,8 @@ def gathered_products(query: Tensor, bank: Tensor | BankRows, index: Tensor) -> 
     """
     if isinstance(bank, BankRows):
         return bank.products(query, index)
+    if bank.dtype == torch.float32 and native.serves(bank):
+        return native.gathered_products(query, bank, index)
     out = torch.empty(index.shape, dtype=torch.float32, device=query.device)
     for block in _query_blocks(index, bank.size(1)):
         rows = bank.index_select(0, index[block].flatten()).float()
@@ -69,7 +71,7 @@ def weighted_rows(weight: Tensor, bank: Tensor | BankRows, index: Tensor) -> Ten
     if isinstance(bank, BankRows):
         return bank.weighted_sum(weight, index)
     if bank.dtype == torch.float32:
-        if bank.device.type == 'cpu' and native.available():
+        if native.serves(bank):
             return native.weighted_rows(weight, bank, index)
         return F.embedding_bag(index, bank, per_sample_weights=weight.float(), mode='sum')
     out = torch.empty((len(index), bank.size(1)), dtype=torch.float32, device=bank.device)
@@ -118,15 +120,12 @@ class _MaskedLogSumExp(Function):
 
     @staticmethod
     def forward(ctx, similarity: Tensor, masked: Tensor | None, temperature: float) -> Tensor:
-        copy = None if masked is None else similarity.masked_fill(masked, -torch.inf)
-        similarity = similarity if copy is None else copy
-        # Finite also where all of a row is masked: -inf less -inf is no number.
-        highest = similarity.amax(dim=1, keepdim=True).clamp_(min=LOWEST)
-        exps = torch.sub(similarity, highest, out=copy).div_(temperature).exp_()
-        total = exps.sum(dim=1)
+        in_c = native.serves(similarity)
+        exponentials = native.masked_exponentials if in_c else _masked_exponentials
+        exps, highest, total = exponentials(similarity, masked, temperature)
         ctx.save_for_backward(exps, total)
         ctx.temperature = temperature
-        return total.log() + highest.squeeze(1) / temperature
+        return torch.add(total.log(), highest, alpha=1 / temperature)
 
     @staticmethod
     @once_differentiable
@@ -135,6 +134,18 @@ class _MaskedLogSumExp(Function):
         # The highest entry adds 1 to the sum, which is below that only where all are masked.
         scale = grad / total.clamp(min=1).mul_(ctx.temperature)
         return exps * scale[:, None], None, None
+
+
+def _masked_exponentials(
+    similarity: Tensor, masked: Tensor | None, temperature: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """As :func:`.native.masked_exponentials`, in PyTorch."""
+    copy = None if masked is None else similarity.masked_fill(masked, -torch.inf)
+    similarity = similarity if copy is None else copy
+    # Finite also where all of a row is masked: -inf less -inf is no number.
+    highest = similarity.amax(dim=1, keepdim=True).clamp_(min=LOWEST)
+    exps = torch.sub(similarity, highest, out=copy).div_(temperature).exp_()
+    return exps, highest.squeeze(1), exps.sum(dim=1)
 
 
 def masked_logsumexp(similarity: Tensor, masked: Tensor | None, temperature: float) -> Tensor:

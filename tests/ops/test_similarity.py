@@ -6,6 +6,7 @@ from mmselfsup_invp.ops.similarity import masked_logsumexp
 
 from .tools import Allocations, unit_rows
 
+pytestmark = pytest.mark.usefixtures('compiled')
 DTYPES = [torch.float32, torch.float16, torch.bfloat16]
 
 

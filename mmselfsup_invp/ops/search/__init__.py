@@ -14,7 +14,7 @@ from torch import Tensor
 from ...options import Choice, check_option
 from ..checks import require_features, require_length, require_range
 from . import faiss, native, self_test, torch_blocks
-from .order import highest_columns, nearest_first, sort_descending
+from .order import highest_columns, nearest_few, nearest_first, sort_descending
 from .products import disable_autocast, similarities
 from .request import Neighbours, Request
 from .rows import BankRows, merge, part_of
@@ -29,6 +29,7 @@ __all__ = [
     'fallbacks',
     'highest_columns',
     'merge',
+    'nearest_few',
     'nearest_first',
     'part_of',
     'reset_fallbacks',

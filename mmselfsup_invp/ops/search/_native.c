@@ -1,49 +1,30 @@
 /* The passes over a bank on the CPU: the filter of a search, and the sum of chosen rows.
 
    A few rows of the bank are multiplied with a group of queries in the registers and compared with
-   the thresholds there; only what passes is written, not much more than m numbers a query.
-   setup.py compiles this file and _native_order.c once for each instruction set, and native.py loads
-   the build that fits the processor. No header of Python or PyTorch is needed. The threads are those of OpenMP,
-   which are PyTorch's own: further threads would compete with PyTorch's, which spin while idle. */
+   the thresholds there; only what passes is kept, not much more than m numbers a query.
+   setup.py compiles this file, _native_order.c and _native_losses.c once for each instruction set,
+   and native.py loads the build that fits the processor. No header of Python or PyTorch is needed.
+   The threads are those of OpenMP, which are PyTorch's own: further threads would compete with
+   PyTorch's, which spin while idle. */
 
-#include <stddef.h>
-#include <stdint.h>
-#include <string.h>
+#include "_native_vector.h"
 
-/* A vector holds one similarity for each of LANES queries. REGISTERS is how many vectors of sums
-   the processor can keep, with room for what is multiplied. */
-#if defined(__AVX512F__)
-#include <immintrin.h>
-#define LANES 16
-#define REGISTERS 24
-typedef __m512 Vector;
-#elif defined(__AVX2__)
-#include <immintrin.h>
-#define LANES 8
-#define REGISTERS 12
-typedef __m256 Vector;
-#else
-#define LANES 4
-#if defined(__aarch64__)
-#define REGISTERS 24
-#else
-#define REGISTERS 12
-#endif
-typedef float Vector __attribute__((vector_size(16)));
-#endif
-
-#if defined(__clang__)
-#define UNROLL _Pragma("unroll")
-#else
-#define UNROLL _Pragma("GCC unroll 24")
-#endif
-#define INLINE static inline __attribute__((always_inline))
 /* Numbers of the bank that stay in the cache while the groups of queries pass by. */
 #define PANEL (1 << 16)
 /* The same while the chosen rows of a query are summed, which takes no other memory. */
 #define SUM_PANEL (1 << 18)
+/* Rows whose products are compared with the thresholds before those that pass are kept; each step
+   of filter_group divides it. */
+#define BATCH 120
 #define MOST_VECTORS 4
 #define MOST_ROWS 12
+#define MOST_QUERIES (MOST_VECTORS * LANES)
+/* Entries that are written together; a branch for each would be mispredicted. */
+#define WRITTEN 4
+/* Numbers that are fetched together. */
+#define CACHE_LINE 16
+/* How far ahead of the last candidate of a query the memory is fetched. */
+#define AHEAD 24
 
 const int64_t lanes = LANES;
 #if defined(_OPENMP)
@@ -51,8 +32,8 @@ const int64_t threaded = 1;
 #else
 const int64_t threaded = 0;
 #endif
-const int64_t most_vectors = REGISTERS / 6;
-/* The checksum of both files, by which native.py recognises a build of another version. */
+const int64_t most_vectors = MOST_VECTORS;
+/* The checksum of the source files, by which native.py recognises a build of another version. */
 const int64_t source = SOURCE;
 
 /* One filter pass; the fields are those of Arguments in native.py. */
@@ -74,12 +55,6 @@ typedef struct {
     int64_t rows, stride, first;
 } Block;
 
-INLINE Vector load(const float *from) {
-    Vector vector;
-    memcpy(&vector, from, sizeof vector);
-    return vector;
-}
-
 /* One bit for each query whose threshold is reached; a NaN reaches none. */
 INLINE uint64_t reached(Vector sum, Vector threshold) {
 #if defined(__AVX512F__)
@@ -87,61 +62,97 @@ INLINE uint64_t reached(Vector sum, Vector threshold) {
 #elif defined(__AVX2__)
     return _mm256_movemask_ps(_mm256_cmp_ps(sum, threshold, _CMP_GE_OQ));
 #else
-    uint64_t bits = 0;
-    UNROLL for (int lane = 0; lane < LANES; lane++)
-        bits |= (uint64_t)(sum[lane] >= threshold[lane]) << lane;
-    return bits;
+    const Bits bits = (sum >= threshold) & (Bits){1, 2, 4, 8};
+    return (uint64_t)(bits[0] + bits[1] + bits[2] + bits[3]);
 #endif
 }
 
-/* Multiply `rows` rows of the bank with a group of queries and keep what passes. */
-INLINE void filter_tile(const int rows, const int vectors, const Filter *filter, int64_t group,
-                        const float *bank, int64_t stride, int64_t first) {
-    const int64_t queries = vectors * LANES, from = group * queries, dim = filter->dim;
-    const float *query = filter->query + from * dim;
+/* The products of a batch of rows with a group of queries, and the positions of those in `score`
+   that reach their threshold. */
+typedef struct {
+    float score[BATCH * MOST_QUERIES];
+    int16_t position[BATCH * MOST_QUERIES + WRITTEN];
+    int64_t count;
+} Passing;
+
+/* Multiply `rows` rows of the bank with a group of queries; the first product is at `position`. */
+INLINE void filter_tile(const int rows, const int vectors, const float *query,
+                        const float *threshold, int64_t dim, const float *bank, int64_t stride,
+                        int position, Passing *passing) {
+    const int queries = vectors * LANES;
     Vector sum[MOST_ROWS][MOST_VECTORS];
     UNROLL for (int row = 0; row < rows; row++)
         UNROLL for (int v = 0; v < vectors; v++) sum[row][v] = (Vector){0};
+    /* The rows of the next tile. */
+    for (int64_t d = 0; d < dim; d += CACHE_LINE)
+        UNROLL for (int row = rows; row < 2 * rows; row++)
+            __builtin_prefetch(bank + row * stride + d);
     for (int64_t d = 0; d < dim; d++, query += queries)
         UNROLL for (int row = 0; row < rows; row++)
             UNROLL for (int v = 0; v < vectors; v++)
                 sum[row][v] += bank[row * stride + d] * load(query + v * LANES);
-    UNROLL for (int row = 0; row < rows; row++) {
-        float score[MOST_VECTORS * LANES];
-        uint64_t passing = 0;
-        memcpy(score, sum[row], vectors * sizeof(Vector));
+    UNROLL for (int row = 0; row < rows; row++, position += queries) {
+        uint64_t bits = 0;
         UNROLL for (int v = 0; v < vectors; v++)
-            passing |= reached(sum[row][v], load(filter->threshold + from + v * LANES))
-                       << (v * LANES);
-        for (; passing; passing &= passing - 1) {
-            const int lane = __builtin_ctzll(passing);
-            const int64_t own = from + lane;
-            if (filter->exclude && filter->exclude[own] == first + row) continue;
-            if (filter->query_label && filter->query_label[own] == filter->bank_label[first + row])
-                continue;
-            const int64_t place = filter->count[own]++;
-            if (place >= filter->width) continue;
-            filter->value[own * filter->width + place] = score[lane];
-            filter->index[own * filter->width + place] = (int32_t)(first + row);
-        }
+            bits |= reached(sum[row][v], load(threshold + v * LANES)) << (v * LANES);
+        memcpy(passing->score + position, sum[row], vectors * sizeof(Vector));
+        int16_t *entry = passing->position + passing->count;
+        passing->count += __builtin_popcountll(bits);
+        for (; bits; entry += WRITTEN)
+            UNROLL for (int i = 0; i < WRITTEN; i++, bits &= bits - 1)
+                /* The highest bit gives a defined number where none is left. */
+                entry[i] = (int16_t)(position + __builtin_ctzll(bits | 1ull << 63));
+    }
+}
+
+/* Add what has passed to the candidates of its query; `first` is the first row of the batch. */
+INLINE void keep(const int queries, const Filter *filter, int64_t group, int64_t first,
+                 const Passing *passing) {
+    for (int64_t i = 0; i < passing->count; i++) {
+        const int position = passing->position[i];
+        const int64_t own = group * queries + position % queries, row = first + position / queries;
+        if (filter->exclude && filter->exclude[own] == row) continue;
+        if (filter->query_label && filter->query_label[own] == filter->bank_label[row]) continue;
+        const int64_t place = filter->count[own]++;
+        if (place >= filter->width) continue;
+        float *const value = filter->value + own * filter->width + place;
+        int32_t *const index = filter->index + own * filter->width + place;
+        *value = passing->score[position];
+        *index = (int32_t)row;
+        __builtin_prefetch(value + AHEAD, 1);
+        __builtin_prefetch(index + AHEAD, 1);
+    }
+}
+
+INLINE void filter_group(const int vectors, const Filter *filter, const Block *block, int64_t group,
+                         int64_t start, int64_t end) {
+    const int step = REGISTERS / vectors < MOST_ROWS ? REGISTERS / vectors : MOST_ROWS;
+    const int queries = vectors * LANES;
+    const float *query = filter->query + group * queries * filter->dim;
+    const float *threshold = filter->threshold + group * queries;
+    Passing passing;
+    for (int64_t first = start; first < end; first += BATCH) {
+        const int rows = end - first < BATCH ? (int)(end - first) : BATCH;
+        const float *bank = block->bank + first * block->stride;
+        int row = 0;
+        passing.count = 0;
+        for (; row + step <= rows; row += step)
+            filter_tile(step, vectors, query, threshold, filter->dim, bank + row * block->stride,
+                        block->stride, row * queries, &passing);
+        for (; row < rows; row++)
+            filter_tile(1, vectors, query, threshold, filter->dim, bank + row * block->stride,
+                        block->stride, row * queries, &passing);
+        keep(queries, filter, group, block->first + first, &passing);
     }
 }
 
 INLINE void filter_groups(const int vectors, const Filter *filter, const Block *block,
                           int64_t first_group, int64_t last_group) {
-    const int step = REGISTERS / vectors < MOST_ROWS ? REGISTERS / vectors : MOST_ROWS;
-    const int64_t panel = PANEL / (filter->dim + 1) / step * step + step;
+    const int64_t panel = (PANEL / (filter->dim + 1) / BATCH + 1) * BATCH;
     for (int64_t start = 0; start < block->rows; start += panel) {
         const int64_t end = start + panel < block->rows ? start + panel : block->rows;
-        for (int64_t group = first_group; group < last_group; group++) {
-            int64_t row = start;
-            for (; row + step <= end; row += step)
-                filter_tile(step, vectors, filter, group, block->bank + row * block->stride,
-                            block->stride, block->first + row);
-            for (; row < end; row++)
-                filter_tile(1, vectors, filter, group, block->bank + row * block->stride,
-                            block->stride, block->first + row);
-        }
+        for (int64_t group = first_group; group < last_group; group++)
+            filter_group(vectors, filter, block, group, start, end);
     }
 }
 
@@ -162,7 +173,7 @@ void filter_rows(const Filter *filter, const float *bank, int64_t rows, int64_t 
 }
 
 /* Chosen rows that are added to a sum in one pass over it. */
-#define TOGETHER 4
+#define TOGETHER 8
 
 static void add_rows(const float *bank, int64_t stride, int64_t dim, const float *weight,
                      const int64_t *index, int64_t count, float *restrict sum) {

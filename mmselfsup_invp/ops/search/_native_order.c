@@ -27,47 +27,97 @@ static int64_t count_from(const float *value, int64_t count, float low) {
     return found;
 }
 
-/* Move the m highest of a row to its front.
+/* Find a number that at least m values reach; `reaching` of them do, more than m only where values
+   are equal.
 
-   Bisects the threshold: each step counts the whole row, which vector instructions do fast. */
-static void select_row(float *value, int32_t *index, int64_t count, int64_t m) {
+   Bisects the values: each step counts the whole row, which vector instructions do fast. */
+static float find_cut(const float *value, int64_t count, int64_t m, int64_t *reaching) {
     int32_t lowest = INT32_MAX, top = INT32_MIN;
     for (int64_t i = 0; i < count; i++) {
         const int32_t order = order_of(value[i]);
         lowest = order < lowest ? order : lowest;
         top = order > top ? order : top;
     }
-    /* At least m values reach `from`; `above` of them, at most m, reach `to`. */
-    int64_t from = lowest, to = (int64_t)top + 1, above = 0;
-    while (to - from > 1 && above < m) {
+    int64_t from = lowest, to = (int64_t)top + 1;
+    *reaching = count;
+    while (*reaching > m && to - from > 1) {
         const int64_t middle = from + (to - from) / 2;
         const int64_t reach = count_from(value, count, float_at((int32_t)middle));
-        if (reach > m) {
+        if (reach >= m) {
             from = middle;
+            *reaching = reach;
         } else {
             to = middle;
-            above = reach;
         }
     }
+    return float_at((int32_t)from);
+}
 
-    const float sure = float_at((int32_t)to), fair = float_at((int32_t)from);
-    int64_t spare = m - above;
-    for (int64_t i = 0, kept = 0; kept < m && i < count; i++) {
-        /* Without branches, which would be mispredicted. */
+/* Move the m highest of a row to its front. */
+static void select_row(float *value, int32_t *index, int64_t count, int64_t m) {
+    int64_t reaching, kept = 0, rest = 0;
+    const float cut = find_cut(value, count, m, &reaching);
+    /* Without branches, which would be mispredicted. */
+    for (int64_t i = 0; i < count; i++) {
         const float each = value[i];
-        const int high = each >= sure, keep = high | ((each >= fair) & (spare > 0));
         value[kept] = each;
         index[kept] = index[i];
-        spare -= keep & !high;
-        kept += keep;
+        kept += each >= cut;
+    }
+    for (int64_t i = 0, spare = kept - m; i < kept && kept > m; i++) {
+        const float each = value[i];
+        const int drop = each == cut && spare > 0;
+        value[rest] = each;
+        index[rest] = index[i];
+        spare -= drop;
+        rest += !drop;
     }
 }
 
-void select_highest(int64_t threads, int64_t rows, int64_t width, const int64_t *m, float *value,
-                    int32_t *index, const int64_t *count) {
+/* Select the highest of each row, m[row] of count[row], and copy the first `copied` entries of the
+   row: those selected, and others after them if it has fewer. */
+void select_highest(int64_t threads, int64_t rows, int64_t width, int64_t copied, const int64_t *m,
+                    float *value, int32_t *index, const int64_t *count, float *first_value,
+                    int64_t *first_index) {
 #pragma omp parallel for num_threads(threads) schedule(static)
-    for (int64_t row = 0; row < rows; row++)
-        select_row(value + row * width, index + row * width, count[row], m[row]);
+    for (int64_t row = 0; row < rows; row++) {
+        float *own_value = value + row * width;
+        int32_t *own_index = index + row * width;
+        select_row(own_value, own_index, count[row], m[row]);
+        memcpy(first_value + row * copied, own_value, copied * sizeof(float));
+        for (int64_t i = 0; i < copied; i++) first_index[row * copied + i] = own_index[i];
+    }
+}
+
+/* Write the m-th highest value of each row. */
+void ranked_value(int64_t threads, int64_t rows, int64_t width, int64_t m, const float *value,
+                  float *ranked) {
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (int64_t row = 0; row < rows; row++) {
+        int64_t reaching;
+        ranked[row] = find_cut(value + row * width, width, m, &reaching);
+    }
+}
+
+/* Write the highest values of each row, which are few, in descending order, and their columns. */
+void highest_few(int64_t threads, int64_t rows, int64_t width, int64_t few, const float *value,
+                 float *highest, int64_t *column) {
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (int64_t row = 0; row < rows; row++) {
+        float *const top = highest + row * few;
+        int64_t *const at = column + row * few;
+        for (int64_t i = 0; i < width; i++) {
+            const float each = value[row * width + i];
+            if (i >= few && !(each > top[few - 1])) continue;
+            int64_t place = i < few ? i : few - 1;
+            for (; place > 0 && each > top[place - 1]; place--) {
+                top[place] = top[place - 1];
+                at[place] = at[place - 1];
+            }
+            top[place] = each;
+            at[place] = i;
+        }
+    }
 }
 
 /* Digits of the radix sort. */
@@ -80,7 +130,9 @@ static inline uint32_t descending_key(float value) {
     return value == value ? (uint32_t)(INT32_MAX - (int64_t)order_of(value)) : 0;
 }
 
-static inline float value_of_key(uint32_t key) { return float_at((int32_t)(INT32_MAX - (int64_t)key)); }
+static inline float value_of_key(uint32_t key) {
+    return float_at((int32_t)(INT32_MAX - (int64_t)key));
+}
 
 /* Radix sort of one row; `entry` and `spare` hold a key and a column for each value. */
 static void sort_row(const float *value, const int64_t *index, int64_t width, uint64_t *entry,

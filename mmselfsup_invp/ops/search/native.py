@@ -1,4 +1,4 @@
-"""The CPU search in C, and the sum of chosen rows: loads a build of the sources and calls it.
+"""The CPU search in C, and parts of the losses: loads a build of the sources and calls it.
 
 The builds are plain shared libraries that receive addresses: neither the headers of Python nor
 those of PyTorch are needed to compile them. Without a build PyTorch searches (``torch_blocks.py``).
@@ -21,17 +21,23 @@ from .request import Neighbours, Request
 from .threshold import Plan, fallback_counter, plan_cpu, sample_scores
 
 SOURCE = Path(__file__).with_name('_native.c')
-ORDER_SOURCE = '_native_order.c'
+OTHER_SOURCES = ('_native_order.c', '_native_losses.c', '_native_vector.h')
 # The builds that a processor can run, by PyTorch's name for it, the fastest first.
 BUILDS = {'AVX512': ('_native_avx512', '_native_avx2'), 'AVX2': ('_native_avx2',)}
-# Arguments of the functions: i is an integer, a an address.
+# Arguments of the functions: i is an integer, f a float32, a an address.
 SIGNATURES = {
     'filter_rows': 'aaiii',
-    'select_highest': 'iiiaaaa',
+    'gathered_products': 'iiiiiiaaaaa',
+    'highest_few': 'iiiiaaa',
+    'masked_exponentials': 'iiifaaaaa',
+    'ranked_value': 'iiiiaa',
+    'select_highest': 'iiiiaaaaaa',
     'sort_descending': 'iiiaaaaa',
     'weighted_rows': 'iiiiiiaaaaa',
 }
-TYPES: dict[str, type[ctypes._SimpleCData]] = {'i': ctypes.c_int64, 'a': ctypes.c_void_p}
+TYPES: dict[str, type[ctypes._SimpleCData]] = {
+    'i': ctypes.c_int64, 'f': ctypes.c_float, 'a': ctypes.c_void_p,
+}  # fmt: skip
 
 
 class Arguments(ctypes.Structure):
@@ -75,8 +81,8 @@ def _load(path: Path) -> ctypes.CDLL | None:
     except OSError:
         return None
     if SOURCE.is_file():
-        sources = SOURCE.read_bytes() + SOURCE.with_name(ORDER_SOURCE).read_bytes()
-        if _constant(built, 'source') != zlib.crc32(sources):
+        paths = SOURCE, *map(SOURCE.with_name, OTHER_SOURCES)
+        if _constant(built, 'source') != zlib.crc32(b''.join(map(Path.read_bytes, paths))):
             return None
     for name, letters in SIGNATURES.items():
         function = getattr(built, name)
@@ -94,6 +100,11 @@ def available() -> bool:
     if built is None:
         return False
     return _constant(built, 'threaded') == 1 or torch.get_num_threads() == 1
+
+
+def serves(values: Tensor) -> bool:
+    """Return whether the functions in C can take a tensor: on the CPU, if there is a build."""
+    return values.device.type == 'cpu' and available()
 
 
 def _built() -> ctypes.CDLL:
@@ -130,19 +141,16 @@ def search(request: Request) -> Neighbours | None:
     if candidates.count.min() < request.m or candidates.count.max() > plan.width:
         fallback_counter(request.bank.device).add_(len(request.query))
         return None
-    select_highest(candidates, torch.full_like(candidates.count, request.m))
-    similarity, index = (part[:, : request.m] for part in candidates[:2])
-    return Neighbours(similarity.contiguous(), index.long())
+    return select_highest(candidates, torch.full_like(candidates.count, request.m), request.m)
 
 
 def _sample_threshold(request: Request, plan: Plan) -> Tensor:
     """As :func:`.threshold.sample_threshold`, without ``topk``; NaN where the sample holds one."""
     scores = sample_scores(request, plan)
-    not_a_number = scores.isnan().any(dim=1)
-    count = torch.full((len(scores),), scores.size(1))
-    candidates = Candidates(scores, torch.zeros_like(scores, dtype=torch.int32), count)
-    select_highest(candidates, torch.full_like(count, plan.rank))
-    return scores[:, : plan.rank].amin(dim=1).masked_fill_(not_a_number, torch.nan)
+    threshold = torch.empty(len(scores))
+    sizes = _threads(len(scores)), *scores.shape, plan.rank
+    _built().ranked_value(*sizes, *map(_address, (scores, threshold)))
+    return threshold.masked_fill_(scores.amax(dim=1).isnan(), torch.nan)
 
 
 def filter_arguments(
@@ -196,14 +204,29 @@ def _threads(rows: int) -> int:
     return max(min(torch.get_num_threads(), rows), 1)
 
 
-def select_highest(candidates: Candidates, m: Tensor) -> None:
-    """Move the ``m`` highest similarities of each query to the front, with their rows, in place.
+def select_highest(candidates: Candidates, m: Tensor, width: int) -> Neighbours:
+    """Return the ``m`` candidates of each query with the highest similarities, in their order.
 
-    ``m`` is int64 of shape ``(B,)``, at most the count. Those moved keep their order.
+    ``m`` is int64 of shape ``(B,)``, at most the count. The result has ``width`` columns: after the
+    first ``m`` it is undefined, but has rows of candidates only if all of them are filled. The
+    candidates are overwritten.
     """
-    rows, width = candidates.value.shape
+    rows, most = candidates.value.shape
     m = m.contiguous()
-    _built().select_highest(_threads(rows), rows, width, *map(_address, (m, *candidates)))
+    found = Neighbours(torch.empty(rows, width), torch.empty(rows, width, dtype=torch.int64))
+    sizes = _threads(rows), rows, most, width
+    _built().select_highest(*sizes, *map(_address, (m, *candidates, *found)))
+    return found
+
+
+def highest_few(similarity: Tensor, num: int) -> tuple[Tensor, Tensor]:
+    """Return the ``num`` highest of each row, in descending order, and their columns, int64."""
+    similarity = similarity.contiguous()
+    rows, width = similarity.shape
+    highest, column = torch.empty(rows, num), torch.empty(rows, num, dtype=torch.int64)
+    tensors = similarity, highest, column
+    _built().highest_few(_threads(rows), rows, width, num, *map(_address, tensors))
+    return highest, column
 
 
 def sort_descending(found: Neighbours) -> Neighbours:
@@ -218,21 +241,58 @@ def sort_descending(found: Neighbours) -> Neighbours:
     return ordered
 
 
+def masked_exponentials(
+    similarity: Tensor, masked: Tensor | None, temperature: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """``exp((similarity - highest) / temperature)``, 0 where masked, highest, and sum of each row.
+
+    ``similarity`` is float32, ``masked`` bool, both ``(B, M)``.
+    """
+    similarity = similarity.contiguous()
+    masked = None if masked is None else masked.contiguous()
+    exps = torch.empty_like(similarity)
+    highest, total = similarity.new_empty(2, len(similarity))
+    sizes = _threads(len(similarity)), *similarity.shape, temperature
+    tensors = similarity, masked, exps, highest, total
+    _built().masked_exponentials(*sizes, *map(_address, tensors))
+    return exps, highest, total
+
+
+def gathered_products(query: Tensor, bank: Tensor, index: Tensor) -> Tensor:
+    """Compute ``query[b] . bank[index[b, j]]``, float32, ``(B, M)``; the bank is float32."""
+    query, index = query.float().contiguous(), index.long().contiguous()
+    bank, sizes = _layout(bank, index)
+    out, outside = torch.empty(index.shape), ctypes.c_int64()
+    addresses = map(_address, (query, bank, index, out))
+    _built().gathered_products(*sizes, *addresses, ctypes.addressof(outside))
+    _require_inside(not outside.value, bank)
+    return out
+
+
 def weighted_rows(weight: Tensor, bank: Tensor, index: Tensor) -> Tensor:
     """Compute ``sum_j weight[b, j] * bank[index[b, j]]``, float32, ``(B, D)``, on the CPU.
 
     The bank is float32. Rows that ascend, as a search gives them, are read from the caches.
     """
     weight, index = weight.float().contiguous(), index.long().contiguous()
-    bank = bank if bank.stride(1) == 1 else bank.contiguous()
-    (rows, dim), (queries, chosen) = bank.shape, index.shape
-    total = torch.zeros((queries, dim))
-    done = (ctypes.c_int64 * queries)()
-    sizes = _threads(queries), queries, chosen, dim, rows, bank.stride(0)
+    bank, sizes = _layout(bank, index)
+    total = torch.zeros((len(index), bank.size(1)))
+    done = (ctypes.c_int64 * len(index))()
     addresses = map(_address, (bank, weight, index, total))
     _built().weighted_rows(*sizes, *addresses, ctypes.addressof(done))
-    if min(done, default=chosen) < chosen:
-        raise IndexError(
-            f'the index names rows outside the bank, which has the rows 0 to {rows - 1}'
-        )
+    _require_inside(min(done, default=index.size(1)) == index.size(1), bank)
     return total
+
+
+def _layout(bank: Tensor, index: Tensor) -> tuple[Tensor, tuple[int, ...]]:
+    """Return a bank whose rows have no gaps, and what the functions need to know of both."""
+    bank = bank if bank.stride(1) == 1 else bank.contiguous()
+    (rows, dim), (queries, chosen) = bank.shape, index.shape
+    return bank, (_threads(queries), queries, chosen, dim, rows, bank.stride(0))
+
+
+def _require_inside(inside: bool, bank: Tensor) -> None:
+    if not inside:
+        raise IndexError(
+            f'the index names rows outside the bank, which has the rows 0 to {len(bank) - 1}'
+        )

@@ -10,6 +10,7 @@ import torch
 from mmselfsup_invp.ops import top_m
 from mmselfsup_invp.ops.search import native
 from mmselfsup_invp.ops.search.request import Neighbours, Request
+from mmselfsup_invp.ops.search.threshold import Plan
 
 from ..tools import unit_rows
 
@@ -146,11 +147,10 @@ def test_the_highest_come_first(build, threads, m):
     original = value.clone()
     index = torch.arange(520, dtype=torch.int32).repeat(len(ROWS), 1)
     passed = native.Candidates(value, index, torch.full((len(ROWS),), 500))
-    native.select_highest(passed, torch.full((len(ROWS),), m))
-    highest, place = passed.value[:, :m], passed.index[:, :m]
+    highest, place = native.select_highest(passed, torch.full((len(ROWS),), m), m)
     expected = original[:, :500].sort(dim=1, descending=True).values[:, :m]
     assert torch.equal(highest.sort(dim=1, descending=True).values, expected)
-    assert torch.equal(original.gather(1, place.long()), highest)
+    assert torch.equal(original.gather(1, place), highest)
     assert (place.diff(dim=1) > 0).all(), 'none twice, and the order is kept'
 
 
@@ -159,16 +159,31 @@ def test_each_row_has_a_number_of_its_own(build, threads):
     index = torch.arange(500, dtype=torch.int32).repeat(3, 1)
     passed = native.Candidates(value.clone(), index, torch.tensor([500, 400, 10]))
     num = torch.tensor([7, 300, 10])
-    native.select_highest(passed, num)
+    found = native.select_highest(passed, num, 300)
     for row in range(3):
-        filled, own = value[row, : passed.count[row]], passed.value[row, : num[row]]
+        filled, own = value[row, : passed.count[row]], found.similarity[row, : num[row]]
         assert set(own.tolist()) == set(filled.topk(int(num[row])).values.tolist())
+
+
+@pytest.mark.parametrize('equal', [1, 7])
+def test_the_threshold_of_a_sample_is_a_value_that_enough_reach(build, threads, equal, monkeypatch):
+    """At least the rank, and no more than ties explain; a sample that holds NaN has none."""
+    scores = torch.stack([ROWS['random'], ROWS['descending'], ROWS['infinities'], ROWS['random']])
+    scores = scores.repeat_interleave(equal, dim=1)
+    scores[3, 40] = torch.nan
+    monkeypatch.setattr(native, 'sample_scores', lambda request, plan: scores)
+    found = native._sample_threshold(None, Plan(stride=1, rank=21, width=500))
+    expected = scores[:3].sort(dim=1, descending=True).values[:, 20]
+    assert found[3].isnan()
+    for row in range(3):
+        reached, passed = scores[row] >= expected[row], scores[row] >= found[row]
+        assert torch.equal(reached, passed)
 
 
 def test_a_row_with_nan_stays_within_its_bounds(build):
     value = torch.tensor([[torch.nan, torch.nan, 1.0, 7.0], [2.0, 3.0, 4.0, 5.0]])
     passed = native.Candidates(value, torch.zeros(2, 4, dtype=torch.int32), torch.tensor([3, 4]))
-    native.select_highest(passed, torch.tensor([3, 1]))
+    native.select_highest(passed, torch.tensor([3, 1]), 3)
     assert value[0, 3] == 7 and value[1, 0] == 5
 
 
@@ -241,6 +256,48 @@ def test_a_library_that_cannot_be_loaded_is_left_alone(build, monkeypatch, tmp_p
     assert not native.available()
 
 
+@pytest.mark.parametrize('width', [1, 9, 300])
+@pytest.mark.parametrize('temperature', [0.01, 1.0])
+def test_masked_exponentials(build, threads, width, temperature):
+    generator = torch.Generator().manual_seed(0)
+    value = torch.rand(5, width, generator=generator) * 2 - 1
+    masked = torch.rand(5, width, generator=generator) < 0.3
+    masked[:, 0], masked[1], masked[2] = False, False, True
+    for mask in (masked, None):
+        visible = value if mask is None else value.masked_fill(mask, -torch.inf)
+        exps, highest, total = native.masked_exponentials(value, mask, temperature)
+        assert torch.equal(highest, visible.amax(dim=1).clamp(min=torch.finfo().min))
+        # The difference is rounded, and then divided.
+        expected = (visible.double() - highest[:, None]).div(temperature).exp()
+        torch.testing.assert_close(exps.double(), expected, rtol=1e-5, atol=1e-37)
+        torch.testing.assert_close(total.double(), expected.sum(dim=1), rtol=1e-5, atol=1e-37)
+
+
+def test_exponentials_are_as_accurate_as_float32(build):
+    value = -torch.linspace(0, 88, 10_007)[None]
+    exps, _, _ = native.masked_exponentials(value, None, 1.0)
+    expected = value.double().exp().masked_fill_(value < -87, 0)
+    torch.testing.assert_close(exps.double(), expected, rtol=2**-23, atol=0)
+
+
+def test_exponentials_of_special_numbers(build):
+    value = torch.tensor([[0.5, torch.nan, 0.5], [-torch.inf, 0.5, -1e30]])
+    exps, _, total = native.masked_exponentials(value, None, 0.1)
+    torch.testing.assert_close(total, torch.tensor([torch.nan, 1]), equal_nan=True)
+    assert exps[1].tolist() == [0, 1, 0]
+
+
+@pytest.mark.parametrize('dim', [1, 8, 72, 300])
+@pytest.mark.parametrize('chosen', [0, 1, 40])
+def test_gathered_products(build, threads, chosen, dim):
+    query, bank = unit_rows(7, dim, seed=1), unit_rows(90, dim, seed=2)
+    index = torch.randint(90, (7, chosen), generator=torch.Generator().manual_seed(3))
+    for rows in (bank, bank.T.contiguous().T):
+        expected = torch.einsum('bd,bmd->bm', query.double(), rows.double()[index])
+        ours = native.gathered_products(query, rows, index)
+        torch.testing.assert_close(ours, expected.float(), rtol=0, atol=1e-6)
+
+
 @pytest.mark.parametrize('dim', [1, 8, 72, 300])
 @pytest.mark.parametrize('ascending', [True, False])
 @pytest.mark.parametrize(('queries', 'chosen', 'rows'), [(1, 1, 1), (3, 700, 90), (33, 40, 5000)])
@@ -270,7 +327,10 @@ def test_weighted_rows_of_nothing(build, shape):
 
 
 @pytest.mark.parametrize('row', [-1, 5, 2**40])
-def test_weighted_rows_outside_the_bank_are_refused(build, row):
+def test_rows_outside_the_bank_are_refused(build, row):
     index = torch.tensor([[0, 4, 1], [3, row, 2]])
+    bank = unit_rows(5, 4, seed=6)
     with pytest.raises(IndexError, match='rows 0 to 4'):
-        native.weighted_rows(torch.ones(2, 3), unit_rows(5, 4, seed=6), index)
+        native.weighted_rows(torch.ones(2, 3), bank, index)
+    with pytest.raises(IndexError, match='rows 0 to 4'):
+        native.gathered_products(torch.ones(2, 4), bank, index)

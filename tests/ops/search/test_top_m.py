@@ -161,6 +161,19 @@ def test_the_nearest_first_are_those_of_a_sort(num, compiled):
         assert len(rows[row, :first].unique()) == first
 
 
+@pytest.mark.parametrize('num', [0, 1, 2, 5, 9, 16, 17, 500])
+def test_the_nearest_few_are_those_of_a_sort(num, compiled):
+    generator = torch.Generator().manual_seed(13)
+    similarity = torch.cat([rows_with_ties(), torch.rand(3, 40, generator=generator)], dim=1)
+    index = torch.randperm(147, generator=generator).view(3, 49)
+    values, rows = search.nearest_few(search.Neighbours(similarity, index), num)
+    assert torch.equal(values, similarity.topk(min(num, 49), dim=1).values)
+    for row, found in enumerate(rows):
+        column = (index[row] == found[:, None]).nonzero()[:, 1]
+        assert torch.equal(similarity[row, column], values[row])
+        assert len(found.unique()) == len(found)
+
+
 @pytest.mark.parametrize('num', [1, 2, 5, 9])
 def test_the_highest_columns_are_those_of_a_sort(num, compiled):
     values = rows_with_ties()
