@@ -15,7 +15,7 @@ from ..ops.search import default_elements
 FLOAT = 4
 # Bytes that the step of a head takes for each pair of a query and a row of its background: indices,
 # similarities, exponentials and their copies, measured with PyTorch's profiler.
-STEP_BYTES = {'InvPHead': 24, 'SoftInvPHead': 96, 'BankMarginHead': 24}
+STEP_BYTES = {'InvPHead': 24, 'SoftInvPHead': 48, 'BankMarginHead': 24}
 # Names of the parts of the memories.
 PARTS = {'features': 'bank', 'graph': 'graph', 'clusters': 'labels', 'assignment': 'labels'}
 MIB, GIB = 2**20, 2**30
@@ -94,7 +94,7 @@ def estimate_memory(
     - bank, graph, labels: rows times the bytes of a row, for every memory of the model; N rows of
       D float32 values and of k int64 neighbours take ``4 N D`` and ``8 N k``.
     - search: the similarities, indices and exponentials of a batch of B with M rows, ``24 B M``
-      (``96 B M`` for ``SoftInvPHead``), and the block of similarities that is held at a time.
+      (``48 B M`` for ``SoftInvPHead``), and the block of similarities that is held at a time.
     - Sinkhorn: log-probabilities ``4 N K`` and features ``4 N D`` of all images on the model's
       device; the former with the ``storage`` ``'log_prob'`` only, neither with ``'host'``.
     - network: 12 bytes for a trained parameter (weight, gradient, momentum of SGD), 4 for others.

@@ -24,7 +24,6 @@ from .search import Neighbours, top_m
 from .self_label import self_label_loss
 from .similarity import bank_similarity, full_logsumexp
 from .sinkhorn import sinkhorn_labels
-from .view_contrast import view_contrast_loss
 
 __all__ = [
     'NO_NEGATIVE',
@@ -52,5 +51,4 @@ __all__ = [
     'self_label_loss',
     'sinkhorn_labels',
     'top_m',
-    'view_contrast_loss',
 ]

@@ -110,9 +110,9 @@ def peak_bytes(function):
     [
         (toy.model_config(), 10 + 1, 24),
         (toy.interclr_config(), 8 + 1, 24),
-        (dict(num_background=9, num_target=20), 20 + 1, 96),
-        (dict(num_background=30, num_target=20), 30 + 1, 96),
-        (dict(num_background=1, num_target=1), 2 + 1, 96),  # two neighbours
+        (dict(num_background=9, num_target=20), 20 + 1, 48),
+        (dict(num_background=30, num_target=20), 30 + 1, 48),
+        (dict(num_background=1, num_target=1), 2 + 1, 48),  # two neighbours
     ],
 )
 def test_the_search_follows_the_formulas(config, width, each):

@@ -15,6 +15,7 @@ from torch import Tensor
 from mmselfsup_invp import ops
 from mmselfsup_invp.ops.search import self_test
 from mmselfsup_invp.ops.soft_propagation import WalkOptions, soft_cross_entropy, soft_walk
+from mmselfsup_invp.ops.view_contrast import view_contrast_loss
 
 from .tools import DEVICE, unit_rows
 
@@ -122,7 +123,7 @@ OPERATIONS: dict[str, Callable[[SimpleNamespace], object]] = dict(
         lambda query: ops.self_label_loss(query[None], data.label[None, :QUERIES]), data.query
     ),
     views=lambda data: with_gradient(
-        lambda query: ops.view_contrast_loss(query.unflatten(0, (3, -1)), 0.1), data.query
+        lambda query: view_contrast_loss(query.unflatten(0, (3, -1)), 0.1), data.query
     ),
     draws=draws,
     sinkhorn=sinkhorn,

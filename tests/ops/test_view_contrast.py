@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mmselfsup_invp.ops import view_contrast_loss
+from mmselfsup_invp.ops.view_contrast import view_contrast_loss
 
 
 def views_of(num=3, batch=5, dim=8, seed=0):

@@ -2,7 +2,7 @@ from mmengine.model import BaseModule
 from torch import Tensor
 
 from ...compat.host import MODELS
-from ...ops import view_contrast_loss
+from ...ops.view_contrast import view_contrast_loss
 from ...options import InitCfg, Temperature, checked
 
 
@@ -11,7 +11,7 @@ from ...options import InitCfg, Temperature, checked
 class ViewContrastLoss(BaseModule):
     """Contrast between all pairs of views of an image: NT-Xent of SimCLR for two views.
 
-    :func:`~mmselfsup_invp.ops.view_contrast_loss` has the formula.
+    :func:`~mmselfsup_invp.ops.view_contrast.view_contrast_loss` has the formula.
 
     Args:
         temperature (float): t, positive. Defaults to 0.07.
