@@ -101,6 +101,11 @@ def build_config(cell: Cell, data: Path, work_dir: Path) -> Config:
     for loader in loaders:
         loader.dataset.path = str(data / Path(loader.dataset.path).name)
     epochs = cell.budget // config.network_passes
+    if not epochs:
+        raise ValueError(
+            f'{cell.name} has a budget of {cell.budget} network passes, and an epoch takes '
+            f'{config.network_passes}. Raise the budget in the grid.'
+        )
     config.train_cfg.max_epochs = epochs
     hooks.knn.interval = max(epochs // NUM_EVALUATIONS, 1)
     if 'propagation_start' in config:

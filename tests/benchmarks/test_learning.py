@@ -29,6 +29,8 @@ METHODS = {
     'instance': {**IN_MEMORY, **LOSS},
     'invp': {**IN_MEMORY, **LOSS},
     'invp-official': {**IN_MEMORY, **LOSS},
+    'multi-view': {**IN_MEMORY, **LOSS},
+    'multi-view_graph-off': {**IN_MEMORY, **LOSS},
     'soft-invp': {**IN_MEMORY, **GRAPH},
     'soft-invp_graph-off': {**IN_MEMORY, **GRAPH},
     'interclr': {
@@ -42,7 +44,10 @@ METHODS = {
     'supervised': {'model.backbone.width': 4, 'model.in_channels': 32},
 }
 # With a row of a bank for each image.
-BANKS = ('instance', 'invp', 'invp-official', 'soft-invp', 'soft-invp_graph-off', 'interclr')
+BANKS = (
+    'instance', 'invp', 'invp-official', 'multi-view', 'multi-view_graph-off', 'soft-invp',
+    'soft-invp_graph-off', 'interclr',
+)  # fmt: skip
 
 
 @pytest.fixture(scope='module')
@@ -82,14 +87,20 @@ def interrupt_at(monkeypatch, epoch):
 @pytest.mark.parametrize('config', METHODS)
 def test_every_method_of_the_arena_trains(config, data, tmp_path):
     options = dict(METHODS[config], **{'train_dataloader.batch_size': 32})
-    cell = cells.Cell(config, config, seed=0, budget=8, options=options)
+    cell = cells.Cell(config, config, seed=0, budget=12, options=options)
     assert cells.run_cell(cell, data, tmp_path / 'work', tmp_path / 'trials.jsonl')
     (result,) = cells.read_results(tmp_path / 'trials.jsonl')
     passes = cells.build_config(cell, data, tmp_path).network_passes
-    assert result['network_passes'] == 8 // passes * passes
+    assert result['network_passes'] == 12 // passes * passes
     assert {'backbone', 'probe', 'purity_hop3'} <= result['figures'].keys()
     assert ('bank' in result['figures']) == (config in BANKS)
     assert str(result['epochs']) in result['curves'][report.CURVE]
+
+
+def test_a_budget_below_one_epoch_is_refused(data, tmp_path):
+    cell = cells.Cell('multi-view', 'multi-view', seed=0, budget=8)
+    with pytest.raises(ValueError, match='8 network passes.* an epoch takes 12'):
+        cells.build_config(cell, data, tmp_path)
 
 
 def test_an_interrupted_cell_continues_as_if_it_had_not_been(data, tmp_path, monkeypatch):
