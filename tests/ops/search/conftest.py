@@ -1,6 +1,34 @@
 import pytest
+import torch
 
-from mmselfsup_invp.ops.search import threshold
+from mmselfsup_invp.ops.search import native, threshold
+
+# From the plainest on: a processor can run the builds up to its own.
+KINDS = {'DEFAULT': '_native', 'AVX2': '_native_avx2', 'AVX512': '_native_avx512'}
+OWN = native.cpu_capability() if native.cpu_capability() in KINDS else 'DEFAULT'
+RUNNABLE = list(KINDS)[: list(KINDS).index(OWN) + 1]
+
+
+@pytest.fixture
+def fresh():
+    """Loads the library anew, and once more when the test is over."""
+    native.library.cache_clear()
+    yield
+    native.library.cache_clear()
+
+
+@pytest.fixture(params=RUNNABLE)
+def build(request, fresh, monkeypatch) -> str:
+    monkeypatch.setattr(native, 'cpu_capability', lambda: request.param)
+    if not native.available():
+        pytest.skip('the search in C is not compiled here')
+    return KINDS[request.param]
+
+
+@pytest.fixture(params=[1, 2, 3])
+def threads(request) -> int:
+    torch.set_num_threads(request.param)
+    return request.param
 
 
 @pytest.fixture
