@@ -142,6 +142,6 @@ def _left_out(
         return None
     # On the CPU min is faster than argmin.
     farthest = similarity.min(dim=1, keepdim=True).indices
-    # Also True in place of a missing anchor: there, nothing is left out so far.
+    # A query whose anchor was not found leaves out its farthest row.
     value = left_out.gather(1, farthest) >= left_out.any(dim=1, keepdim=True)
     return left_out.scatter_(1, farthest, value)
