@@ -60,6 +60,9 @@ def parse() -> argparse.Namespace:
     report = commands.add_parser('report', help='write the tables and the curves')
     report.add_argument('--results', type=Path, default=ARENA / 'trials.jsonl')
     report.add_argument('--test-results', type=Path, default=ARENA / 'test.jsonl')
+    report.add_argument(
+        '--grid', type=Path, default=ARENA / 'grid.json', help='says what to compare'
+    )
     report.add_argument('--curves', type=Path, default=ARENA / 'curves.png')
     report.add_argument('--names', nargs='*', help='curves to draw; all if not given')
     report.add_argument('--budget', type=int, default=120, help='of the curves')
@@ -108,10 +111,13 @@ def run_test(args: argparse.Namespace) -> None:
 
 def run_report(args: argparse.Namespace) -> None:
     from benchmarks.arena.cells import read_results
-    from benchmarks.arena.report import draw_curves, table
+    from benchmarks.arena.grid import read_pairs
+    from benchmarks.arena.report import differences, draw_curves, table
 
+    pairs = read_pairs(args.grid)
     for path in (args.results, args.test_results):
-        path.with_suffix('.md').write_text(table(read_results(path)))
+        results = read_results(path)
+        path.with_suffix('.md').write_text(table(results) + '\n' + differences(results, pairs))
     draw_curves(read_results(args.results), args.names, args.budget, args.curves)
 
 

@@ -11,7 +11,7 @@ def read_grid(path: Path, names: list[str] | None = None) -> list[Cell]:
 
     Args:
         path (Path): A JSON list of rows: ``name``, ``config``, ``seeds``, ``budget`` and, if any,
-            ``options`` and ``prefix``, see :class:`Cell`.
+            ``options`` and ``prefix``, see :class:`Cell`, and ``against``, see :func:`read_pairs`.
         names (list[str], optional): Rows to take. Defaults to None, all.
     """
     rows = json.loads(path.read_text())
@@ -28,3 +28,18 @@ def read_grid(path: Path, names: list[str] | None = None) -> list[Cell]:
         if not names or row['name'] in names
         for seed in row['seeds']
     ]
+
+
+def read_pairs(path: Path) -> list[tuple[str, str]]:
+    """Names of the rows that are compared seed by seed: a row and each one in its ``against``.
+
+    Raises:
+        ValueError: If ``against`` names a row that the file does not have.
+    """
+    rows = json.loads(path.read_text())
+    names = {row['name'] for row in rows}
+    pairs = [(row['name'], other) for row in rows for other in row.get('against', [])]
+    for name, other in pairs:
+        if other not in names:
+            raise ValueError(f'{path}: {name} is compared with {other}, which is not a row.')
+    return pairs

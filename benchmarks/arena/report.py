@@ -29,17 +29,17 @@ def group(results: Iterable[dict]) -> dict[tuple[str, int], list[dict]]:
     return dict(rows)
 
 
-def mean_and_error(values: list[float]) -> str:
+def mean_and_error(values: list[float], digits: int = 1) -> str:
     """Mean and standard error of the mean, which one value does not have.
 
     Example:
         >>> mean_and_error([1.0, 2.0, 3.0]), mean_and_error([1.0])
         ('2.0 ± 0.6', '1.0')
     """
-    mean = f'{statistics.mean(values):.1f}'
+    mean = f'{statistics.mean(values):.{digits}f}'
     if len(values) < 2:
         return mean
-    return f'{mean} ± {statistics.stdev(values) / len(values) ** 0.5:.1f}'
+    return f'{mean} ± {statistics.stdev(values) / len(values) ** 0.5:.{digits}f}'
 
 
 def table(results: Iterable[dict]) -> str:
@@ -64,6 +64,34 @@ def table(results: Iterable[dict]) -> str:
         seconds = statistics.mean(cell['cpu_seconds'] for cell in cells)
         entries = [name, str(len(cells)), f'{passes:.0f}', f'{seconds:.0f}']
         entries += [mean_and_error(values) if values else '' for values in figures]
+        lines.append('| ' + ' | '.join(entries) + ' |')
+    return '\n'.join(lines) + '\n'
+
+
+def differences(results: Iterable[dict], pairs: Iterable[tuple[str, str]]) -> str:
+    """A table in Markdown of differences between rows, seed by seed.
+
+    Percentage points; mean over the seeds that both rows have at the same budget, and standard
+    error of the mean. A pair without a common seed is left out.
+
+    Args:
+        results (Iterable[dict]): Lines of the results file.
+        pairs (Iterable[tuple[str, str]]): Names of two rows; the second is subtracted.
+    """
+    runs: dict[str, dict[tuple[int, int], dict]] = defaultdict(dict)
+    for (name, budget), cells in group(results).items():
+        runs[name] |= {(budget, cell['seed']): cell['figures'] for cell in cells}
+    columns = ['difference', 'pairs', *FIGURES]
+    lines = ['| ' + ' | '.join(columns) + ' |', '|' + '---|' * len(columns)]
+    for name, other in pairs:
+        shared = sorted(runs[name].keys() & runs[other].keys())
+        if not shared:
+            continue
+        twins = [(runs[name][run], runs[other][run]) for run in shared]
+        entries = [f'{name} - {other}', str(len(twins))]
+        for key in FIGURES.values():
+            values = [one[key] - two[key] for one, two in twins if key in one and key in two]
+            entries.append(mean_and_error(values, digits=2) if values else '')
         lines.append('| ' + ' | '.join(entries) + ' |')
     return '\n'.join(lines) + '\n'
 

@@ -10,7 +10,7 @@ from sklearn.datasets import load_digits
 
 from benchmarks import learning
 from benchmarks.arena import cells, report
-from benchmarks.arena.grid import read_grid
+from benchmarks.arena.grid import read_grid, read_pairs
 from benchmarks.arena.images import BatchViews, ImageArray, prepare
 from benchmarks.arena.measures import linear_probe
 
@@ -196,6 +196,26 @@ def test_table_has_mean_and_standard_error():
     ]
     line = report.table(results).splitlines()[2]
     assert line == '| a | 2 | 12 | 5 | 41.0 ± 1.0 |  | 2.0 ± 1.0 |  |  |  |  |  |  |'
+
+
+def test_differences_are_taken_within_a_seed():
+    figures = {('a', 0): 40.0, ('a', 1): 44.0, ('a', 2): 90.0, ('b', 0): 39.0, ('b', 1): 41.0}
+    results = [
+        dict(key=f'{name}{seed}', name=name, seed=seed, budget=12, figures=dict(backbone=value))
+        for (name, seed), value in figures.items()
+    ]
+    lines = report.differences(results, [('a', 'b'), ('a', 'c')]).splitlines()
+    assert lines[2:] == ['| a - b | 2 | 2.00 ± 1.00 |  |  |  |  |  |  |  |  |']
+
+
+def test_a_comparison_with_a_row_that_does_not_exist_is_refused(tmp_path):
+    path = tmp_path / 'grid.json'
+    row = dict(name='a', config='simclr', seeds=[0], budget=12, against=['b'])
+    path.write_text(json.dumps([row, dict(row, name='b', against=[])]))
+    assert read_pairs(path) == [('a', 'b')]
+    path.write_text(json.dumps([row]))
+    with pytest.raises(ValueError, match='a is compared with b, which is not a row'):
+        read_pairs(path)
 
 
 def test_splits_are_disjoint(tmp_path):
