@@ -218,6 +218,15 @@ def test_a_comparison_with_a_row_that_does_not_exist_is_refused(tmp_path):
         read_pairs(path)
 
 
+def test_the_grid_is_valid():
+    path = learning.ARENA / 'grid.json'
+    assert read_pairs(path)
+    cells_of_grid = read_grid(path)
+    assert len({cell.key for cell in cells_of_grid}) == len(cells_of_grid)
+    for cell in cells_of_grid:
+        assert (cells.CONFIGS / f'{cell.config}.py').exists()
+
+
 def test_splits_are_disjoint(tmp_path):
     import cv2
 
