@@ -91,7 +91,7 @@ def choose(num_images: int, side: int, hardware: Hardware, **changes: Any) -> Re
         batch_size=batch,
         epochs=epochs,
         ramp_epochs=epochs // 2,
-        learning_rate=0.06 * min(batch / 64, 1),
+        learning_rate=0.12 * min(batch / 64, 1),
         # All rows while they are fewer than a search would save.
         num_background=None if num_images <= 20_000 else 4096,
         num_neighbours=min(20, num_images // 16),

@@ -21,14 +21,14 @@ LAPTOP, SERVER = Hardware(cores=2), Hardware(cores=32, gpu='A GPU')
 def test_the_choice_depends_on_images_and_hardware(num_images, side, hardware, expected):
     recipe = choose(num_images, side, hardware)
     assert {name: getattr(recipe, name) for name in expected} == expected
-    assert recipe.learning_rate == {32: 0.03, 64: 0.06, 128: 0.06}[recipe.batch_size]
+    assert recipe.learning_rate == {32: 0.06, 64: 0.12, 128: 0.12}[recipe.batch_size]
     assert recipe.ramp_epochs == recipe.epochs // 2
 
 
 def test_given_settings_replace_chosen_ones_and_what_follows_from_them():
     recipe = choose(1000, 480, LAPTOP, epochs=10, batch_size=64)
     assert (recipe.epochs, recipe.ramp_epochs) == (10, 5)
-    assert (recipe.batch_size, recipe.learning_rate) == (64, 0.06)
+    assert (recipe.batch_size, recipe.learning_rate) == (64, 0.12)
 
 
 @pytest.mark.parametrize(
