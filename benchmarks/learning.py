@@ -115,10 +115,10 @@ def run_report(args: argparse.Namespace) -> None:
     from benchmarks.arena.report import differences, draw_curves, table
 
     pairs = read_pairs(args.grid)
-    for path in (args.results, args.test_results):
-        results = read_results(path)
-        path.with_suffix('.md').write_text(table(results) + '\n' + differences(results, pairs))
-    draw_curves(read_results(args.results), args.names, args.budget, args.curves)
+    results = {path: read_results(path) for path in (args.results, args.test_results)}
+    for path, lines in results.items():
+        path.with_suffix('.md').write_text(table(lines) + '\n' + differences(lines, pairs))
+    draw_curves(results[args.results], args.names, args.budget, args.curves)
 
 
 if __name__ == '__main__':

@@ -30,16 +30,25 @@ def group(results: Iterable[dict]) -> dict[tuple[str, int], list[dict]]:
 
 
 def mean_and_error(values: list[float], digits: int = 1) -> str:
-    """Mean and standard error of the mean, which one value does not have.
+    """Mean and standard error of the mean, which one value does not have; empty without values.
 
     Example:
         >>> mean_and_error([1.0, 2.0, 3.0]), mean_and_error([1.0])
         ('2.0 ± 0.6', '1.0')
     """
+    if not values:
+        return ''
     mean = f'{statistics.mean(values):.{digits}f}'
     if len(values) < 2:
         return mean
     return f'{mean} ± {statistics.stdev(values) / len(values) ** 0.5:.{digits}f}'
+
+
+def markdown(rows: Iterable[list[str]]) -> str:
+    """A table in Markdown; the first row is its head."""
+    head, *body = (f'| {" | ".join(row)} |' for row in rows)
+    rule = '|' + '---|' * (head.count('|') - 1)
+    return '\n'.join([head, rule, *body]) + '\n'
 
 
 def table(results: Iterable[dict]) -> str:
@@ -48,8 +57,7 @@ def table(results: Iterable[dict]) -> str:
     Percent; mean over the seeds and standard error of the mean. Network passes are those for each
     training image, forward 1 and backward 2; seconds are CPU time of training on one core.
     """
-    columns = ['trial', 'seeds', 'passes', 'CPU s', *FIGURES]
-    lines = ['| ' + ' | '.join(columns) + ' |', '|' + '---|' * len(columns)]
+    rows = [['trial', 'seeds', 'passes', 'CPU s', *FIGURES]]
 
     def order(item: tuple[tuple[str, int], list[dict]]) -> tuple[int, float]:
         (_, budget), cells = item
@@ -62,10 +70,9 @@ def table(results: Iterable[dict]) -> str:
         ]
         passes = statistics.mean(cell['network_passes'] for cell in cells)
         seconds = statistics.mean(cell['cpu_seconds'] for cell in cells)
-        entries = [name, str(len(cells)), f'{passes:.0f}', f'{seconds:.0f}']
-        entries += [mean_and_error(values) if values else '' for values in figures]
-        lines.append('| ' + ' | '.join(entries) + ' |')
-    return '\n'.join(lines) + '\n'
+        cost = [f'{passes:.0f}', f'{seconds:.0f}']
+        rows.append([name, str(len(cells)), *cost, *map(mean_and_error, figures)])
+    return markdown(rows)
 
 
 def differences(results: Iterable[dict], pairs: Iterable[tuple[str, str]]) -> str:
@@ -81,19 +88,19 @@ def differences(results: Iterable[dict], pairs: Iterable[tuple[str, str]]) -> st
     runs: dict[str, dict[tuple[int, int], dict]] = defaultdict(dict)
     for (name, budget), cells in group(results).items():
         runs[name] |= {(budget, cell['seed']): cell['figures'] for cell in cells}
-    columns = ['difference', 'pairs', *FIGURES]
-    lines = ['| ' + ' | '.join(columns) + ' |', '|' + '---|' * len(columns)]
+    rows = [['difference', 'pairs', *FIGURES]]
     for name, other in pairs:
         shared = sorted(runs[name].keys() & runs[other].keys())
         if not shared:
             continue
         twins = [(runs[name][run], runs[other][run]) for run in shared]
-        entries = [f'{name} - {other}', str(len(twins))]
-        for key in FIGURES.values():
-            values = [one[key] - two[key] for one, two in twins if key in one and key in two]
-            entries.append(mean_and_error(values, digits=2) if values else '')
-        lines.append('| ' + ' | '.join(entries) + ' |')
-    return '\n'.join(lines) + '\n'
+        figures = [
+            [one[key] - two[key] for one, two in twins if key in one and key in two]
+            for key in FIGURES.values()
+        ]
+        entries = [mean_and_error(values, digits=2) for values in figures]
+        rows.append([f'{name} - {other}', str(len(twins)), *entries])
+    return markdown(rows)
 
 
 def draw_curves(results: Iterable[dict], names: list[str] | None, budget: int, path: Path) -> None:
