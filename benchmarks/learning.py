@@ -14,6 +14,7 @@ test images.
 """
 
 import argparse
+import json
 import multiprocessing
 import os
 import sys
@@ -64,8 +65,10 @@ def parse() -> argparse.Namespace:
         '--grid', type=Path, default=ARENA / 'grid.json', help='says what to compare'
     )
     report.add_argument('--curves', type=Path, default=ARENA / 'curves.png')
-    report.add_argument('--names', nargs='*', help='curves to draw; all if not given')
-    report.add_argument('--budget', type=int, default=120, help='of the curves')
+    report.add_argument(
+        '--pages', type=Path, default=ARENA / 'pages.json', help='says which rows to show where'
+    )
+    report.add_argument('--root', type=Path, default=ROOT, help='folder of these pages')
     report.set_defaults(command=run_report)
     return parser.parse_args()
 
@@ -112,13 +115,17 @@ def run_test(args: argparse.Namespace) -> None:
 def run_report(args: argparse.Namespace) -> None:
     from benchmarks.arena.cells import read_results
     from benchmarks.arena.grid import read_pairs
+    from benchmarks.arena.pages import write_pages
     from benchmarks.arena.report import differences, draw_curves, table
 
     pairs = read_pairs(args.grid)
-    results = {path: read_results(path) for path in (args.results, args.test_results)}
-    for path, lines in results.items():
+    trials, tested = read_results(args.results), read_results(args.test_results)
+    for path, lines in ((args.results, trials), (args.test_results, tested)):
         path.with_suffix('.md').write_text(table(lines) + '\n' + differences(lines, pairs))
-    draw_curves(results[args.results], args.names, args.budget, args.curves)
+    pages = json.loads(args.pages.read_text())
+    drawn = {name: pages['labels'][name] for name in pages['curves']['trials']}
+    draw_curves(trials, drawn, pages['curves']['budget'], args.curves)
+    write_pages(tested, pairs, pages['labels'], pages['tables'], args.root)
 
 
 if __name__ == '__main__':

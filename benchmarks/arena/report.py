@@ -64,18 +64,16 @@ def table(results: Iterable[dict]) -> str:
         return -budget, -statistics.mean(cell['figures']['backbone'] for cell in cells)
 
     for (name, _), cells in sorted(group(results).items(), key=order):
-        figures = [
-            [cell['figures'][key] for cell in cells if key in cell['figures']]
-            for key in FIGURES.values()
-        ]
         passes = statistics.mean(cell['network_passes'] for cell in cells)
-        seconds = statistics.mean(cell['cpu_seconds'] for cell in cells)
-        cost = [f'{passes:.0f}', f'{seconds:.0f}']
-        rows.append([name, str(len(cells)), *cost, *map(mean_and_error, figures)])
+        cost = [f'{passes:.0f}', seconds(cells)]
+        figures = [mean_and_error(values(cells, key)) for key in FIGURES.values()]
+        rows.append([name, str(len(cells)), *cost, *figures])
     return markdown(rows)
 
 
-def differences(results: Iterable[dict], pairs: Iterable[tuple[str, str]]) -> str:
+def differences(
+    results: Iterable[dict], pairs: Iterable[tuple[str, str]], labels: dict[str, str] | None = None
+) -> str:
     """A table in Markdown of differences between rows, seed by seed.
 
     Percentage points; mean over the seeds that both rows have at the same budget, and standard
@@ -84,56 +82,86 @@ def differences(results: Iterable[dict], pairs: Iterable[tuple[str, str]]) -> st
     Args:
         results (Iterable[dict]): Lines of the results file.
         pairs (Iterable[tuple[str, str]]): Names of two rows; the second is subtracted.
+        labels (dict[str, str], optional): What to write for a name. Defaults to the name.
     """
-    runs: dict[str, dict[tuple[int, int], dict]] = defaultdict(dict)
-    for (name, budget), cells in group(results).items():
-        runs[name] |= {(budget, cell['seed']): cell['figures'] for cell in cells}
+    runs = by_run(results)
     rows = [['difference', 'pairs', *FIGURES]]
-    for name, other in pairs:
-        shared = sorted(runs[name].keys() & runs[other].keys())
-        if not shared:
-            continue
-        twins = [(runs[name][run], runs[other][run]) for run in shared]
-        figures = [
-            [one[key] - two[key] for one, two in twins if key in one and key in two]
-            for key in FIGURES.values()
-        ]
-        entries = [mean_and_error(values, digits=2) for values in figures]
-        rows.append([f'{name} - {other}', str(len(twins)), *entries])
+    for pair in pairs:
+        twins = twins_of(runs, *pair)
+        if twins:
+            entries = [mean_and_error(gain(twins, key), digits=2) for key in FIGURES.values()]
+            label = ' - '.join((labels or {}).get(name, name) for name in pair)
+            rows.append([label, str(len(twins)), *entries])
     return markdown(rows)
 
 
-def draw_curves(results: Iterable[dict], names: list[str] | None, budget: int, path: Path) -> None:
+def by_run(results: Iterable[dict]) -> dict[str, dict[tuple[int, int], dict]]:
+    """Results of each name by budget and seed."""
+    runs: dict[str, dict[tuple[int, int], dict]] = defaultdict(dict)
+    for (name, budget), cells in group(results).items():
+        runs[name] |= {(budget, cell['seed']): cell for cell in cells}
+    return dict(runs)
+
+
+def twins_of(
+    runs: dict[str, dict[tuple[int, int], dict]], name: str, other: str
+) -> list[tuple[dict, dict]]:
+    """Results of two rows at each budget and seed that both have."""
+    one, two = runs.get(name, {}), runs.get(other, {})
+    return [(one[run], two[run]) for run in sorted(one.keys() & two.keys())]
+
+
+def gain(twins: Iterable[tuple[dict, dict]], key: str) -> list[float]:
+    """Differences of a figure, of the pairs in which both have it."""
+    figures = [(one['figures'], two['figures']) for one, two in twins]
+    return [one[key] - two[key] for one, two in figures if key in one and key in two]
+
+
+def seconds(cells: Iterable[dict]) -> str:
+    """Mean CPU time of training."""
+    return f'{statistics.mean(cell["cpu_seconds"] for cell in cells):.0f}'
+
+
+def values(cells: Iterable[dict], key: str) -> list[float]:
+    """A figure of the results that have it."""
+    return [cell['figures'][key] for cell in cells if key in cell['figures']]
+
+
+def draw_curves(results: Iterable[dict], labels: dict[str, str], budget: int, path: Path) -> None:
     """Draw the kNN accuracy of the backbone over the network passes, mean over the seeds.
 
     Args:
         results (Iterable[dict]): Lines of the results file.
-        names (list[str], optional): Rows to draw, in this order; None for all.
+        labels (dict[str, str]): Names of the rows to draw, in this order, and their labels.
         budget (int): Budget of the rows.
         path (Path): Picture to write.
+
+    Raises:
+        ValueError: If a row has no result.
     """
     import matplotlib
 
     matplotlib.use('Agg')
     import matplotlib.pyplot as plt
 
-    rows = {name: cells for (name, of), cells in group(results).items() if of == budget}
+    trials = group(results)
     figure, axes = plt.subplots(figsize=(7, 4.5), layout='constrained')
-    for name in names or rows:
-        cells = rows.get(name, [])
+    for name, label in labels.items():
+        if (name, budget) not in trials:
+            raise ValueError(f'There is no result of {name} with a budget of {budget}.')
+        cells = trials[name, budget]
         curves = [
             {int(epoch): value for epoch, value in cell['curves'][CURVE].items()} for cell in cells
         ]
-        if not curves:
-            continue
         shared = sorted(set.intersection(*map(set, curves)))
         cost = cells[0]['network_passes'] / cells[0]['epochs']
+        passes = [epoch * cost for epoch in shared]
         means = [statistics.mean(curve[epoch] for curve in curves) for epoch in shared]
-        axes.plot([epoch * cost for epoch in shared], means, marker='o', label=name)
+        axes.plot(passes, means, marker='o', label=label)
         low, high = (
             [pick(curve[epoch] for curve in curves) for epoch in shared] for pick in (min, max)
         )
-        axes.fill_between([epoch * cost for epoch in shared], low, high, alpha=0.2)
+        axes.fill_between(passes, low, high, alpha=0.2)
     axes.set_xlabel('network passes for each training image')
     axes.set_ylabel('kNN accuracy of the backbone, %')
     axes.legend()

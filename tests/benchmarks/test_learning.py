@@ -188,26 +188,6 @@ def test_grid_lists_cells_by_seed(tmp_path):
     assert read_grid(path, ['b'])[0].options == dict(x=1)
 
 
-def test_table_has_mean_and_standard_error():
-    figures = [dict(backbone=40.0, probe=1.0), dict(backbone=42.0, probe=3.0)]
-    results = [
-        dict(key=f'a{i}', name='a', budget=12, network_passes=12, cpu_seconds=5, figures=one)
-        for i, one in enumerate(figures)
-    ]
-    line = report.table(results).splitlines()[2]
-    assert line == '| a | 2 | 12 | 5 | 41.0 ± 1.0 |  | 2.0 ± 1.0 |  |  |  |  |  |  |'
-
-
-def test_differences_are_taken_within_a_seed():
-    figures = {('a', 0): 40.0, ('a', 1): 44.0, ('a', 2): 90.0, ('b', 0): 39.0, ('b', 1): 41.0}
-    results = [
-        dict(key=f'{name}{seed}', name=name, seed=seed, budget=12, figures=dict(backbone=value))
-        for (name, seed), value in figures.items()
-    ]
-    lines = report.differences(results, [('a', 'b'), ('a', 'c')]).splitlines()
-    assert lines[2:] == ['| a - b | 2 | 2.00 ± 1.00 |  |  |  |  |  |  |  |  |']
-
-
 def test_a_comparison_with_a_row_that_does_not_exist_is_refused(tmp_path):
     path = tmp_path / 'grid.json'
     row = dict(name='a', config='simclr', seeds=[0], budget=12, against=['b'])
