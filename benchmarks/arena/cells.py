@@ -55,30 +55,41 @@ class Cell:
         text = json.dumps([self.config, self.options, self.seed, self.budget], sort_keys=True)
         return f'{self.name}-s{self.seed}-{hashlib.sha256(text.encode()).hexdigest()[:8]}'
 
+    @property
+    def shared(self) -> 'Cell':
+        """The cell of its prefix."""
+        prefix = self.prefix
+        options = prefix.get('options', {})
+        return Cell(prefix['name'], prefix['config'], self.seed, self.budget, options)
+
 
 class CostHook(Hook):
-    """Adds up the CPU time of training over all resumptions; evaluation is not counted."""
+    """Adds up the time of training over all resumptions; evaluation is not counted.
+
+    CPU time, which other work on the machine does not change, or elapsed time on a GPU.
+    """
 
     priority = 'LOWEST'
 
     def __init__(self) -> None:
         self.seconds = 0.0
+        self._clock = time.perf_counter if torch.cuda.is_available() else time.process_time
 
     def before_train_iter(self, runner: Runner, *args, **kwargs) -> None:
         """Start the clock; loading a batch from memory takes next to nothing."""
-        self._start = time.process_time()
+        self._start = self._clock()
 
     def after_train_iter(self, runner: Runner, *args, **kwargs) -> None:
         """Stop it."""
-        self.seconds += time.process_time() - self._start
+        self.seconds += self._clock() - self._start
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Note what was spent."""
-        checkpoint['cpu_seconds'] = self.seconds
+        checkpoint['seconds'] = self.seconds
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Go on from there."""
-        self.seconds = checkpoint.get('cpu_seconds', 0.0)
+        self.seconds = checkpoint.get('seconds', 0.0)
 
 
 def build_config(cell: Cell, data: Path, work_dir: Path) -> Config:
@@ -154,14 +165,7 @@ def _start_from_prefix(cell: Cell, work_dir: Path, folder: Path) -> None:
     last = folder / 'last_checkpoint'
     if cell.prefix is None or last.exists():
         return
-    shared = Cell(
-        cell.prefix['name'],
-        cell.prefix['config'],
-        cell.seed,
-        cell.budget,
-        cell.prefix.get('options', {}),
-    )
-    source = work_dir / shared.key / f'epoch_{cell.prefix["epoch"]}.pth'
+    source = work_dir / cell.shared.key / f'epoch_{cell.prefix["epoch"]}.pth'
     if source.exists():
         shutil.copy(source, folder / source.name)
         last.write_text(str(folder / source.name))
@@ -184,7 +188,7 @@ def _train_and_measure(cell: Cell, data: Path, folder: Path) -> dict:
         date=time.strftime('%Y-%m-%d'),
         epochs=config.train_cfg.max_epochs,
         network_passes=config.network_passes * config.train_cfg.max_epochs,
-        cpu_seconds=round(cost.seconds, 1),
+        seconds=round(cost.seconds, 1),
         figures=figures,
         curves=read_curves(folder),
     )

@@ -25,7 +25,9 @@ RGB_TO_YIQ = torch.tensor([[0.299, 0.587, 0.114], [0.596, -0.274, -0.321], [0.21
 GREY = RGB_TO_YIQ[0]
 
 
-def prepare(root: str | Path, out: str | Path, num_images: int = 10000, seed: int = 0) -> None:
+def prepare(
+    root: str | Path, out: str | Path, num_train: int = 10000, num_val: int = 10000, seed: int = 0
+) -> None:
     """Write the splits of the arena as one ``.npz`` file each.
 
     Training and validation images are two disjoint random sets of the training images of CIFAR-10;
@@ -34,16 +36,25 @@ def prepare(root: str | Path, out: str | Path, num_images: int = 10000, seed: in
     Args:
         root (str | Path): CIFAR-10 as ``tools/convert_dataset.py`` writes it.
         out (str | Path): Folder of the splits.
-        num_images (int): Images in each split. Defaults to 10000.
+        num_train (int): Training images. Defaults to 10000.
+        num_val (int): Validation images. Defaults to 10000.
         seed (int): Of the choice. Defaults to 0.
+
+    Raises:
+        ValueError: If there are too few training images.
     """
     root, out = Path(root), Path(out)
     out.mkdir(parents=True, exist_ok=True)
     lines = (root / 'meta' / 'train.txt').read_text().splitlines()
+    if num_train + num_val > len(lines):
+        raise ValueError(
+            f'{root} has {len(lines)} training images, fewer than {num_train} to train on and '
+            f'{num_val} to validate on.'
+        )
     order = np.random.default_rng(seed).permutation(len(lines))
     parts = dict(
-        train=[f'train/{lines[i]}' for i in order[:num_images]],
-        val=[f'train/{lines[i]}' for i in order[num_images : 2 * num_images]],
+        train=[f'train/{lines[i]}' for i in order[:num_train]],
+        val=[f'train/{lines[i]}' for i in order[num_train : num_train + num_val]],
         test=[f'test/{line}' for line in (root / 'meta' / 'test.txt').read_text().splitlines()],
     )
     for name, entries in parts.items():

@@ -49,7 +49,7 @@ def measure(model: nn.Module, config: Config, data: Path, split: str) -> dict[st
     loaders = {name: _loader(config, data / f'{name}.npz') for name in ('train', split)}
     labels = {name: image_labels(loader.dataset) for name, loader in loaders.items()}
     feature = {
-        name: extract_features(model, loader, GALLERIES['backbone'])
+        name: extract_features(model, loader, GALLERIES['backbone'], device='cpu')
         for name, loader in loaders.items()
     }
     queries = feature[split], labels[split], feature['train'], labels['train']
@@ -62,8 +62,9 @@ def measure(model: nn.Module, config: Config, data: Path, split: str) -> dict[st
     figures['nmi'] = cluster_nmi(feature['train'], labels['train'])
     memory = getattr(model, 'memory', None)
     if isinstance(memory, (PropagationMemory, ClusterMemory)):
-        query = extract_features(model, loaders[split], GALLERIES['bank'])
-        figures['bank'] = knn_accuracy(query, labels[split], memory.bank, labels['train'], **vote)
+        query = extract_features(model, loaders[split], GALLERIES['bank'], device='cpu')
+        bank = memory.bank.cpu()
+        figures['bank'] = knn_accuracy(query, labels[split], bank, labels['train'], **vote)
     graph = knn_graph(feature['train'], DEGREE)
     anchor = torch.arange(0, len(graph), 10)
     figures |= neighbour_purity(graph, labels['train'], HOPS, anchor)

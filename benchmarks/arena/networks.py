@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 @MODELS.register_module()
 class MixedResNet(ResNet_CIFAR):
-    """MMClassification's ResNet for CIFAR, channels last, in bfloat16 arithmetic on the CPU.
+    """MMClassification's ResNet for CIFAR, channels last, in bfloat16 arithmetic.
 
     Weights, statistics and what leaves the network are float32, so that necks and losses are too.
 

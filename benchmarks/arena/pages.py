@@ -15,6 +15,7 @@ from .report import (
     gain,
     markdown,
     mean_and_error,
+    runs_of,
     seconds,
     twins_of,
     values,
@@ -67,11 +68,9 @@ def chosen_rows(
     """
     runs = by_run(results)
     head = [part for column in columns for part in ([column, 'gain'] if twins else [column])]
-    lines = [['', 'seeds', 'CPU s', *head]]
+    lines = [['', 'seeds', 'seconds', *head]]
     for name, label in labels.items():
-        if name not in runs:
-            raise ValueError(f'There is no result of {name}: measure it, or remove the row.')
-        cells = list(runs[name].values())
+        cells = list(runs_of(runs, name).values())
         pairs = twins_of(runs, name, twins.get(name, ''))
         line = [label, str(len(cells)), seconds(cells)]
         for key in map(FIGURES.__getitem__, columns):

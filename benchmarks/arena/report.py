@@ -55,9 +55,10 @@ def table(results: Iterable[dict]) -> str:
     """A table in Markdown, the best kNN accuracy of the backbone first within each budget.
 
     Percent; mean over the seeds and standard error of the mean. Network passes are those for each
-    training image, forward 1 and backward 2; seconds are CPU time of training on one core.
+    training image, forward 1 and backward 2; seconds are those of training, CPU time on one core or
+    elapsed time on a GPU.
     """
-    rows = [['trial', 'seeds', 'passes', 'CPU s', *FIGURES]]
+    rows = [['trial', 'seeds', 'passes', 'seconds', *FIGURES]]
 
     def order(item: tuple[tuple[str, int], list[dict]]) -> tuple[int, float]:
         (_, budget), cells = item
@@ -103,6 +104,17 @@ def by_run(results: Iterable[dict]) -> dict[str, dict[tuple[int, int], dict]]:
     return dict(runs)
 
 
+def runs_of(runs: dict[str, dict], name: str) -> dict[tuple[int, int], dict]:
+    """Results of a row by budget and seed.
+
+    Raises:
+        ValueError: If there are none.
+    """
+    if name not in runs:
+        raise ValueError(f'There is no result of {name}: measure it, or remove the row.')
+    return runs[name]
+
+
 def twins_of(
     runs: dict[str, dict[tuple[int, int], dict]], name: str, other: str
 ) -> list[tuple[dict, dict]]:
@@ -118,8 +130,8 @@ def gain(twins: Iterable[tuple[dict, dict]], key: str) -> list[float]:
 
 
 def seconds(cells: Iterable[dict]) -> str:
-    """Mean CPU time of training."""
-    return f'{statistics.mean(cell["cpu_seconds"] for cell in cells):.0f}'
+    """Mean time of training."""
+    return f'{statistics.mean(cell["seconds"] for cell in cells):.0f}'
 
 
 def values(cells: Iterable[dict], key: str) -> list[float]:
@@ -127,13 +139,12 @@ def values(cells: Iterable[dict], key: str) -> list[float]:
     return [cell['figures'][key] for cell in cells if key in cell['figures']]
 
 
-def draw_curves(results: Iterable[dict], labels: dict[str, str], budget: int, path: Path) -> None:
+def draw_curves(results: Iterable[dict], labels: dict[str, str], path: Path) -> None:
     """Draw the kNN accuracy of the backbone over the network passes, mean over the seeds.
 
     Args:
         results (Iterable[dict]): Lines of the results file.
         labels (dict[str, str]): Names of the rows to draw, in this order, and their labels.
-        budget (int): Budget of the rows.
         path (Path): Picture to write.
 
     Raises:
@@ -144,12 +155,10 @@ def draw_curves(results: Iterable[dict], labels: dict[str, str], budget: int, pa
     matplotlib.use('Agg')
     import matplotlib.pyplot as plt
 
-    trials = group(results)
+    runs = by_run(results)
     figure, axes = plt.subplots(figsize=(7, 4.5), layout='constrained')
     for name, label in labels.items():
-        if (name, budget) not in trials:
-            raise ValueError(f'There is no result of {name} with a budget of {budget}.')
-        cells = trials[name, budget]
+        cells = list(runs_of(runs, name).values())
         curves = [
             {int(epoch): value for epoch, value in cell['curves'][CURVE].items()} for cell in cells
         ]

@@ -127,19 +127,19 @@ def test_an_interrupted_cell_continues_as_if_it_had_not_been(data, tmp_path, mon
 
 def test_a_finished_cell_is_measured_and_not_trained_again(data, tmp_path, monkeypatch):
     cell = cells.Cell('simclr', 'simclr', seed=0, budget=6, options=SMALL)
-    results = tmp_path / 'trials.jsonl'
+    results, tested = tmp_path / 'trials.jsonl', tmp_path / 'test.jsonl'
     cells.run_cell(cell, data, tmp_path / 'work', results)
     # The test split is the validation split here.
     (tmp_path / 'data').mkdir()
     for name in ('train', 'val'):
         (tmp_path / 'data' / f'{name}.npz').symlink_to(data / f'{name}.npz')
     (tmp_path / 'data' / 'test.npz').symlink_to(data / 'val.npz')
-    grid, tested = tmp_path / 'grid.json', tmp_path / 'test.jsonl'
+    grid = tmp_path / 'grid.json'
     # Seed 1 was not trained, so it is not tested.
     row = dict(name='simclr', config='simclr', seeds=[0, 1], budget=6, options=SMALL)
     grid.write_text(json.dumps([row]))
-    names = dict(grid=grid, names=['simclr'], trials=results, results=tested)
-    learning.run_test(Namespace(data=tmp_path / 'data', work_dir=tmp_path / 'work', **names))
+    paths = dict(data=tmp_path / 'data', work_dir=tmp_path / 'work', grid=grid, folder=tmp_path)
+    learning.run_test(Namespace(names=['simclr'], **paths))
     assert cells.read_results(tested) == cells.read_results(results)
     interrupt_at(monkeypatch, epoch=0)
     assert cells.run_cell(cell, data, tmp_path / 'work', results)
@@ -198,13 +198,32 @@ def test_a_comparison_with_a_row_that_does_not_exist_is_refused(tmp_path):
         read_pairs(path)
 
 
-def test_the_grid_is_valid():
-    path = learning.ARENA / 'grid.json'
+@pytest.mark.parametrize('name', ['grid', 'full'])
+def test_the_grid_is_valid(name, tmp_path):
+    path = learning.ARENA / f'{name}.json'
     assert read_pairs(path)
     cells_of_grid = read_grid(path)
-    assert len({cell.key for cell in cells_of_grid}) == len(cells_of_grid)
+    keys = {cell.key for cell in cells_of_grid}
+    assert len(keys) == len(cells_of_grid)
     for cell in cells_of_grid:
-        assert (cells.CONFIGS / f'{cell.config}.py').exists()
+        config = cells.build_config(cell, tmp_path, tmp_path)
+        if cell.prefix:
+            # A prefix that no cell has is never found, and one that is too long skips epochs.
+            assert cell.shared.key in keys
+            assert cell.prefix['epoch'] <= config.default_hooks.memory.ramp_epochs
+            assert cell.prefix['epoch'] % config.default_hooks.checkpoint.interval == 0
+
+
+def test_options_of_a_grid_are_those_of_all_rows(tmp_path):
+    path = tmp_path / 'grid.json'
+    row = dict(name='a', config='invp', seeds=[0], budget=12)
+    options = dict(x=3, y=4)
+    prefixed = dict(row, name='b', options=options, prefix=dict(name='a', config='instance'))
+    path.write_text(json.dumps(dict(options=dict(x=1, z=2), rows=[row, prefixed])))
+    first, second = read_grid(path)
+    assert first.options == dict(x=1, z=2)
+    assert second.options == dict(x=3, y=4, z=2)
+    assert second.shared.options == first.options
 
 
 def test_splits_are_disjoint(tmp_path):
@@ -217,12 +236,14 @@ def test_splits_are_disjoint(tmp_path):
             cv2.imwrite(str(tmp_path / split / f'{i}.png'), np.full((4, 4, 3), i, np.uint8))
         lines = [f'{i}.png {i % 3}' for i in range(count)]
         (tmp_path / 'meta' / f'{split}.txt').write_text('\n'.join(lines))
-    prepare(tmp_path, tmp_path / 'out', num_images=10)
+    prepare(tmp_path, tmp_path / 'out', num_train=10, num_val=10)
     parts = {name: ImageArray(tmp_path / 'out' / f'{name}.npz') for name in ('train', 'val')}
     shown = {name: set(part.image[:, 0, 0, 0].tolist()) for name, part in parts.items()}
     assert len(shown['train']) == len(shown['val']) == 10
     assert not shown['train'] & shown['val']
     assert all(int(part.image[3, 0, 0, 0]) % 3 == part.label[3] for part in parts.values())
+    with pytest.raises(ValueError, match='30 training images, fewer than 20 .* 11 to validate'):
+        prepare(tmp_path, tmp_path / 'out', num_train=20, num_val=11)
 
 
 class TestViews:

@@ -1,6 +1,7 @@
 """The tables of the comparison of methods, and the pages that show them."""
 
 import json
+from argparse import Namespace
 
 import pytest
 
@@ -23,7 +24,7 @@ def measured():
     }
     return [
         dict(
-            key=f'{name}{seed}', name=name, seed=seed, budget=12, cpu_seconds=9.6,
+            key=f'{name}{seed}', name=name, seed=seed, budget=12, seconds=9.6,
             figures=dict(backbone=value),
         )
         for (name, seed), value in accuracies.items()
@@ -33,7 +34,7 @@ def measured():
 def test_table_has_mean_and_standard_error():
     figures = [dict(backbone=40.0, probe=1.0), dict(backbone=42.0, probe=3.0)]
     results = [
-        dict(key=f'a{i}', name='a', budget=12, network_passes=12, cpu_seconds=5, figures=one)
+        dict(key=f'a{i}', name='a', budget=12, network_passes=12, seconds=5, figures=one)
         for i, one in enumerate(figures)
     ]
     line = report.table(results).splitlines()[2]
@@ -64,7 +65,7 @@ def test_a_page_gets_the_chosen_rows_between_its_comments(measured, tmp_path):
         assert lines[2:10] == [
             '<!-- results: rows -->',
             '',
-            '|  | seeds | CPU s | kNN backbone | gain | NMI | gain |',
+            '|  | seeds | seconds | kNN backbone | gain | NMI | gain |',
             '|---|---|---|---|---|---|---|',
             '| B | 1 | 10 | 30.0 |  |  |  |',
             '| A | 3 | 10 | 58.0 ± 16.0 | 2.0 ± 1.0 |  |  |',
@@ -98,3 +99,20 @@ def test_the_pages_show_the_results(tmp_path):
     pages.write_pages(results, pairs, spec['labels'], spec['tables'], tmp_path)
     for name in names:
         assert (tmp_path / name).read_text() == (learning.ROOT / name).read_text()
+
+
+def test_report_of_a_folder_writes_its_tables_and_curves(measured, tmp_path):
+    """A folder of one's own has no ``pages.json``: no page of the project changes."""
+    grid = tmp_path / 'grid.json'
+    rows = [dict(name=name, config='simclr', seeds=[0], budget=12) for name in ('a', 'twin', 'b')]
+    grid.write_text(json.dumps([dict(rows[0], against=['twin']), *rows[1:]]))
+    shared = dict(network_passes=12, epochs=2, curves={report.CURVE: {1: 20.0, 2: 30.0}})
+    for name in ('trials', 'test'):
+        lines = [json.dumps(line | shared) for line in measured]
+        (tmp_path / f'{name}.jsonl').write_text('\n'.join(lines))
+    learning.run_report(Namespace(grid=grid, folder=tmp_path, root=tmp_path / 'none'))
+    for name in ('trials', 'test'):
+        text = (tmp_path / f'{name}.md').read_text()
+        assert '| a | 3 | 12 | 10 | 58.0 ± 16.0 |' in text
+        assert '| a - twin | 2 | 2.00 ± 1.00 |' in text
+    assert (tmp_path / 'curves.png').stat().st_size > 1000
