@@ -12,6 +12,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.registry import PARAM_SCHEDULERS
 
 import mmselfsup_invp  # noqa: F401  (registers; names mmselfsup_invp:: configs)
+from mmselfsup_invp.compat.host import MODELS
 
 from .configs import CONFIGS, FOLDER, METHODS, ROOT, every_config, load
 
@@ -61,6 +62,20 @@ def said_by(name: str) -> re.Match:
 def algorithm_of(said: re.Match) -> str:
     fitting = [word for word in ALGORITHMS if f'{said["algorithm"]}-'.startswith(f'{word}-')]
     return ALGORITHMS[max(fitting, key=len)]
+
+
+CIFAR10 = {load(name).model.type: name for name in CONFIGS if name.endswith('cifar10')}
+
+
+@pytest.mark.parametrize('algorithm', sorted(set(ALGORITHMS.values()) - {'ODC', 'SeLa'}))
+def test_the_advice_names_an_option_of_the_temperature(algorithm):
+    config = load(CIFAR10[algorithm])
+    option = MODELS.get(algorithm).temperature_option
+    config.merge_from_dict({option: 0.125})
+    MODELS.build(config.model)
+    config.merge_from_dict({option: -1})
+    with pytest.raises((TypeError, ValueError), match='temperature.*-1'):
+        MODELS.build(config.model)
 
 
 @every_config

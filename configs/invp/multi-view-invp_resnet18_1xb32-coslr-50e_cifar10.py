@@ -11,6 +11,7 @@ model = dict(
     type='MultiViewInvP',
     neck=dict(hid_channels=None),
     # The loss between the views takes the place of the instance loss.
+    view_loss=dict(type='ViewContrastLoss', temperature=0.07),
     head=dict(lambda_ins=0.0, loss=dict(temperature=0.07)),
 )
 

@@ -20,7 +20,8 @@ def use_images(args: Namespace) -> None:
     """Let the arguments of ``tools/train.py --images`` name a config, which is written if needed.
 
     A ``recipe.py`` in the work folder is used as it is, so that a run resumes with its settings and
-    changes by hand are kept.
+    changes by hand are kept. Settings that are given replace those that were chosen, which
+    ``tools/doctor.py`` and ``--dry-run`` write too, until a run has used them.
 
     Raises:
         FileExistsError: If settings are given and the work folder has others.
@@ -42,7 +43,7 @@ def use_images(args: Namespace) -> None:
         return
     settings = choose_for(str(folder), parse_values(args.recipe or {}))
     text = settings + USE
-    if path.is_file() and path.read_text() != text:
+    if path.is_file() and path.read_text() != text and not _is_unused(path, str(folder)):
         raise FileExistsError(
             f'{path} has other settings. Change that file and leave out --recipe, or choose '
             'another folder by --work-dir.'
@@ -50,6 +51,12 @@ def use_images(args: Namespace) -> None:
     write_whole(path, text)
     print(f'{settings}\nThese settings and their use are in {path}. To change them, copy it:')
     print('python tools/train.py COPY.py\n', flush=True)
+
+
+def _is_unused(path: Path, folder: str) -> bool:
+    """Whether a recipe is as it was chosen and no run has saved a checkpoint beside it."""
+    chosen = path.read_text() == choose_for(folder, {}) + USE
+    return chosen and not any(path.parent.glob('*.pth'))
 
 
 def choose_for(folder: str, changes: dict[str, Any]) -> str:

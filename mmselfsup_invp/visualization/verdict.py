@@ -197,5 +197,5 @@ def advice_of(data: RunData) -> str:
             if kind is not None and issubclass(kind, MemoryHook):
                 hook = HOOKS.build(settings)
                 hook.memory = hook.find_memory(data.model)
-                return f'Try, in this order: {hook.collapse_advice()}.'
+                return f'Try, in this order: {hook.collapse_advice(data.model)}.'
     return ''

@@ -59,6 +59,19 @@ def test_a_recipe_is_not_overwritten(photos, tmp_path):
         images.use_images(arguments(photos, tmp_path, recipe=dict(epochs='3')))
 
 
+def test_settings_replace_chosen_ones_until_a_run_has_used_them(photos, tmp_path):
+    path = tmp_path / 'recipe.py'
+    images.use_images(arguments(photos, tmp_path))  # As by tools/doctor.py.
+    images.use_images(arguments(photos, tmp_path, recipe=dict(epochs='3')))
+    assert Config.fromfile(path).epochs == 3
+    path.unlink()
+    images.use_images(arguments(photos, tmp_path))
+    (tmp_path / 'epoch_1.pth').touch()
+    with pytest.raises(FileExistsError, match='has other settings'):
+        images.use_images(arguments(photos, tmp_path, recipe=dict(epochs='3')))
+    assert Config.fromfile(path).epochs == 200
+
+
 def test_a_recipe_for_other_images_is_refused(photos, tmp_path):
     images.use_images(arguments(photos, tmp_path / 'work'))
     (tmp_path / 'train').symlink_to(photos)  # The same images by another path are the same.

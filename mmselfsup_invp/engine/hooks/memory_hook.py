@@ -5,6 +5,7 @@ from torch import Tensor
 
 from ...datasets import image_labels, num_images
 from ...evaluation.checkpoints import check_fit
+from ...models.algorithms import EmbeddingModel
 from ...models.memories import Memory, memories_of
 from ...options import NonNegativeInt, PositiveInt, checked
 from .common import Batch, check_ids, log_metrics, require_epochs, unwrap
@@ -75,11 +76,12 @@ class MemoryHook(Hook):
         self._sizes: Tensor | None = None
         self._similarity: FeatureSimilarity | None = None
 
-    def collapse_advice(self) -> str:
+    def collapse_advice(self, model: BaseModel) -> str:
         """Options to change if the features collapse, most effective first."""
+        temperature = getattr(model, 'temperature_option', EmbeddingModel.temperature_option)
         return (
             'a linear neck (model.neck.hid_channels=None), a lower temperature '
-            '(model.head.loss.temperature), a lower learning rate (optim_wrapper.optimizer.lr)'
+            f'({temperature}), a lower learning rate (optim_wrapper.optimizer.lr)'
         )
 
     def log_health(self, runner: Runner) -> None:
@@ -165,7 +167,7 @@ class MemoryHook(Hook):
             runner.logger.warning(
                 f'{group}: most images share a few labels (normalised entropy of the class sizes '
                 f'{entropy:.2f}, 1 if all have the same size). Try, in this order: '
-                f'{self.collapse_advice()}.'
+                f'{self.collapse_advice(unwrap(runner.model))}.'
             )
 
     def check_finite(self) -> None:
@@ -197,5 +199,6 @@ class MemoryHook(Hook):
             runner.logger.warning(
                 f'features: the features of different images are almost alike (mean cosine '
                 f'similarity {similarity:.2f}, 1 if all are equal). If this lasts for more than a '
-                f'few epochs, training has collapsed. Try, in this order: {self.collapse_advice()}.'
+                f'few epochs, training has collapsed. Try, in this order: '
+                f'{self.collapse_advice(unwrap(runner.model))}.'
             )

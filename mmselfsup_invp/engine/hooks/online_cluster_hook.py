@@ -82,10 +82,10 @@ class OnlineClusterHook(MemoryHook):
         self.seed = seed
         self._repaired = 0
 
-    def collapse_advice(self) -> str:
+    def collapse_advice(self, model: BaseModel) -> str:
         """Options to change if the features collapse."""
         if not isinstance(self.memory, ODCClusterMemory):
-            return super().collapse_advice()
+            return super().collapse_advice(model)
         return (
             'a lower learning rate (optim_wrapper.optimizer.lr), more frequent repairs '
             '(repair_interval=1 in OnlineClusterHook), fewer clusters '

@@ -116,5 +116,6 @@ def _tenth(runner: Runner, epochs: int) -> int:
 def _advice(runner: Runner) -> str:
     for hook in runner.hooks:
         if isinstance(hook, MemoryHook):
-            return f' If it stays there, try, in this order: {hook.collapse_advice()}.'
+            advice = hook.collapse_advice(unwrap(runner.model))
+            return f' If it stays there, try, in this order: {advice}.'
     return ''

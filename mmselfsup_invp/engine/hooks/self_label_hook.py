@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import torch
 from mmengine import dist
+from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -110,7 +111,7 @@ class SelfLabelHook(MemoryHook):
             lambd=lambd, tol=tol, max_iter=max_iter, criterion=criterion, balanced=balanced
         )
 
-    def collapse_advice(self) -> str:
+    def collapse_advice(self, model: BaseModel) -> str:
         """Return the options to change if the features collapse."""
         return (
             'a lower learning rate (optim_wrapper.optimizer.lr), more labelling events '

@@ -21,7 +21,12 @@ class EmbeddingModel(BaseModel):
         data_preprocessor (dict, optional): Config of the data preprocessor. Defaults to None,
             the host's ``SelfSupDataPreprocessor``.
         init_cfg (dict | list[dict], optional): Weight initialisation. Defaults to None.
+
+    Attributes:
+        temperature_option (str): Where a config sets the temperature of the main loss.
     """
+
+    temperature_option = 'model.head.loss.temperature'
 
     def __init__(
         self,

@@ -26,6 +26,8 @@ class MultiViewInvP(InvP):
         **kwargs: See :class:`InvP`.
     """
 
+    temperature_option = 'model.view_loss.temperature'
+
     def __init__(
         self, *, view_loss: dict | None = None, view_weight: NonNegativeFloat = 1.0, **kwargs
     ) -> None:

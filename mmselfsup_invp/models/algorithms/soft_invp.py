@@ -19,5 +19,7 @@ class SoftInvP(MomentumInvP):
         **kwargs: See :class:`MomentumInvP`; the head is a :class:`SoftInvPHead`.
     """
 
+    temperature_option = 'model.head.temperature'
+
     def __init__(self, *, encoder_momentum: PositiveFraction = 0.99, **kwargs) -> None:
         super().__init__(encoder_momentum=encoder_momentum, **kwargs)
