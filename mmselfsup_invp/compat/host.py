@@ -14,7 +14,6 @@ Attributes:
     STAND_INS (dict): Components that configs name as MMSelfSup and MMClassification do and that
         the host lacks or has with another meaning, by scope, registry and name.
     VOCAveragePrecision (type): Metric of VOC's classes.
-    batch_shuffle_ddp, batch_unshuffle_ddp (Callable): The shuffling of MoCo.
     make_sample (Callable): ``make_sample(sample_idx, metainfo)`` creates a data sample.
     register_host_modules (Callable): The host's ``register_all_modules``.
 """
@@ -46,7 +45,5 @@ LIST_DATASETS = adapter.LIST_DATASETS
 STAND_INS = adapter.STAND_INS
 SelfSupDataPreprocessor = adapter.SelfSupDataPreprocessor
 VOCAveragePrecision = adapter.VOCAveragePrecision
-batch_shuffle_ddp = adapter.batch_shuffle_ddp
-batch_unshuffle_ddp = adapter.batch_unshuffle_ddp
 make_sample = adapter.make_sample
 register_host_modules = adapter.register_host_modules

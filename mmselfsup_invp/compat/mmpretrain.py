@@ -12,7 +12,6 @@ from mmpretrain import registry as registries  # noqa: F401
 from mmpretrain.datasets import BaseDataset, CustomDataset  # noqa: F401
 from mmpretrain.datasets.transforms import PackInputs
 from mmpretrain.evaluation import VOCAveragePrecision  # noqa: F401
-from mmpretrain.models.utils import batch_shuffle_ddp, batch_unshuffle_ddp  # noqa: F401
 from mmpretrain.structures import DataSample
 from mmpretrain.utils import register_all_modules as register_host_modules  # noqa: F401
 from torch import Tensor, nn

@@ -8,7 +8,6 @@ from mmselfsup.datasets import ImageList
 from mmselfsup.models import BaseModel  # noqa: F401
 from mmselfsup.models.utils import SelfSupDataPreprocessor  # noqa: F401
 from mmselfsup.structures import SelfSupDataSample as DataSample
-from mmselfsup.utils import batch_shuffle_ddp, batch_unshuffle_ddp  # noqa: F401
 from mmselfsup.utils import register_all_modules as register_host_modules  # noqa: F401
 from torch import Tensor
 

@@ -89,9 +89,14 @@ class FeatureBank(RowState):
         if length:
             self.resize(length)
 
+    @property
+    def device(self) -> torch.device:
+        """Device of the queries; the rows may be in host memory."""
+        return self._moved.device
+
     def resize(self, length: int) -> None:
         """Replace all rows by ``length`` initial ones."""
-        part = self.share(length)
+        part = self.split_rows(length)
         rows = initial_rows(length, self.feat_dim, self.init, self.seed, part).to(self.bank)
         self.bank = self._pinned(rows)
         if self.delayed:
@@ -100,7 +105,7 @@ class FeatureBank(RowState):
     def local_view(self, name: str) -> Tensor | BankRows:
         """Rows of this process, which stay in host memory with ``offload``."""
         rows = getattr(self, name)
-        return HostRows(rows, self.chunk_rows, self._moved.device) if self.offload else rows
+        return HostRows(rows, self.chunk_rows, self.device) if self.offload else rows
 
     def common_rows(self, sample_idx: Tensor) -> Tensor:
         """Rows of images that are the same on all processes, shape ``(B, D)``."""
@@ -109,9 +114,10 @@ class FeatureBank(RowState):
 
     @torch.no_grad()
     def replace(self, feature: Tensor) -> None:
-        """Replace the rows of all images by features, shape ``(N, D)``."""
+        """Replace the rows of all images by features, shape ``(N, D)``, and pending updates."""
         part = self.split or slice(0, len(self))
-        self.bank.copy_(feature[part.start : part.stop])
+        for name in self._row_names:
+            getattr(self, name).copy_(feature[part.start : part.stop])
 
     @torch.no_grad()
     def update(self, sample_idx: Tensor, feature: Tensor, valid: Tensor | None = None) -> None:

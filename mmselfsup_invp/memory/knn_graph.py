@@ -16,7 +16,7 @@ MUTUAL_BATCH = 2**16
 class KNNGraph(RowState):
     """Directed graph of the nearest neighbours of each row of a bank.
 
-    N_k of `InvP <https://arxiv.org/abs/2010.11694>`_ (section 3.2), of which a training step
+    N_k of `InvP <https://arxiv.org/abs/2010.11694>`_ (section 3.1), of which a training step
     refreshes the rows of its batch. The graph starts without edges.
 
     Buffer: ``neighbours`` (N, k), int64; -1 marks an edge that does not exist.
@@ -58,7 +58,7 @@ class KNNGraph(RowState):
                 f'than the row itself: num_neighbours must be 1 to {length - 1}, or the data set '
                 'larger.'
             )
-        part = self.share(length)
+        part = self.split_rows(length)
         shape = (part.stop - part.start, self.num_neighbours)
         self.neighbours = self.neighbours.new_full(shape, UNFILLED)
 
@@ -73,7 +73,15 @@ class KNNGraph(RowState):
             neighbours (Tensor): int64, shape ``(B, k)``.
             valid (Tensor, optional): bool, shape ``(B,)``: the others keep their neighbours.
                 Defaults to None, all are valid.
+
+        Raises:
+            ValueError: If there are more or fewer than k neighbours.
         """
+        if neighbours.size(1) != self.num_neighbours:
+            raise ValueError(
+                f'neighbours of shape {tuple(neighbours.shape)} must have {self.num_neighbours} '
+                'columns, one for each neighbour.'
+            )
         row, source, own = self.place(anchor)
         written = own if valid is None else own & valid[source]
         old = self.neighbours[row]
@@ -109,7 +117,7 @@ class KNNGraph(RowState):
 
     def propagate(
         self, anchor: Tensor, hops: int, mode: str = 'set', edges: str = 'all'
-    ) -> tuple[Tensor, Tensor]:
+    ) -> graph.Positives:
         """Walk the graph from the anchors; see :func:`~mmselfsup_invp.ops.propagate`."""
         return graph.propagate(self.view('neighbours'), anchor, hops, mode, edges)
 

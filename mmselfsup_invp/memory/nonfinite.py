@@ -1,6 +1,8 @@
 import torch
 from torch import Tensor, nn
 
+from ..ops.collectives import gather
+
 # How many ids the message of the error lists.
 NUM_IDS = 8
 
@@ -67,15 +69,17 @@ scale; resume from the last checkpoint.
         return finite
 
     def check(self) -> None:
-        """Raise if a feature was not finite; waits for the device.
+        """Raise if a feature was not finite in any process, and then in all; waits for the device.
 
         Raises:
             NonFiniteFeatures: With the iteration and the ids of the first such features.
         """
-        iteration = int(self.first_iteration)
+        iterations = gather(self.first_iteration[None]).tolist()
+        iteration = min((one for one in iterations if one >= 0), default=-1)
         if iteration < 0:
             return
-        ids = self.sample_idx[self.sample_idx >= 0].tolist()
+        ids = gather(self.sample_idx[None])[iterations.index(iteration)]
+        ids = ids[ids >= 0].tolist()
         raise NonFiniteFeatures(
             f'Features became NaN or Inf in iteration {iteration}, first for the samples {ids}. '
             'They did not enter the memory. Try a lower learning rate or gradient clipping '

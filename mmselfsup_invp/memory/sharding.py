@@ -61,8 +61,10 @@ class Split:
         own = (index >= self.start) & (index < self.stop)
         return (index - self.start).clamp(0, self.stop - self.start - 1), own
 
-    def collect(self, rows: Tensor, *, keep: bool = True) -> Tensor:
+    def collect(self, rows: Tensor, device: torch.device, *, keep: bool = True) -> Tensor:
         """Collect the rows ``(n, ...)`` of all processes on the CPU; every process calls it.
+
+        They travel between devices of this kind, because NCCL sends nothing from host memory.
 
         Returns ``(N, ...)``, or no rows if this process does not ``keep`` them.
         """
@@ -71,7 +73,7 @@ class Split:
             count = min(COLLECTED_ROWS, self.width - begin)
             part = rows[begin : begin + count]
             padding = (0, 0) * (rows.dim() - 1) + (0, count - len(part))
-            parts = gather(F.pad(part, padding)).cpu().split(count)
+            parts = gather(F.pad(part, padding).to(device)).cpu().split(count)
             if not keep:
                 continue
             starts = self.starts()

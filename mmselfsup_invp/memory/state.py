@@ -44,6 +44,11 @@ class RowState(nn.Module):
         return self.split.length if self.split else len(getattr(self, self._row_names[0]))
 
     @property
+    def device(self) -> torch.device:
+        """Device of the batches, which that of the rows may differ from with ``offload``."""
+        return getattr(self, self._row_names[0]).device
+
+    @property
     def row_bytes(self) -> int:
         """Bytes of one row in all buffers."""
         rows = (getattr(self, name) for name in self._row_names)
@@ -53,7 +58,7 @@ class RowState(nn.Module):
         """Replace all rows by ``length`` initial ones."""
         raise NotImplementedError
 
-    def share(self, length: int) -> slice:
+    def split_rows(self, length: int) -> slice:
         """Split ``length`` rows anew, with ``shard``; return those of this process."""
         self.split = Split.over_group(length) if self.shard and length else None
         return slice(self.split.start, self.split.stop) if self.split else slice(0, length)
@@ -70,14 +75,15 @@ class RowState(nn.Module):
     def whole(self, name: str) -> Tensor:
         """All rows of a buffer as one tensor; of rows that are split, on the CPU."""
         rows = getattr(self, name)
-        return self.split.collect(rows) if self.split else rows
+        return self.split.collect(rows, self.device) if self.split else rows
 
     def collect(self) -> None:
         """Collect all rows on the first process, for ``state_dict()``."""
         if self.split:
             first = self.split.rank == 0
             self.collected = {
-                name: self.split.collect(getattr(self, name), keep=first) for name in self._saved()
+                name: self.split.collect(getattr(self, name), self.device, keep=first)
+                for name in self._saved()
             }
 
     def place(self, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -65,6 +65,29 @@ def total(part: Tensor) -> Tensor:
     return result
 
 
+def of_first(part: Tensor) -> Tensor:
+    """The tensor of the first process, on each."""
+    if world_size() == 1:
+        return part
+    result = part.contiguous().clone()
+    distributed.broadcast(result, 0)
+    return result
+
+
 def mean(part: Tensor) -> Tensor:
     """Average the tensors of all processes, float."""
     return total(part.float()) / world_size()
+
+
+def mean_where(counted: Tensor, loss: Tensor) -> Tensor:
+    """Mean loss, a scalar, of the images of all processes that count; 0 if none does.
+
+    It is the share of this process times their number, so that the gradients, which DDP averages,
+    are those of the mean over all.
+
+    Args:
+        counted (Tensor): bool, shape ``(B,)``.
+        loss (Tensor): Float, shape ``(B,)``.
+    """
+    number = mean(counted.sum()).clamp(min=1 / world_size())
+    return loss.masked_fill(~counted, 0).sum() / number

@@ -90,21 +90,19 @@ def invp_step(
         positive = positive(nearest, neighbours)
 
     found = _found(query, bank, nearest, sampling)
+    # Computed once where both backgrounds leave out the same row.
     left_out = functools.cache(functools.partial(_left_out, found, anchor, sampling))
-    exact = sampling.instance_background == 'exact'
     arguments = query, bank, anchor, found
-    instance = instance_loss(*arguments, sampling, masked=left_out(exact)).mean()
+    instance_mask = left_out(sampling.instance_background == 'exact')
+    instance = instance_loss(*arguments, sampling, masked=instance_mask).mean()
     if positive is None:
         return InvPStep(instance, None, neighbours, None)
 
-    without_anchor = sampling.exclusive and sampling.background == 'topm'
-    masked = left_out(without_anchor or sampling.background == 'exact')
-    propagation = propagation_loss(*arguments, positive, sampling, masked=masked)
-    # Queries without positives add 0 to the sum. DDP averages the gradients of the processes, so
-    # that the mean number of queries with positives gives the mean over all of them.
-    count = collectives.mean(positive.mask.any(dim=1).sum())
-    count = count.clamp(min=1 / collectives.world_size())
-    return InvPStep(instance, propagation.sum() / count, neighbours, positive)
+    exclusive = sampling.background == 'topm' and sampling.exclusive
+    propagation_mask = left_out(sampling.background == 'exact' or exclusive)
+    loss = propagation_loss(*arguments, positive, sampling, masked=propagation_mask)
+    propagation = collectives.mean_where(positive.mask.any(dim=1), loss)
+    return InvPStep(instance, propagation, neighbours, positive)
 
 
 def _found(

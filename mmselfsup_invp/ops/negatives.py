@@ -129,7 +129,7 @@ def sample_negatives(
     size = cluster_sizes(labels, len(labels))[anchor_label]
     count = len(bank) - size[:, None]
     share = pool_ratio if strategy in POOLED else 0.0
-    pool = torch.maximum(count.clamp(max=num), _rounded_up(count * share))
+    pool = torch.maximum(count.clamp(max=num), _rounded_up(count.double() * share))
     width = min(max(num, math.ceil(len(bank) * share)), len(bank))
     candidates = _Candidates(query, bank, labels, anchor_label)
     similarity, index = ORDERS[strategy](candidates, width, pool.squeeze(1), generator)
@@ -142,7 +142,7 @@ def sample_negatives(
 
 def _rounded_up(share: Tensor) -> Tensor:
     # 0.1 * 70 is slightly above 7 in floating point.
-    return (share.double() - 1e-6).ceil().long()
+    return (share - 1e-6).ceil().long()
 
 
 def _draw_columns(

@@ -121,9 +121,11 @@ def _similarity(bank: Tensor | BankRows, source: Tensor, index: Tensor) -> Tenso
 
 def _bound(similarity: Tensor, trust: float) -> Tensor:
     """Lowest similarity of the share ``trust`` of the most similar edges of all processes."""
-    similarity = collectives.gather(similarity)
-    kept = max(round(trust * similarity.numel()), 1)
-    return similarity.flatten().topk(kept, sorted=False).values.min()
+    similarity = collectives.gather(similarity).flatten()
+    edges = (similarity > -torch.inf).sum()
+    last = (trust * edges.double()).round().long().clamp(min=1) - 1
+    # Their number is on the device: gather() does not wait for it, as an index or topk would.
+    return similarity.sort(descending=True).values.gather(0, last[None])
 
 
 def _step(

@@ -70,6 +70,16 @@ class Waits(TorchDispatchMode):
             self.places.append('\n'.join([name, *frames]))
 
 
+class HostIndices(TorchDispatchMode):
+    """Refuses to index a tensor of a GPU by one of the host, whose copy is waited for."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func in INDEXING and args[0].device.type == 'cuda':
+            hosts = [one for one in args[1] if one is not None and one.device.type == 'cpu']
+            assert not hosts, f'{func}: an index of shape {tuple(hosts[0].shape)} is on the host'
+        return func(*args, **(kwargs or {}))
+
+
 def _by_flags(index) -> bool:
     return any(one is not None and one.dtype in (torch.bool, torch.uint8) for one in index)
 
@@ -203,7 +213,8 @@ def fake_step(name, **memory):
                 setattr(module, key, on_gpu(buffer))
         samples.ids = mode.from_tensor(samples.ids)
         views = [torch.empty(6, 3, 16, 16, device='cuda') for _ in range(2)]
-        losses = model.loss(views, samples)
+        with HostIndices():
+            losses = model.loss(views, samples)
         for part in (getattr(model, 'memory', None), getattr(model, 'queue', None)):
             if hasattr(part, 'commit'):
                 part.commit()
@@ -226,6 +237,18 @@ def test_a_step_on_a_gpu_needs_no_value(name):
 @pytest.mark.parametrize('name', ['InvP', 'MomentumInvP', 'InterCLR'])
 def test_a_step_with_a_float16_bank_needs_no_value(name):
     assert {value.dtype for value in fake_step(name, dtype='float16').values()} == {torch.float32}
+
+
+@pytest.mark.usefixtures('no_kernels')
+def test_an_index_on_the_host_is_refused_there(monkeypatch):
+    forward = InvPHead.forward
+
+    def indexing(self, query, *inputs):
+        return forward(self, query[torch.randperm(6)], *inputs)
+
+    monkeypatch.setattr(InvPHead, 'forward', indexing)
+    with pytest.raises(AssertionError, match='is on the host'):
+        fake_step('InvP')
 
 
 @pytest.mark.usefixtures('no_kernels')

@@ -154,3 +154,12 @@ def test_wrong_options_are_named(option, message):
 
 def test_a_type_may_be_given_as_such():
     assert FeatureBank(dtype=torch.float16).bank.dtype == torch.float16
+
+
+def test_replaced_rows_stay_when_the_epoch_ends():
+    bank = bank_of(delayed=True)
+    bank.update(torch.tensor([2]), -bank.bank[2:3])
+    feature = rows(len(bank), bank.feat_dim)
+    bank.replace(feature)
+    bank.end_epoch()
+    assert torch.equal(bank.bank, feature)

@@ -35,6 +35,25 @@ def test_a_split_covers_all_rows_once_and_evenly():
             assert place.min() >= 0 and place.max() < len(part)
 
 
+def test_rows_in_host_memory_travel_between_devices(monkeypatch):
+    """NCCL has no way to send a tensor of the host."""
+    sent = []
+
+    def gather(part):
+        sent.append(part.device)
+        return torch.zeros(2 * len(part), *part.shape[1:])
+
+    monkeypatch.setattr('mmselfsup_invp.memory.sharding.gather', gather)
+    bank = FeatureBank(DIM, 4, offload=True)
+    bank.split = Split(4, 0, 2)
+    bank.bank = bank.bank[:2]
+    bank._moved = bank._moved.to('meta')  # Stands for the GPU that the model was moved to.
+    assert bank.whole('bank').shape == (4, DIM)
+    bank.collect()
+    assert bank.collected['bank'].shape == (4, DIM)
+    assert [device.type for device in sent] == ['meta', 'meta']
+
+
 def test_a_part_of_the_initial_rows_is_that_of_all(monkeypatch):
     whole = initial_rows(70, DIM, seed=3)
     monkeypatch.setattr('mmselfsup_invp.memory.initial.BLOCK_ROWS', 16)

@@ -21,9 +21,9 @@ def clustered(**options):
     return memory
 
 
-def commit(memory, sample_idx, feature, **options):
+def commit(memory, sample_idx, feature):
     memory.stage(torch.tensor(sample_idx), feature)
-    memory.commit(**options)
+    memory.commit()
 
 
 def test_the_paper_is_the_default():
@@ -107,7 +107,8 @@ class TestCommit:
     def test_labels_may_stay(self):
         memory = clustered(momentum=0.0)
         labels = memory.labels.clone()
-        commit(memory, [0, 1], -memory.bank[:2], refresh=False)
+        memory.refresh = False
+        commit(memory, [0, 1], -memory.bank[:2])
         assert torch.equal(memory.labels, labels)
         assert memory.label_change_ratio() is None
 

@@ -7,7 +7,14 @@ import torch
 import torch.nn.functional as F
 from torch import distributed
 
-from mmselfsup_invp.models import ClusterMemory, KeyQueue, PropagationMemory, PropagationQueue
+from mmselfsup_invp.memory import NonFiniteFeatures
+from mmselfsup_invp.models import (
+    ClusterMemory,
+    KeyQueue,
+    PropagationMemory,
+    PropagationQueue,
+    SelfLabelMemory,
+)
 
 from .. import toy
 from ..engine.processes import run_ranks
@@ -67,7 +74,27 @@ def clusters():
     return memory, dict(clustered=clustered, repaired=memory.repair())
 
 
-SCENARIOS = dict(bank=bank, keyed_bank=keyed_bank, queue=queue, keys=keys, clusters=clusters)
+def monitored():
+    """A feature of image 7 that is not finite, in the batch of the second rank alone."""
+    memory = SelfLabelMemory(3, 1, length=LENGTH)
+    memory.monitor.iteration = 4
+    ids, feature, _ = batch()
+    memory.monitor.watch(ids, feature.masked_fill(ids[:, None] == 7, torch.nan))
+    try:
+        memory.monitor.check()
+    except NonFiniteFeatures as error:
+        return memory, dict(error=str(error))
+    return memory, dict(error='')
+
+
+SCENARIOS = dict(
+    bank=bank,
+    keyed_bank=keyed_bank,
+    queue=queue,
+    keys=keys,
+    clusters=clusters,
+    monitored=monitored,
+)
 
 
 def scenarios(folder: Path) -> dict:
@@ -101,6 +128,11 @@ def test_the_state_is_the_same_on_both_ranks(ranks, name):
     assert first.keys() == second.keys()
     for key, value in first.items():
         assert torch.equal(value, second[key]), key
+
+
+def test_both_ranks_stop_at_a_feature_that_one_of_them_has(ranks):
+    for rank in ranks:
+        assert r'iteration 4, first for the samples [7]' in rank['monitored']['error']
 
 
 @pytest.mark.parametrize('name', ['bank', 'keyed_bank', 'clusters'])

@@ -65,3 +65,9 @@ def test_output_is_float32_under_autocast(hid_channels):
     torch.testing.assert_close(found, exact, atol=0.05, rtol=0.05)
     # Of the output layer itself: not rounded to the 8 bits of bfloat16.
     assert not torch.equal(found, found.bfloat16().float())
+
+
+def test_shapes_can_be_computed_without_data():
+    """As tools that count operations do."""
+    neck = ProjectionNeck(8, 4).to('meta')
+    assert neck([torch.empty(2, 8, 3, 3, device='meta')])[0].shape == (2, 4)

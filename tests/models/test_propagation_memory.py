@@ -17,12 +17,12 @@ def memory_of(length=10, k=3, dim=4, **options):
     return PropagationMemory(length=length, num_neighbours=k, feat_dim=dim, **options)
 
 
-def commit(memory, sample_idx, feature, neighbours=None, **options):
+def commit(memory, sample_idx, feature, neighbours=None):
     """Stage and commit a batch."""
     if neighbours is None:
         neighbours = torch.zeros(len(sample_idx), memory.num_neighbours, dtype=torch.int64)
     memory.stage(torch.tensor(sample_idx), feature, neighbours)
-    memory.commit(**options)
+    memory.commit()
 
 
 def test_the_paper_and_its_code_are_the_default():
@@ -111,7 +111,8 @@ class TestUpdate:
     def test_the_graph_can_be_left_alone(self):
         memory = memory_of()
         before = memory.bank.clone()
-        commit(memory, [2], toy.rows(1, 4), torch.tensor([[1, 3, 4]]), refresh=False)
+        memory.refresh = False
+        commit(memory, [2], toy.rows(1, 4), torch.tensor([[1, 3, 4]]))
         assert (memory.neighbours == -1).all()
         assert not torch.equal(memory.bank[2], before[2])
 

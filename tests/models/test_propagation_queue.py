@@ -81,6 +81,13 @@ class TestGraph:
             assert edge[anchor].all()
             assert torch.equal(birth[queue.neighbours[edge]], made_for[edge])
 
+    def test_the_graph_can_be_left_alone(self):
+        queue = queue_of()
+        queue.refresh = False
+        key, anchor = insert(queue, 3)
+        queue.stage(anchor, key, torch.tensor([[5, 6]] * 3))
+        assert (queue.neighbours[:3] == -1).all()
+
 
 class TestNonFinite:
     @pytest.mark.parametrize('bad', [math.nan, math.inf])

@@ -43,6 +43,19 @@ def relation_of(memory, num, temperature):
 
 
 class TestHead:
+    @pytest.mark.parametrize('num_target', [1, 2])
+    def test_a_target_of_fewer_rows_than_neighbours_leaves_the_graph_whole(self, num_target):
+        memory = memory_of(k=3)
+        expected = memory.neighbours.clone()
+        head = SoftInvPHead(propagation=0, num_target=num_target, num_background=None)
+        query = query_of(memory)
+        loss = head(query, ANCHOR, memory)['loss_soft']
+        memory.take_keys()
+        memory.commit()
+        assert torch.equal(memory.neighbours.sort(1)[0], expected.sort(1)[0])
+        target = relation_of(memory, num_target, 0.05)
+        torch.testing.assert_close(loss, dense_loss(memory, query, target, 0.5, 0.07))
+
     @pytest.mark.parametrize('num_background', [None, 20])
     @pytest.mark.parametrize('weight', [0.0, 0.3, 1.0])
     def test_without_the_graph_the_target_is_the_softmax_of_the_key(self, num_background, weight):

@@ -272,3 +272,18 @@ class TestOthers:
     def test_a_single_row_is_refused(self):
         with pytest.raises(ValueError, match='another row to tell an image from'):
             sample_uniform_negatives(torch.tensor([0]), 1, 2)
+
+
+@pytest.mark.parametrize(
+    ('count', 'share', 'expected'), [(90, 0.3, 27), (70, 0.1, 7), (71, 0.1, 8)]
+)
+def test_a_share_that_is_a_whole_number_is_not_rounded_up(count, share, expected):
+    labels = torch.tensor([0] * 10 + [1] * count)
+    query, bank = unit_rows(1, 4, seed=0), unit_rows(len(labels), 4, seed=1)
+    drawn = [
+        sample_negatives(
+            'semi_hard', query, bank, labels, torch.tensor([0]), 1, share, generator(i)
+        )
+        for i in range(300)
+    ]
+    assert len({int(one.index) for one in drawn}) == expected

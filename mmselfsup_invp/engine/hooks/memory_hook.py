@@ -98,6 +98,7 @@ class MemoryHook(Hook):
         self.num_images = num_images(runner.train_dataloader.dataset)
         for memory in self.memories:
             memory.fit(self.num_images)
+            memory.refresh = self.refresh_on_commit
 
     def before_train(self, runner: Runner) -> None:
         """Read the labels of the data set, if any, and observe the features."""
@@ -120,7 +121,7 @@ class MemoryHook(Hook):
     ) -> None:
         """Commit the batch to the memories."""
         for memory in self.memories:
-            memory.commit(refresh=self.refresh_on_commit)
+            memory.commit()
         if self.every_n_train_iters(runner, self.check_interval):
             self.check_finite()
 

@@ -21,7 +21,15 @@ class InvP(EmbeddingModel):
             :class:`OnlineClusterBranch`, which needs ``OnlineClusterHook`` too. Defaults to None.
         branch_weight (float): Weight of that loss. Defaults to 0.25.
         **kwargs: See :class:`EmbeddingModel`; the head is :class:`InvPHead`.
+
+    Raises:
+        ValueError: If the memory or the head needs the keys of a momentum encoder.
+
+    Attributes:
+        inserts_keys (bool): Whether the keys of a momentum encoder enter the memory.
     """
+
+    inserts_keys = False
 
     def __init__(
         self,
@@ -33,6 +41,12 @@ class InvP(EmbeddingModel):
     ) -> None:
         super().__init__(**kwargs)
         self.memory = MODELS.build(memory)
+        for part in (self.memory, self.head):
+            if getattr(part, 'needs_keys', False) and not self.inserts_keys:
+                raise ValueError(
+                    f'{type(part).__name__} needs the keys of a momentum encoder, which '
+                    f'{type(self).__name__} does not have: use MomentumInvP or SoftInvP.'
+                )
         self.branch = None if branch is None else MODELS.build(branch)
         self.branch_weight = branch_weight
 

@@ -4,8 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...compat.host import batch_shuffle_ddp, batch_unshuffle_ddp
 from ...ops.checks import require_range
+from ...ops.collectives import gather, of_first, rank, world_size
 
 
 class MomentumEncoder(nn.Module):
@@ -76,8 +76,20 @@ class MomentumEncoder(nn.Module):
                 'A momentum encoder needs two views of an image, the pipeline gives one: '
                 "dict(type='AugmentedViews', num_views=2, ...)."
             )
-        self.update_parameters(encoder)
-        image, order = batch_shuffle_ddp(views[1])
+        if self.training:
+            self.update_parameters(encoder)
+        image = views[1]
+        if world_size() == self.splits == 1:  # No order changes the statistics.
+            return self._embed(image)
+        order = of_first(torch.randperm(world_size() * len(image), device=image.device))
+        key = self._embed(gather(image)[_own(order)])
+        return gather(key)[_own(order.argsort())]
+
+    def _embed(self, image: Tensor) -> Tensor:
         parts = [self(part)[0].float() for part in image.chunk(self.splits)]
-        key = F.normalize(torch.cat(parts), dim=1)
-        return batch_unshuffle_ddp(key, order)
+        return F.normalize(torch.cat(parts), dim=1)
+
+
+def _own(order: Tensor) -> Tensor:
+    """The part of this process."""
+    return order.chunk(world_size())[rank()]

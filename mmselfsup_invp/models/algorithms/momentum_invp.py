@@ -25,13 +25,18 @@ class MomentumInvP(InvP):
         key_splits (int): Parts of a batch of keys with batch statistics of their own, see
             :class:`MomentumEncoder`. Defaults to 1.
         **kwargs: See :class:`InvP`.
+
+    Raises:
+        ValueError: If the memory is written at the end of an epoch only.
     """
+
+    inserts_keys = True
 
     def __init__(
         self, *, encoder_momentum: PositiveFraction = 0.999, key_splits: PositiveInt = 1, **kwargs
     ) -> None:
         super().__init__(**kwargs)
-        self.memory.rows_from_keys = True
+        self.memory.take_keys()
         self.key_encoder = MomentumEncoder(self.encoder(), encoder_momentum, key_splits)
 
     def losses(self, views: list[Tensor], sample_idx: Tensor) -> dict[str, Tensor]:

@@ -110,8 +110,6 @@ class OnlineClusterBranch(BaseModule):
                 query, memory.bank, negative.index.clamp(min=0), negative.similarity
             ),
         )
-        # The mean over all processes, whose gradients DDP averages.
-        count = collectives.mean((~lonely).sum()).clamp(min=1 / collectives.world_size())
-        mean = loss.masked_fill(lonely, 0).sum() / count
+        mean = collectives.mean_where(~lonely, loss)
         candidates = len(memory) - ops.cluster_sizes(memory.labels, memory.num_clusters)[label]
         return mean, (candidates < self.num_negatives).float().mean()

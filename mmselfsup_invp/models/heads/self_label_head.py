@@ -1,10 +1,10 @@
-import torch
 import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from ...compat.host import MODELS
 from ...ops import self_label_loss
+from ...ops.search.products import disable_autocast
 from ...options import Channels, InitCfg, PositiveInt, checked
 
 
@@ -63,5 +63,5 @@ class SelfLabelHead(BaseModule):
         """
         rows = slice(head * self.num_classes, (head + 1) * self.num_classes)
         weight, bias = self.classifiers.weight[rows], self.classifiers.bias[rows]
-        with torch.autocast(feature.device.type, enabled=False):
+        with disable_autocast(feature.device):
             return F.linear(feature.float(), weight.float(), bias.float()).log_softmax(dim=1)

@@ -44,12 +44,15 @@ class SoftInvPHead(BaseModule):
             :class:`~mmselfsup_invp.ops.soft_propagation.WalkOptions`.
         num_target (int): Nearest rows of the key that the relation names. Defaults to 256.
         num_background (int, optional): Nearest rows of the key that the softmax of the query runs
-            over; None for all rows. Defaults to 4096.
+            over, at least those of the relation and of the graph; None for all rows. Defaults to
+            4096.
         init_cfg (dict, optional): Not used. Defaults to None.
 
     Attributes:
         ramp (float): omega(t), set by the hook at the start of every epoch. 1 until it is set.
     """
+
+    needs_keys = True
 
     def __init__(
         self,
@@ -93,14 +96,14 @@ class SoftInvPHead(BaseModule):
         key = memory.bank[anchor].float()
         width = max(self.num_background or 0, self.num_target, memory.num_neighbours)
         others = memory.search(key, width, exclude=anchor)
-        similarity, near = others.top(self.num_target)
+        similarity, near = others.top(max(self.num_target, memory.num_neighbours))
         memory.stage(anchor, key, near[:, : memory.num_neighbours])
 
         background = None
         if self.num_background is not None:
             background = torch.cat([anchor[:, None], others.index], dim=1)
-        relation = (similarity / self.key_temperature).softmax(dim=1)
-        rows, target, walked = self.propagate(memory, anchor, near, relation, background)
+        relation = (similarity[:, : self.num_target] / self.key_temperature).softmax(dim=1)
+        rows, target, walked = self.corrected_target(memory, anchor, near, relation, background)
         own = torch.full_like(relation[:, :1], self.instance_weight)
         loss = soft_cross_entropy(
             query,
@@ -112,7 +115,7 @@ class SoftInvPHead(BaseModule):
         )
         return dict(loss_soft=loss.mean(), walked=walked)
 
-    def propagate(
+    def corrected_target(
         self,
         memory: GraphMemory,
         anchor: Tensor,
@@ -120,15 +123,16 @@ class SoftInvPHead(BaseModule):
         relation: Tensor,
         background: Tensor | None,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Correct the relation by the walk.
+        """Correct the relation, the probabilities of the first rows of ``near``, by the walk.
 
         Returns:
             tuple[Tensor, Tensor, Tensor]: Rows and probabilities of the target, ``(B, T)`` each,
             and the share of the images that the walk can leave.
         """
         share = self.propagation * self.ramp
+        named = near[:, : relation.size(1)]
         if not share:
-            return near, relation, relation.new_zeros(())
+            return named, relation, relation.new_zeros(())
         first = near[:, : memory.num_neighbours]
         rows, weight = soft_walk(memory.bank, memory.neighbours, anchor, self.walk, first)
         if background is not None:
@@ -136,4 +140,4 @@ class SoftInvPHead(BaseModule):
             weight = weight * contains(background, every, rows, size=len(memory))
         total = weight.sum(dim=1, keepdim=True)
         target = torch.cat([relation * (1 - share * total), share * weight], dim=1)
-        return torch.cat([near, rows], dim=1), target, (total > 0).float().mean()
+        return torch.cat([named, rows], dim=1), target, (total > 0).float().mean()

@@ -28,12 +28,15 @@ class Memory(BaseModule):
     Attributes:
         holds_images (bool): Whether row i belongs to image i of the data set.
         hook (str): Entry of ``default_hooks`` that fits and commits the memory, for messages.
+        refresh (bool): Whether :meth:`commit` also writes what is derived from the features of the
+            batch, neighbours or labels; set by the hook.
         monitor (NonFiniteMonitor): Records features with NaN or Inf.
         staged (tuple[Tensor, ...] | None): The batch that waits for :meth:`commit`.
     """
 
     holds_images = False
     hook = ''
+    refresh = True
 
     def __init__(self, init_cfg: dict | None = None) -> None:
         super().__init__(init_cfg)
@@ -96,7 +99,7 @@ class Memory(BaseModule):
             )
 
     def stage(self, anchor: Tensor, feature: Tensor, *others: Tensor) -> None:
-        """Keep a batch until :meth:`commit`.
+        """Keep a batch until :meth:`commit`; in evaluation mode nothing is kept.
 
         Args:
             anchor (Tensor): int64, shape ``(B,)``, rows of the images: their ``sample_idx``, or the
@@ -107,6 +110,8 @@ class Memory(BaseModule):
         Raises:
             RuntimeError: If the batch before was not committed.
         """
+        if not self.training:
+            return
         if self.staged is not None:
             raise RuntimeError(
                 f'The {type(self).__name__} was not updated after the last iteration. Add its '
@@ -115,19 +120,14 @@ class Memory(BaseModule):
         self.staged = (anchor, feature.detach(), *others)
 
     @torch.no_grad()
-    def commit(self, refresh: bool = True) -> None:
-        """Write the staged batches of all ranks; without one nothing happens.
-
-        Args:
-            refresh (bool): Whether what is derived from the features, neighbours or labels, is
-                written too. Defaults to True.
-        """
+    def commit(self) -> None:
+        """Write the staged batches of all ranks; without one nothing happens."""
         if self.staged is not None:
             batch = gather_ranks(*self.staged)
             self.staged = None
-            self.write(*batch, refresh=refresh)
+            self.write(*batch)
 
-    def write(self, anchor: Tensor, feature: Tensor, *others: Tensor, refresh: bool = True) -> None:
+    def write(self, anchor: Tensor, feature: Tensor, *others: Tensor) -> None:
         """Write a batch, which is the same on all ranks; see :meth:`stage` and :meth:`commit`."""
         raise NotImplementedError
 

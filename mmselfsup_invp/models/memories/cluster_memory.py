@@ -126,10 +126,10 @@ class ClusterMemory(Memory):
             self.clusters.cluster(feature, seed)
         self._broadcast()
 
-    def write(self, sample_idx: Tensor, feature: Tensor, *, refresh: bool = True) -> None:
-        """Update the rows of a batch and, with ``refresh``, their labels."""
+    def write(self, sample_idx: Tensor, feature: Tensor) -> None:
+        """Update the rows of a batch and, with :attr:`refresh`, their labels."""
         self.features.update(sample_idx, feature, self.monitor.watch(sample_idx, feature))
-        if refresh:
+        if self.refresh:
             self.clusters.relabel(sample_idx, self.features.common_rows(sample_idx))
 
     def update_centroids(self) -> None:

@@ -1,4 +1,5 @@
 import torch
+from mmengine import dist
 from torch import Tensor
 
 from ...memory import FeatureBank, FeatureQueue, KNNGraph
@@ -17,10 +18,12 @@ class GraphMemory(Memory):
         init_cfg (dict, optional): Not used. Defaults to None.
 
     Attributes:
+        needs_keys (bool): Whether the rows can only be keys of a momentum encoder.
         rows_from_keys (bool): Whether only ``insert``, which takes the keys of a momentum encoder,
-            writes the rows; :meth:`commit` then changes the graph alone.
+            writes the rows; :meth:`commit` then changes the graph alone. See :meth:`take_keys`.
     """
 
+    needs_keys = False
     rows_from_keys = False
     hook = "memory=dict(type='PropagationMemoryHook')"
 
@@ -35,6 +38,10 @@ class GraphMemory(Memory):
         self.backend = backend
         self.features = features
         self.graph = KNNGraph(num_neighbours, len(features), shard=features.shard)
+
+    def take_keys(self) -> None:
+        """Let ``insert`` alone write the rows."""
+        self.rows_from_keys = True
 
     @property
     def bank(self) -> Tensor | BankRows:
@@ -89,6 +96,9 @@ class GraphMemory(Memory):
     def rebuild_graph(self) -> None:
         """Replace the whole graph by the exact kNN graph of the rows as they are."""
         self.graph.rebuild(self.bank, self.backend)
+        if not self.graph.split:
+            # Among rows of equal similarity the processes may have found different ones.
+            dist.broadcast(self.graph.neighbours)
 
     def edge_churn(self) -> float | None:
         """Share of the rewritten edges that changed since the last call; None if none was."""

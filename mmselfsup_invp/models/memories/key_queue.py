@@ -53,6 +53,6 @@ class KeyQueue(Memory):
         """The slot to write next, int64."""
         return self.features.pointer
 
-    def write(self, sample_idx: Tensor, key: Tensor, *, refresh: bool = True) -> None:
+    def write(self, sample_idx: Tensor, key: Tensor) -> None:
         """Write the keys of a batch in place of the oldest."""
         self.features.push(key, sample_idx, self.monitor.watch(sample_idx, key))

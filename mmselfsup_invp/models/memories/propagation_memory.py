@@ -22,9 +22,9 @@ class PropagationMemory(GraphMemory):
     i belongs to the image with ``sample_idx`` i. An image that occurs twice in a batch (samplers
     repeat images to fill the last one) is written once, with its first feature.
 
-    An algorithm whose keys are written before the loss sets :attr:`rows_from_keys` and calls
-    :meth:`insert`. One whose keys are written after the step stages the key, with ``momentum=0`` to
-    replace the row by it.
+    An algorithm whose keys are written before the loss calls :meth:`take_keys` once and
+    :meth:`insert` in every step. One whose keys are written after the step stages the key, with
+    ``momentum=0`` to replace the row by it.
 
     Args:
         momentum (float): m, weight of the **old** row, 0 to 1 (MMSelfSup's ``SimpleMemory``
@@ -77,9 +77,22 @@ class PropagationMemory(GraphMemory):
         )
         super().__init__(bank, num_neighbours, backend, init_cfg)
 
+    def take_keys(self) -> None:
+        """Let :meth:`insert` alone write the rows.
+
+        Raises:
+            ValueError: With ``update='epoch'``: the loss reads the keys of the same step.
+        """
+        if self.features.delayed:
+            raise ValueError(
+                "update = 'epoch' does not go with a momentum encoder, whose keys are written "
+                "before the loss: use update='iteration'."
+            )
+        super().take_keys()
+
     @torch.no_grad()
     def insert(self, key: Tensor, sample_idx: Tensor) -> Tensor:
-        """Write the keys of a momentum encoder, of every rank, before the loss.
+        """Write the keys of a momentum encoder, of every rank, before the loss, while it trains.
 
         Args:
             key (Tensor): Float, unit rows, shape ``(B, D)``.
@@ -88,18 +101,17 @@ class PropagationMemory(GraphMemory):
         Returns:
             Tensor: int64, shape ``(B,)``: the rows of the images, which are ``sample_idx``.
         """
-        samples, keys = gather_ranks(sample_idx, key)
-        self.features.update(samples, keys, self.monitor.watch(samples, keys))
+        if self.training:
+            samples, keys = gather_ranks(sample_idx, key)
+            self.features.update(samples, keys, self.monitor.watch(samples, keys))
         return sample_idx
 
-    def write(
-        self, anchor: Tensor, feature: Tensor, neighbours: Tensor, *, refresh: bool = True
-    ) -> None:
-        """Update the rows and, with ``refresh``, their neighbours, int64, ``(B, k)``."""
+    def write(self, anchor: Tensor, feature: Tensor, neighbours: Tensor) -> None:
+        """Update the rows and, with :attr:`refresh`, their neighbours, int64, ``(B, k)``."""
         finite = self.monitor.watch(anchor, feature)
         if not self.rows_from_keys:
             self.features.update(anchor, feature, finite)
-        if refresh:
+        if self.refresh:
             self.graph.link(anchor, neighbours, finite)
 
     def end_epoch(self) -> None:

@@ -37,6 +37,7 @@ class PropagationQueue(GraphMemory):
         [[1], [2], [-1]]
     """
 
+    needs_keys = True
     rows_from_keys = True
 
     def __init__(
@@ -93,9 +94,8 @@ class PropagationQueue(GraphMemory):
         super().stage(anchor, feature, neighbours)
         self.commit()
 
-    def write(
-        self, anchor: Tensor, feature: Tensor, neighbours: Tensor, *, refresh: bool = True
-    ) -> None:
-        """Link the slots; the queue already holds their keys."""
+    def write(self, anchor: Tensor, feature: Tensor, neighbours: Tensor) -> None:
+        """With :attr:`refresh`, link the slots; the queue already holds their keys."""
         finite = self.monitor.watch(self.features.sample_idx[anchor], feature)
-        self.graph.link(anchor, neighbours, finite)
+        if self.refresh:
+            self.graph.link(anchor, neighbours, finite)

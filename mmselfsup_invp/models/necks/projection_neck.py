@@ -1,10 +1,10 @@
 from collections.abc import Sequence
 
-import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from ...compat.host import MODELS
+from ...ops.search.products import disable_autocast
 from ...options import Channels, Fraction, InitCfg, checked
 
 XAVIER = dict(type='Xavier', layer='Linear', distribution='uniform', bias=0.0)
@@ -66,5 +66,5 @@ class ProjectionNeck(BaseModule):
             list[Tensor]: One float32 tensor of shape ``(B, D)``.
         """
         hidden = self.hidden(self.pool(self.dropout(features[-1])).flatten(1))
-        with torch.autocast(hidden.device.type, enabled=False):
+        with disable_autocast(hidden.device):
             return [self.output(hidden.float())]

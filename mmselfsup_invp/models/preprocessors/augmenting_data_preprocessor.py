@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from ...compat.host import MODELS, SelfSupDataPreprocessor
+from ...ops.search.products import disable_autocast
 from ...options import Range, checked
 
 
@@ -83,7 +84,7 @@ class AugmentingDataPreprocessor(SelfSupDataPreprocessor):
         if self._channel_conversion:
             image = image[:, [2, 1, 0]]
         image = image.float() / 255
-        with torch.no_grad(), torch.autocast(image.device.type, enabled=False):
+        with torch.no_grad(), disable_autocast(image.device):
             views = [self._normalised(self._view(image)) for _ in range(self.num_views)]
         return views, data['data_samples']
 
