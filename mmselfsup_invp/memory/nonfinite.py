@@ -78,8 +78,8 @@ scale; resume from the last checkpoint.
         iteration = min((one for one in iterations if one >= 0), default=-1)
         if iteration < 0:
             return
-        ids = gather(self.sample_idx[None])[iterations.index(iteration)]
-        ids = ids[ids >= 0].tolist()
+        first = gather(self.sample_idx[None])[iterations.index(iteration)]
+        ids = first[first >= 0].tolist()
         raise NonFiniteFeatures(
             f'Features became NaN or Inf in iteration {iteration}, first for the samples {ids}. '
             'They did not enter the memory. Try a lower learning rate or gradient clipping '
