@@ -38,6 +38,8 @@ def main():
         'the run cannot start',
     )
     args = parser.parse_args()
+    if args.recipe and not args.images:
+        parser.error('--recipe belongs to --images FOLDER; change a config by --cfg-options')
 
     require_packages(args)
     # Imported late, so that --help is answered at once.

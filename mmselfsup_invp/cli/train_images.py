@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from ..config import merge_options
+from ..evaluation.runs import separate_logs
 from . import training
+from .options import disable_persistent_workers
 
 
 def train(
@@ -52,5 +54,7 @@ def train(
     )
     cfg = training.load_config(args)
     merge_options(cfg, options)
+    disable_persistent_workers(cfg)
+    separate_logs(cfg, Path(cfg.work_dir).name)
     training.train(cfg)
     return Path(cfg.work_dir)

@@ -66,11 +66,17 @@ def resume_instructions(cfg: Config) -> str:
     """What to do after an interrupt: the latest checkpoint and the command that resumes from it."""
     checkpoint, _ = newest_intact(Path(cfg.work_dir))
     if checkpoint is None:
-        interval = cfg.get('default_hooks', {}).get('checkpoint', {}).get('interval', 1)
+        hook = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
         return (
             f'Interrupted. {cfg.work_dir} has no checkpoint yet '
-            f'(default_hooks.checkpoint.interval = {interval}), so the run cannot be resumed.'
+            f'(default_hooks.checkpoint.interval = {hook.get("interval", 1)}), so the run cannot '
+            'be resumed.'
         )
+    found = f'Interrupted. The latest checkpoint is {checkpoint}. To resume'
+    if cfg.get('launcher', 'none') != 'none':
+        return f'{found}, start the processes again with --resume.'
+    if Path(sys.argv[0]).stem != 'train':  # Started from Python.
+        return f'{found}: mmselfsup_invp.train(..., {str(cfg.work_dir)!r}, resume=True).'
     words = [sys.executable, *sys.argv]
     command = shlex.join(words if words[-1] == '--resume' else [*words, '--resume'])
-    return f'Interrupted. The latest checkpoint is {checkpoint}. To resume:\n{command}'
+    return f'{found}:\n{command}'

@@ -2,6 +2,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from mmengine.runner import loops
+from torch import nn
 from torch.utils.data import DataLoader
 
 from ..compat.host import LOOPS
@@ -22,6 +23,20 @@ class EpochBasedTrainLoop(loops.EpochBasedTrainLoop):
     """
 
     first_batch = 0
+
+    def run(self) -> nn.Module:
+        """Train until the last epoch.
+
+        Raises:
+            ValueError: If an epoch has no batch.
+        """
+        if not len(self.dataloader):
+            raise ValueError(
+                f'The data set of {len(self.dataloader.dataset)} images gives no batch of '
+                f'{self.dataloader.batch_sampler.batch_size}: lower train_dataloader.batch_size, '
+                'or set train_dataloader.drop_last=False.'
+            )
+        return super().run()
 
     def run_epoch(self) -> None:
         """Train for one epoch, or for the rest of it."""

@@ -97,3 +97,11 @@ def test_several_processes_need_a_config(photos, tmp_path):
 def test_a_missing_folder_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match='nowhere.* does not exist'):
         images.use_images(arguments(tmp_path / 'nowhere', tmp_path))
+
+
+@pytest.mark.slow
+def test_two_runs_of_a_process_log_to_their_own_folders(photos, tmp_path):
+    options = {'train_dataloader.num_workers': 0}
+    for name in ('one', 'two'):
+        mmselfsup_invp.train(photos, tmp_path / name, options=options, image_size=32, epochs=1)
+        assert list((tmp_path / name).glob('*/vis_data/scalars.json')), name

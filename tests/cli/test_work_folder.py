@@ -81,6 +81,15 @@ def test_who_stops_a_run_learns_resume_instructions(folder, tmp_path, monkeypatc
     assert 'epoch_10.pth' in text and text.endswith("tools/train.py 'my config.py' --resume")
     monkeypatch.setattr('sys.argv', ['tools/train.py', 'c.py', '--resume'])
     assert resume_instructions(Config(dict(work_dir=str(folder)))).endswith('c.py --resume')
+    for launched in (dict(launcher='pytorch'), dict(default_hooks=dict(checkpoint=None))):
+        assert 'To resume' in resume_instructions(Config(dict(work_dir=str(folder), **launched)))
+    several = resume_instructions(Config(dict(work_dir=str(folder), launcher='pytorch')))
+    assert several.endswith('start the processes again with --resume.')
+    monkeypatch.setattr('sys.argv', ['my_script.py'])
+    text = resume_instructions(Config(dict(work_dir=str(folder))))
+    assert text.endswith(f'mmselfsup_invp.train(..., {str(folder)!r}, resume=True).')
+    nothing = Config(dict(work_dir=str(tmp_path / 'new'), default_hooks=dict(checkpoint=None)))
+    assert 'no checkpoint yet' in resume_instructions(nothing)
     hooks = dict(checkpoint=dict(interval=10))
     text = resume_instructions(Config(dict(work_dir=str(tmp_path / 'new'), default_hooks=hooks)))
     assert 'no checkpoint yet (default_hooks.checkpoint.interval = 10)' in text

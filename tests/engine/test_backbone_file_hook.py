@@ -1,5 +1,7 @@
 """The file with the backbone that a run writes at its end."""
 
+import shutil
+
 import torch
 from mmengine.registry import MODELS
 
@@ -54,3 +56,15 @@ def test_a_failure_is_reported_and_ends_no_run(images, tmp_path):
     runner.train()
     assert any('The backbone was not written to' in message for message in messages)
     assert (tmp_path / 'epoch_1.pth').is_file()
+
+
+def test_a_copied_run_writes_into_its_own_folder(images, tmp_path):
+    """Its checkpoint has the path of the former folder."""
+    train(images, tmp_path / 'former', epochs=1)
+    shutil.copytree(tmp_path / 'former', tmp_path / 'copy')
+    for folder in ('former', 'copy'):
+        (tmp_path / folder / 'backbone.pth').unlink()
+    hooks = dict(HOOK, checkpoint=dict(interval=1))
+    toy.build_runner(images, tmp_path / 'copy', 1, default_hooks=hooks, resume=True).train()
+    assert (tmp_path / 'copy' / 'backbone.pth').is_file()
+    assert not (tmp_path / 'former' / 'backbone.pth').exists()

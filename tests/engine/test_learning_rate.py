@@ -1,6 +1,7 @@
 """A run that resumes with another learning rate than it was saved with."""
 
 import pytest
+import torch
 
 from mmselfsup_invp.engine.hooks.checkpoint_hook import NonFiniteWeights
 from mmselfsup_invp.memory import NonFiniteFeatures
@@ -64,3 +65,53 @@ def test_a_run_that_exploded_continues_with_a_lower_rate(images, tmp_path):
     assert names(tmp_path) == ['epoch_1.pth']
     assert len(rates(images, tmp_path, 3, 0.01, resume=True)) == 6
     assert names(tmp_path) == ['epoch_3.pth']
+
+
+def cosine(epochs):
+    return dict(type='CosineAnnealingLR', T_max=epochs, by_epoch=True, begin=0, end=epochs)
+
+
+WARM_UP = dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=4)
+
+
+@pytest.mark.parametrize(
+    ('before', 'after'),
+    [
+        ([cosine(2)], [cosine(4)]),
+        ([cosine(2)], [WARM_UP, cosine(4)]),
+        ([cosine(2)], [dict(type='MultiStepLR', milestones=[1, 3], gamma=0.5, by_epoch=True)]),
+        ([WARM_UP, cosine(2)], [dict(cosine(4), convert_to_iter_based=True)]),
+    ],
+)
+def test_a_changed_schedule_takes_effect(images, tmp_path, before, after):
+    """The rates are those of a run that had this schedule from the start."""
+
+    def train(folder, epochs, schedule, resume=False):
+        seen = []
+        runner = toy.build_runner(
+            images, folder, epochs, resume=resume, param_scheduler=schedule, **SAVE
+        )
+        watch = Watch(
+            'before_train_iter', lambda r, **_: seen.append(r.optim_wrapper.param_groups[0]['lr'])
+        )
+        runner.register_hook(watch)
+        runner.train()
+        return seen
+
+    straight = train(tmp_path / 'straight', 4, after)
+    train(tmp_path / 'resumed', 2, before)
+    resumed = train(tmp_path / 'resumed', 4, after, resume=True)
+    assert len(resumed) == 6 and len(set(straight[6:])) > 1
+    assert resumed == pytest.approx(straight[6:])
+    assert 'another schedule than the checkpoint' in logs(tmp_path / 'resumed')
+
+
+def test_changed_options_of_the_optimiser_take_effect(images, tmp_path):
+    rates(images, tmp_path, 1, 0.1)
+    options = dict(optimizer=dict(weight_decay=0.25, momentum=0.5))
+    rates(images, tmp_path, 2, 0.1, resume=True, **options)
+    saved = torch.load(tmp_path / 'epoch_2.pth')['optimizer']['param_groups'][0]
+    assert (saved['weight_decay'], saved['momentum']) == (0.25, 0.5)
+    text = logs(tmp_path)
+    assert 'momentum = 0.5 in the config and 0.9 in the checkpoint' in text
+    assert 'weight_decay = 0.25 in the config and 0 in the checkpoint' in text

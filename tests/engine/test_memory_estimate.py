@@ -76,7 +76,9 @@ def test_the_search_is_within_a_factor_of_two(head, num_background):
     if head == 'InvPHead':
         config['head']['loss']['num_background'] = num_background
     else:
-        config['head'] = dict(type=head, num_background=num_background, propagation=0)
+        config |= dict(
+            type='SoftInvP', head=dict(type=head, num_background=num_background, propagation=0)
+        )
     model = toy.build_model(config)
     model.memory.fit(N)
     model.memory.bank.copy_(toy.rows(N))
@@ -118,7 +120,8 @@ def peak_bytes(function):
 def test_the_search_follows_the_formulas(config, width, each):
     """The similarities of a batch with all images, and what is kept of its background."""
     if 'type' not in config:
-        config = toy.model_config() | dict(head=dict(type='SoftInvPHead', propagation=0, **config))
+        head = dict(type='SoftInvPHead', propagation=0, **config)
+        config = toy.model_config() | dict(type='SoftInvP', head=head)
     model = toy.build_model(config)
     assert search_bytes(model, 1000, B) == (4 * 1000 + each * width) * B
     few = width - 1

@@ -65,3 +65,16 @@ def test_skipped_images_are_reported_once(tmp_path):
     lines = [line for line in text.splitlines() if 'were skipped' in line]
     assert len(lines) == 1 and '1 of 24 images cannot be read' in lines[0]
     assert '/005.png' in lines[0]
+
+
+@pytest.mark.parametrize(('end', 'warned'), [(2, True), (3, False)])
+def test_a_schedule_that_ends_before_the_run_is_reported(images, tmp_path, end, warned):
+    schedule = [dict(type='CosineAnnealingLR', T_max=end, by_epoch=True, begin=0, end=end)]
+    text = train(images, tmp_path, 3, param_scheduler=schedule)
+    assert ('schedule of the learning rate ends with epoch 2 of 3' in text) == warned
+
+
+def test_a_loader_without_a_batch_is_refused(images, tmp_path):
+    loader = dict(batch_size=100, drop_last=True)
+    with pytest.raises(ValueError, match='24 images gives no batch of 100: lower train_dataloa'):
+        train(images, tmp_path, train_dataloader=loader)

@@ -48,3 +48,9 @@ def test_a_config_or_images_must_be_given(tmp_path):
     assert (
         done.returncode == 2 and 'one of the arguments config --images is required' in done.stderr
     )
+
+
+def test_settings_for_images_do_not_change_a_config(tmp_path):
+    config = ROOT / 'configs/invp/invp_resnet18-slim_1xb32-coslr-50e_digits.py'
+    result = run(ROOT / 'tools/train.py', config, '--recipe', 'epochs=3', cwd=tmp_path)
+    assert result.returncode == 2 and '--recipe belongs to --images FOLDER' in result.stderr

@@ -32,7 +32,10 @@ class BackboneFileHook(Hook):
 
     def after_train(self, runner: Runner) -> None:
         """Write the file, if there is a checkpoint on a local disk."""
-        checkpoint = Path(runner.message_hub.runtime_info.get('last_ckpt') or '')
+        recorded = Path(runner.message_hub.runtime_info.get('last_ckpt') or '')
+        # A run that was copied or moved, and had nothing left to train, has the path of the former.
+        copied = Path(runner.work_dir, recorded.name)
+        checkpoint = copied if copied.is_file() else recorded
         if not is_main_process() or not checkpoint.is_file():
             return
         path = checkpoint.with_name(self.filename)

@@ -14,7 +14,7 @@ from ...compat.host import HOOKS
 from ...datasets.files import listed
 from ...memory import whole_state
 from ..atomic_backend import AtomicLocalBackend
-from ..learning_rate import rescale_learning_rate
+from ..learning_rate import follow_config
 from ..loops import EpochBasedTrainLoop
 from ..resume_checks import require_resumable
 from .common import Batch, unwrap
@@ -44,8 +44,8 @@ class CheckpointHook(hooks.CheckpointHook):
     - With ``by_epoch=False`` a run resumes within the epoch, with the images not yet seen
       (:class:`~mmselfsup_invp.engine.loops.EpochBasedTrainLoop`).
     - A model with NaN or +Inf is not saved: the run stops and the last good checkpoint remains.
-    - A learning rate that was changed in the config takes effect in a resumed run
-      (:func:`~mmselfsup_invp.engine.learning_rate.rescale_learning_rate`).
+    - Options of the optimiser and schedules that were changed in the config take effect in a
+      resumed run (:func:`~mmselfsup_invp.engine.learning_rate.follow_config`).
 
     Other storage than local files is written as by MMEngine, after which older files are deleted.
 
@@ -82,20 +82,18 @@ class CheckpointHook(hooks.CheckpointHook):
         self._check_interval(runner)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        """Resume within an epoch, and with the learning rate of the config."""
+        """Resume within an epoch, and with optimiser and schedule of the config."""
         if not runner._resume:
             return
         require_resumable(runner, checkpoint)
-        samples = checkpoint['meta'].get(SAMPLES)
-        if samples and isinstance(runner.train_loop, EpochBasedTrainLoop):
-            runner.train_loop.first_batch = samples // total_batch_size(runner)
-        changed = rescale_learning_rate(checkpoint, runner.optim_wrapper)
-        if changed is not None:
-            saved, current = changed
-            runner.logger.warning(
-                f'The initial learning rate is {current:g} in the config and {saved:g} in the '
-                'checkpoint. The run continues its schedule with that of the config.'
-            )
+        meta, length = checkpoint['meta'], len(runner.train_dataloader)
+        if isinstance(runner.train_loop, EpochBasedTrainLoop):
+            runner.train_loop.first_batch = meta.get(SAMPLES, 0) // total_batch_size(runner)
+            # The iterations of this run: the batches may have another size than before.
+            meta['iter'] = meta['epoch'] * length + runner.train_loop.first_batch
+        changed = follow_config(checkpoint, runner, length)
+        if changed:
+            runner.logger.warning(f'{" ".join(changed)} The run continues with the config.')
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Batch = None, outputs: Batch = None

@@ -57,8 +57,15 @@ class RunHealthHook(Hook):
         self.estimate.without('network').require(available)  # The network is on the device already.
 
     def before_train(self, runner: Runner) -> None:
-        """Judge a resumed run from its next tenth on."""
+        """Judge a resumed run from its next tenth on; warn of a schedule that ends early."""
         self._judged = _tenth(runner, runner.epoch)
+        last = last_scheduled_epoch(runner)
+        if last is not None and last < runner.max_epochs:
+            runner.logger.warning(
+                f'The schedule of the learning rate ends with epoch {last} of {runner.max_epochs}; '
+                'the epochs after it keep its last value. Set end, and T_max of a cosine, in '
+                'param_scheduler to the number of epochs.'
+            )
 
     def after_train_epoch(self, runner: Runner) -> None:
         """Judge the epoch."""
@@ -100,6 +107,18 @@ def memory_of(runner: Runner, batch_size: int) -> tuple[MemoryEstimate, int]:
     storage = next(labelling, 'host')
     estimate = estimate_memory(model, num, batch_size, storage)
     return estimate, available_memory(next(model.parameters()).device)
+
+
+def last_scheduled_epoch(runner: Runner) -> int | None:
+    """Last epoch in which a schedule changes the learning rate; None without a schedule."""
+    found = runner.param_schedulers if isinstance(runner.param_schedulers, list) else []
+    length = max(len(runner.train_dataloader), 1)
+    ends = [
+        one.end if one.by_epoch else -(-one.end // length)
+        for one in found
+        if one.param_name == 'lr'
+    ]
+    return max(ends, default=None)
 
 
 def chance_of(runner: Runner) -> dict[str, float]:

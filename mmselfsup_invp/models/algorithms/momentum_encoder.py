@@ -86,7 +86,9 @@ class MomentumEncoder(nn.Module):
         return gather(key)[_own(order.argsort())]
 
     def _embed(self, image: Tensor) -> Tensor:
-        parts = [self(part)[0].float() for part in image.chunk(self.splits)]
+        # A last, small batch has fewer parts: one image alone may have no variance.
+        splits = max(min(self.splits, len(image) // 2), 1)
+        parts = [self(part)[0].float() for part in image.chunk(splits)]
         return F.normalize(torch.cat(parts), dim=1)
 
 
