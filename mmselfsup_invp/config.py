@@ -27,6 +27,8 @@ RUNNER_KEYS = {
     'sync_bn',
     *inspect.signature(Runner).parameters,
 } - {'cfg'}
+# What the statements of a config raise.
+MISTAKES = (ArithmeticError, AttributeError, LookupError, NameError, SyntaxError, TypeError)
 # A config of MMEngine takes about 10,000 characters.
 MAX_CHARACTERS = 1_000_000
 
@@ -38,7 +40,7 @@ def read_config(name: str | Path) -> Config:
 
     Raises:
         FileNotFoundError: If there is no such config.
-        ValueError: If the package is not installed.
+        ValueError: If the package is not installed, or executing the file fails.
     """
     name = str(name)
     if '::' in name:
@@ -51,7 +53,10 @@ def read_config(name: str | Path) -> Config:
         files = [file.name for file in path.parent.glob('*.py')]
         hint = suggest(path.name, files) if path.parent.is_dir() else ' Nor is there that folder.'
         raise FileNotFoundError(f'There is no config {name}.{hint}')
-    return Config.fromfile(name)
+    try:
+        return Config.fromfile(name)
+    except MISTAKES as error:
+        raise ValueError(f'{name} cannot be read: {type(error).__name__}: {error}') from error
 
 
 def merge_options(cfg: Config, options: dict[str, Any] | None) -> None:

@@ -181,6 +181,20 @@ class TestReadConfig:
         with pytest.raises(FileNotFoundError, match='Nor is there that folder'):
             read_config(tmp_path / 'nowhere' / 'mine.py')
 
+    @pytest.mark.parametrize(
+        ('text', 'message'),
+        [
+            ('x = (', 'broken.py cannot be read: SyntaxError: '),
+            ('x = y', "broken.py cannot be read: NameError: name 'y' is not defined"),
+            ('x = 1 / 0', 'broken.py cannot be read: ZeroDivisionError: division by zero'),
+            ('x = [][2]', 'broken.py cannot be read: IndexError: list index'),
+        ],
+    )
+    def test_a_config_that_fails_is_named(self, tmp_path, text, message):
+        (tmp_path / 'broken.py').write_text(text)
+        with pytest.raises(ValueError, match=message):
+            read_config(tmp_path / 'broken.py')
+
     def test_a_missing_package_is_named(self, monkeypatch):
         monkeypatch.setattr('mmengine.hub.hub.install_package', None)
         with pytest.raises(ValueError, match="the package 'mmselfsub' is not installed"):
