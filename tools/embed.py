@@ -59,8 +59,11 @@ def main():
     # Imported late, because importing PyTorch would delay --help.
     from mmselfsup_invp.cli.embed import run
     from mmselfsup_invp.cli.errors import plain_errors
+    from mmselfsup_invp.visualization.options import require_device
 
     with plain_errors(args.debug):
+        if args.device is not None:
+            require_device(args.device)
         run(args)
 
 

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from mmengine.config import Config
@@ -29,6 +29,7 @@ from ..engine.memory_estimate import rows_of, size
 from ..models.memories import memories_of
 from ..structures import sample_ids
 from ..version import __version__
+from .doctor_folder import existing_folder, kept_checkpoints, require_work_folder
 from .errors import CONFIG_ERRORS, USER_ERRORS, message_of
 
 # Time limits in seconds, for the image files and for the iterations.
@@ -84,9 +85,9 @@ class _Timer(Hook):
 
 
 class Examination:
-    """The config, the images, the memory, the disk and a few iterations of a run.
+    """The config, the folder, the images, the memory, the disk and a few iterations of a run.
 
-    Nothing is written to the work folder. A config that does not train by epochs raises
+    Nothing is left in the work folder. A config that does not train by epochs raises
     ``ValueError``.
     """
 
@@ -105,6 +106,7 @@ class Examination:
         yield Finding('ok', 'versions', _versions())
         for subject, examine in (
             ('config', self.examine_options),
+            ('folder', self.examine_folder),
             ('images', self.examine_images),
             ('start', self.examine_start),
         ):
@@ -123,6 +125,11 @@ class Examination:
             f'{self.cfg.model.type}, {self.epochs} epochs, batches of {self.batch_size}',
         )
 
+    def examine_folder(self) -> Iterator[Finding]:
+        """The work folder, by the checks of training, which are errors: there is no finding."""
+        require_work_folder(self.cfg)
+        return iter(())
+
     def examine_images(self) -> Iterator[Finding]:
         """Image files and ids."""
         with DefaultScope.overwrite_default_scope(self.cfg.get('default_scope')):
@@ -138,6 +145,18 @@ class Examination:
                 yield Finding('error', 'ids', f'image {row} has sample_idx {sample}')
                 return
         yield Finding('ok', 'ids', f'sample_idx is the position of an image, 0 to {num - 1}')
+        if not self._batches():
+            # Below, a CPU takes smaller batches than the run.
+            raise ValueError(
+                f'The data set of {len(self.dataset)} images gives no batch of {self.batch_size}: '
+                'lower train_dataloader.batch_size, or set train_dataloader.drop_last=False.'
+            )
+
+    def _batches(self) -> int:
+        """Batches of an epoch, on one process."""
+        batches, rest = divmod(len(self.dataset), self.batch_size)
+        drop = self.cfg.train_dataloader.get('drop_last', False)
+        return batches + (rest > 0 and not drop)
 
     def examine_start(self) -> Iterator[Finding]:
         """Memory, disk and time, from a run in a temporary folder."""
@@ -171,13 +190,8 @@ class Examination:
         )
         momentum = sum(4 * one.numel() for one in model.parameters() if one.requires_grad)
         saved = state + rows + momentum
-        options: dict[str, Any] = (self.cfg.get('default_hooks') or {}).get('checkpoint') or {}
-        kept = options.get('max_keep_ckpts', -1)
-        if kept < 0:
-            kept = self.epochs // max(options.get('interval', 1), 1)
-        work_dir = Path(self.cfg.work_dir).resolve()
-        folder = next(one for one in (work_dir, *work_dir.parents) if one.exists())
-        free = shutil.disk_usage(folder).free
+        kept = kept_checkpoints(self.cfg, self._batches())
+        free = shutil.disk_usage(existing_folder(Path(self.cfg.work_dir))).free
         text = f'{kept + 1} checkpoints of {size(saved)}, {size(free)} free in {self.cfg.work_dir}'
         if saved * (kept + 1) > free:
             advice = 'Set default_hooks.checkpoint.max_keep_ckpts=1 or another --work-dir'

@@ -1,5 +1,6 @@
 """Features of a folder of images, which may exceed the memory."""
 
+import errno
 import json
 import os
 import time
@@ -11,15 +12,18 @@ import numpy as np
 from numpy.lib.format import open_memmap
 
 from ..datasets import ImageFiles
-from ..datasets.files import printable, replacing, write_whole
+from ..datasets.files import listed, printable, replacing, write_whole
 from ..evaluation.checkpoints import digest
 from ..evaluation.encoder import Batch, Encoder
-from ..options import check_option
+from ..options import NonNegativeInt, PositiveInt, check_option
 from ..version import __version__
 from .embedding import ABOUT, FEATURES, IMAGES, UNREADABLE, Embedding
 from .tables import write_table
 
 COPIED_ROWS = 65536
+# Names the folder as one of embed until embedding.json does.
+UNFINISHED = 'embedding.unfinished'
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 Broken = Literal['skip', 'raise']
 
 
@@ -40,7 +44,9 @@ def embed(
     memory, so that neither images nor features need to fit. The folder also gets ``images.csv``,
     the path of each row; ``unreadable.csv``, the images that were skipped; and ``embedding.json``,
     how the features were made. If the folder holds the features of the same network, view and files
-    (by path, size and time of modification), they are read instead.
+    (by path, size and time of modification), they are read instead. If a call was interrupted, the
+    next one starts again; until the end the folder holds ``embedding.unfinished``. The space of
+    ``features.npy`` is reserved at the start.
 
     Args:
         checkpoint (str | Path | Encoder): ``epoch_*.pth`` of a pre-training run, or an encoder.
@@ -61,9 +67,11 @@ def embed(
 
     Raises:
         FileNotFoundError: If there is no checkpoint or folder.
-        FileExistsError: If ``out`` holds other features.
-        ValueError: If the checkpoint cannot be read, no image is readable, or one is not and
-            ``broken`` is ``'raise'``.
+        FileExistsError: If ``out`` holds other features, or files of these names that ``embed`` has
+            not written.
+        OSError: If the disk has no space for the features.
+        ValueError: If an option is out of range, the checkpoint cannot be read, no image is
+            readable, or one is not and ``broken`` is ``'raise'``.
 
     Example:
         >>> embedding = embed('epoch_200.pth', 'photos')  # doctest: +SKIP
@@ -71,10 +79,13 @@ def embed(
         ((1000, 512), 'beach/1.jpg')
     """
     check_option('embed', 'broken', broken, Broken)
+    check_option('embed', 'size', size, PositiveInt | None)
+    check_option('embed', 'batch_size', batch_size, PositiveInt)
+    check_option('embed', 'num_workers', num_workers, NonNegativeInt | None)
     encoder = checkpoint
     if not isinstance(encoder, Encoder):
         encoder = Encoder(checkpoint, size, device)
-    files, names = _files(images)
+    files, names = image_files(images)
     key = digest([encoder.key, names, [_status(file) for file in files]])
     folder = None if out is None else Path(out)
     if folder is not None and (found := _finished(folder, key)):
@@ -94,7 +105,7 @@ def embed(
     return embedding if folder is None else _write(folder, embedding, key)
 
 
-def _files(images: str | Path | Sequence[str | Path]) -> tuple[list[str], list[str]]:
+def image_files(images: str | Path | Sequence[str | Path]) -> tuple[list[str], list[str]]:
     """Paths of the images, and the names that the results show."""
     if isinstance(images, (str, Path)):
         if not os.path.isdir(images):
@@ -128,11 +139,49 @@ def _finished(folder: Path, key: str) -> Embedding | None:
     return found
 
 
+def refuse_foreign(folder: Path, names: Sequence[str] = (FEATURES, IMAGES, UNREADABLE)) -> None:
+    """Raise ``FileExistsError`` if a folder holds such files and :func:`embed` did not start it."""
+    if (folder / ABOUT).is_file() or (folder / UNFINISHED).is_file():
+        return
+    if found := [name for name in names if os.path.lexists(folder / name)]:
+        raise FileExistsError(
+            f'{folder} holds {listed(found)}, which would be overwritten, but neither {ABOUT} nor '
+            f'{UNFINISHED}: they are not known to be of embed. Choose another folder, or move them '
+            'away.'
+        )
+
+
 def _create(folder: Path | None, rows: int, columns: int) -> np.ndarray:
     if folder is None:
         return np.empty((rows, columns), np.float32)
+    refuse_foreign(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    return open_memmap(folder / FEATURES, 'w+', np.float32, (rows, columns))
+    marker = 'The features are being computed, or this was interrupted: call embed again.\n'
+    (folder / UNFINISHED).write_text(marker, encoding='utf-8')
+    return _reserved(folder / FEATURES, (rows, columns))
+
+
+def _reserved(path: Path, shape: tuple[int, int]) -> np.ndarray:
+    """A new mapped file whose space is reserved.
+
+    The system kills a process that writes to a mapped page for which a full disk has no space.
+    """
+    features = open_memmap(path, 'w+', np.float32, shape)
+    if not hasattr(os, 'posix_fallocate'):  # macOS
+        return features
+    size = path.stat().st_size
+    try:
+        with path.open('r+b') as file:
+            os.posix_fallocate(file.fileno(), 0, size)
+    except OSError as error:
+        if error.errno not in NO_SPACE:  # The file system cannot reserve space.
+            return features
+        path.unlink()
+        raise OSError(
+            f'{path} needs {size / 2**20:,.1f} MiB for {shape[0]:,} x {shape[1]} features, which '
+            f'the disk cannot give ({error.strerror}). Free space, or choose another folder.'
+        ) from error
+    return features
 
 
 def _write(folder: Path, embedding: Embedding, key: str) -> Embedding:
@@ -140,7 +189,7 @@ def _write(folder: Path, embedding: Embedding, key: str) -> Embedding:
     if embedding.unreadable:
         # The file has a row for every image of the folder.
         with replacing(folder / FEATURES) as part:
-            shorter = open_memmap(part, 'w+', np.float32, embedding.features.shape)
+            shorter = _reserved(part, embedding.features.shape)
             for start in range(0, len(embedding), COPIED_ROWS):
                 rows = slice(start, start + COPIED_ROWS)
                 shorter[rows] = embedding.features[rows]
@@ -151,6 +200,7 @@ def _write(folder: Path, embedding: Embedding, key: str) -> Embedding:
     about = dict(embedding.about, images=images, dimensions=dimensions, key=key)
     # The last file: without it the embedding is not finished.
     write_whole(folder / ABOUT, json.dumps(about, indent=1) + '\n')
+    (folder / UNFINISHED).unlink(missing_ok=True)
     return Embedding.read(folder)
 
 

@@ -18,7 +18,10 @@ def centre_view(config: Config, size: int | None = None) -> list[dict[str, Any]]
     The transforms of the config's pipeline without augmentation come first, see
     :func:`evaluation_pipeline`. Then the shorter edge is resized to the training size, or to
     ``size``, and the centre is cropped. This changes no view that has the training size already,
-    and lets images of any size and shape share a batch.
+    and lets images of any size and shape share a batch. Of an image longer than 16 times its width
+    only the centre is resized, see :class:`~mmselfsup_invp.datasets.LimitAspectRatio`, unless
+    transforms of the pipeline other than resizing the shorter edge and cropping the centre could
+    see the difference.
 
     Raises:
         ValueError: If the training size is not found, or a transform is not registered.
@@ -27,7 +30,7 @@ def centre_view(config: Config, size: int | None = None) -> list[dict[str, Any]]
         >>> crop = dict(type='RandomResizedCrop', size=32)
         >>> views = dict(type='AugmentedViews', transforms=[crop])
         >>> config = Config(dict(train_dataloader=dict(dataset=dict(pipeline=[views]))))
-        >>> centre_view(config)[0]['transforms'][1]
+        >>> centre_view(config)[-1]['transforms'][-1]
         {'type': 'CenterCrop', 'size': (32, 32)}
     """
     target = (size, size) if size else training_size(config)
@@ -37,6 +40,8 @@ def centre_view(config: Config, size: int | None = None) -> list[dict[str, Any]]
     view = [step for step in steps if not _loads_or_packs(step['type'])]
     if view and _name(view[-1]['type']) == 'AugmentedViews':
         crop = [*view.pop()['transforms'], *crop]
+    if _see_the_centre_alone([*view, *crop]):
+        view.insert(0, dict(type='LimitAspectRatio'))
     view.append(dict(type='AugmentedViews', transforms=crop))
     require_registered(view)
     return view
@@ -81,6 +86,21 @@ def _name(kind: Any) -> str:
 
 def _loads_or_packs(kind: str) -> bool:
     return _name(kind).startswith(('Load', 'Pack'))
+
+
+def _see_the_centre_alone(steps: list[dict]) -> bool:
+    """Whether transforms resize the shorter edge, then crop centres and resize the shorter edge."""
+    crops = [_name(step['type']) == 'CenterCrop' for step in steps]
+    fit = (crop or _fits_shorter_edge(step) for crop, step in zip(crops, steps, strict=True))
+    return not crops[0] and all(fit)
+
+
+def _fits_shorter_edge(step: dict) -> bool:
+    """Whether a transform is ``Resize`` of torchvision or ``ResizeEdge`` of the shorter edge."""
+    if _name(step['type']) == 'ResizeEdge':
+        return step.get('edge', 'short') == 'short'
+    fits = isinstance(step.get('size'), int) and step.get('max_size') is None
+    return _name(step['type']) == 'Resize' and fits
 
 
 def _size(part: dict) -> Size | None:

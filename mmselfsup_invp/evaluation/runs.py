@@ -122,10 +122,14 @@ def _read_curves(logs: list[Path], epoch_length: float | None) -> dict[str, Curv
     points: dict[str, Points] = {}
     by_iteration: set[str] = set()
     longest = 1
+    earliest = math.inf
     for log in logs:
         lines = _lines(log)
-        if any(line.get('epoch') == 1 for line in lines):
+        start = min((line['iter'] for line in lines if 'iter' in line), default=math.inf)
+        # A run that was resumed within epoch 1 goes on behind the first step of its former log.
+        if start <= earliest and any(line.get('epoch') == 1 for line in lines):
             points.clear()  # The run was started anew.
+        earliest = min(start, earliest)
         new: dict[str, Points] = defaultdict(dict)
         for line in lines:
             if 'iter' in line:

@@ -1,8 +1,11 @@
+import multiprocessing
 import shutil
+import tempfile
 
 import pytest
 
-from mmselfsup_invp.cli import doctor
+from mmselfsup_invp.cli import doctor, doctor_folder
+from mmselfsup_invp.cli.lock import work_folder_lock
 from mmselfsup_invp.engine.hooks import run_health_hook
 
 from .. import toy
@@ -113,3 +116,82 @@ def test_loading_that_limits_the_speed_is_a_note(root, tmp_path):
     assert found.level == 'note' and found.text.startswith('20 images/s: 50 s an epoch')
     assert '(100 ms to load an image, 20 ms to train on it)' in found.text
     assert one._time([(0.1, 0.16)], batch_size=8).level == 'ok'
+
+
+def test_the_folder_of_another_run_is_refused_as_by_training(examine, tmp_path):
+    (tmp_path / 'work').mkdir()
+    (tmp_path / 'work/epoch_3.pth').write_bytes(b'')
+    found = examine()
+    assert found['folder'].level == 'error' and 'images' not in found
+    assert 'work holds another run: epoch_3.pth' in found['folder'].text
+    named = examine(resume=True, load_from='epoch_9.pth')
+    assert named['folder'].level == 'error' and 'epoch_9.pth' in named['folder'].text
+
+
+def test_a_folder_that_cannot_be_written_is_an_error(examine, tmp_path, monkeypatch):
+    def read_only(dir):
+        assert dir == tmp_path
+        raise OSError(30, 'Read-only file system')
+
+    monkeypatch.setattr(tempfile, 'TemporaryFile', read_only)
+    found = examine()['folder']
+    assert found.level == 'error'
+    assert 'work cannot be written (Read-only file system). Choose another' in found.text
+
+
+def test_a_file_in_the_place_of_the_folder_is_an_error(examine, tmp_path):
+    (tmp_path / 'work').write_text('a file')
+    found = examine()['folder']
+    assert found.level == 'error' and 'work cannot be written (Not a directory)' in found.text
+
+
+def hold(folder, held, end):
+    with work_folder_lock(folder):
+        held.set()
+        end.wait()
+
+
+def test_a_folder_in_use_is_an_error(root, tmp_path):
+    cfg = toy.runner_config(root, tmp_path / 'work')
+    context = multiprocessing.get_context('fork')
+    held, end = context.Event(), context.Event()
+    process = context.Process(target=hold, args=(tmp_path / 'work', held, end))
+    process.start()
+    try:
+        assert held.wait(20)
+        with pytest.raises(OSError, match='work is in use by process'):
+            doctor_folder.require_work_folder(cfg)
+    finally:
+        end.set()
+        process.join()
+    doctor_folder.require_work_folder(cfg)
+    assert [path.name for path in (tmp_path / 'work').iterdir()] == ['.lock']
+
+
+@pytest.mark.parametrize(
+    ('options', 'kept'),
+    [
+        (dict(), 10),
+        (dict(max_keep_ckpts=1_000_000), 10),
+        (dict(max_keep_ckpts=0), 10),
+        (dict(max_keep_ckpts=3), 3),
+        (dict(interval=4), 3),
+        (dict(interval=4, max_keep_ckpts=2), 2),
+        (dict(interval=-1), 1),
+        (dict(interval=20, by_epoch=False), 4),
+    ],
+)
+def test_checkpoints_are_counted_that_the_run_will_write(root, tmp_path, options, kept):
+    hooks = dict(checkpoint=dict(dict(type='CheckpointHook', interval=1), **options))
+    cfg = toy.runner_config(root, tmp_path, default_hooks=hooks)
+    cfg.train_cfg.max_epochs = 10
+    assert doctor_folder.kept_checkpoints(cfg, batches=7) == kept
+
+
+def test_an_epoch_without_a_batch_is_an_error(examine, root):
+    loader = dict(image_files(root), batch_size=25, drop_last=True)
+    found = examine(train_dataloader=loader)
+    assert found['images'].level == 'error' and 'memory' not in found
+    assert 'of 24 images gives no batch of 25' in found['images'].text
+    for fits in (dict(batch_size=24), dict(drop_last=False)):
+        assert examine(train_dataloader=loader | fits)['images'].level == 'ok'

@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from mmselfsup_invp.datasets.preparation import check, prepare
+from mmselfsup_invp.datasets.preparation import check, prepare, selection
 
 from .. import layouts
 from .lists import lines, read_lists, tiny
@@ -62,3 +62,46 @@ class TestCustom:
         with pytest.raises(ValueError, match=r"'train/class 0/caf\\xe9.png' cannot be put into"):
             prepare(tiny('custom'), root)
         assert not (root / 'meta' / 'train.txt').exists()
+
+    def test_the_only_image_of_a_class_is_for_training(self, tmp_path):
+        root = layouts.custom(tmp_path, classes=2)
+        layouts.write_image(root / 'class 2' / '0.png', 2, 0)
+        assert prepare(tiny('custom'), root) == dict(train=9, test=2)
+        assert 'class 2/0.png 2' in lines(root)
+
+    def test_a_class_of_the_test_folder_alone_is_named(self, tmp_path):
+        root = layouts.custom(tmp_path, splits=True)
+        (root / 'test' / 'empty').mkdir()
+        layouts.write_image(root / 'test' / 'Class 1' / '0.png', 2, 0)
+        message = r'test has classes without training images: Class 1 \(1 images\).* class 0, cla'
+        with pytest.raises(ValueError, match=message):
+            prepare(tiny('custom'), root)
+        assert not (root / 'meta').exists()
+
+    @pytest.mark.parametrize('splits', [True, False])
+    def test_an_empty_class_folder_is_named(self, tmp_path, splits):
+        root = layouts.custom(tmp_path, splits=splits)
+        train = root / 'train' if splits else root
+        layouts.write_image(train / 'class 9' / 'deeper' / '0.png', 2, 0)
+        (train / 'class 8').mkdir()
+        message = 'class folders without an image: class 8, class 9. Images must lie directly'
+        with pytest.raises(ValueError, match=message):
+            prepare(tiny('custom'), root)
+        assert not (root / 'meta').exists()
+
+    def test_a_class_may_be_named_meta(self, tmp_path):
+        root = layouts.custom(tmp_path, splits=True)
+        layouts.write_image(root / 'train' / 'meta' / '0.png', 2, 0)
+        assert prepare(tiny('custom'), root) == dict(train=11, test=10)
+
+    def test_images_elsewhere_are_counted(self, tmp_path):
+        root = layouts.custom(tmp_path / 'mine', splits=True)
+        others = ['train/0.png', 'train/1.png', 'test/class 1/deeper/0.png', 'val/class 0/0.png']
+        for number, name in enumerate(others):
+            layouts.write_image(root / name, 0, number)
+        layouts.write_image(root / 'train' / '.hidden' / '0.png', 0, 0)
+        (root / 'again').symlink_to(root / 'train', target_is_directory=True)
+        (root / 'train' / 'class 0' / 'parent').symlink_to(root, target_is_directory=True)
+        assert prepare(tiny('custom'), root) == dict(train=10, test=10)
+        ignored = '4 (2 in again, 1 in test/class 1/deeper, 1 in val/class 0)'
+        assert selection(tiny('custom'), root) == dict(split='folders', ignored=ignored)

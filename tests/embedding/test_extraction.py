@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 
@@ -147,3 +148,76 @@ def test_names_that_are_not_utf8_are_shown_escaped(encoder, images, tmp_path):
 def test_a_missing_folder_is_named(encoder, tmp_path):
     with pytest.raises(FileNotFoundError, match='nowhere'):
         embed(encoder, tmp_path / 'nowhere')
+
+
+@pytest.mark.skipif(not hasattr(os, 'posix_fallocate'), reason='the system cannot reserve space')
+@pytest.mark.parametrize('stage', ['features', 'shorter'])
+def test_a_full_disk_is_an_error_with_a_message(
+    encoder, partly_broken, tmp_path, monkeypatch, stage
+):
+    reserve, full = os.posix_fallocate, OSError(errno.ENOSPC, 'No space left on device')
+    answers = [full] if stage == 'features' else [None, full]
+
+    def reserved(file, start, size):
+        if answer := answers.pop(0):
+            raise answer
+        reserve(file, start, size)
+        assert os.fstat(file).st_size == size
+
+    monkeypatch.setattr(os, 'posix_fallocate', reserved)
+    with pytest.raises(OSError, match=r'needs 0.0 MiB for .* \(No space left .*Free space'):
+        embed(encoder, partly_broken, tmp_path / 'out')
+    assert not answers and (tmp_path / 'out/features.npy').exists() == (stage == 'shorter')
+    monkeypatch.undo()
+    assert len(embed(encoder, partly_broken, tmp_path / 'out')) == 6
+
+
+@pytest.mark.parametrize('able', [False, True])
+def test_a_file_system_that_cannot_reserve_space_is_used(
+    encoder, folder, tmp_path, monkeypatch, able
+):
+    def refused(*_):
+        raise OSError(errno.EOPNOTSUPP, 'Operation not supported')
+
+    if able:
+        monkeypatch.setattr(os, 'posix_fallocate', refused, raising=False)
+    else:
+        monkeypatch.delattr(os, 'posix_fallocate', raising=False)
+    assert len(embed(encoder, folder, tmp_path / 'out')) == 36
+
+
+@pytest.mark.parametrize('name', ['features.npy', 'images.csv', 'unreadable.csv'])
+def test_files_of_others_are_not_overwritten(encoder, folder, tmp_path, name):
+    out = tmp_path / 'out'
+    out.mkdir()
+    (out / name).write_text('mine')
+    (out / 'notes.txt').write_text('no obstacle')
+    with pytest.raises(FileExistsError, match=f'out holds {name}, .* Choose another folder'):
+        embed(encoder, folder, out)
+    assert (out / name).read_text() == 'mine' and len([*out.iterdir()]) == 2
+    (out / name).rename(out / 'moved.txt')
+    assert len(embed(encoder, folder, out)) == 36
+
+
+def test_an_interrupted_call_starts_again(encoder, folder, tmp_path, monkeypatch):
+    batches = Encoder.batches
+
+    def interrupted(*arguments):
+        yield next(batches(*arguments))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Encoder, 'batches', interrupted)
+    out = tmp_path / 'out'
+    with pytest.raises(KeyboardInterrupt):
+        embed(encoder, folder, out, batch_size=5)
+    assert sorted(path.name for path in out.iterdir()) == ['embedding.unfinished', 'features.npy']
+    monkeypatch.undo()
+    assert len(embed(encoder, folder, out)) == 36
+    assert not (out / 'embedding.unfinished').exists()
+
+
+@pytest.mark.parametrize('option', [dict(size=0), dict(size=-5), dict(batch_size=0)])
+def test_options_are_checked_first(option):
+    ((name, value),) = option.items()
+    with pytest.raises(ValueError, match=f'embed: {name} = {value} is not valid'):
+        embed('missing.pth', 'nowhere', **option)

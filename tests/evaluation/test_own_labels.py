@@ -159,13 +159,25 @@ def test_another_folder_is_another_result(backbone, tmp_path, change):
     ('counts', 'message'),
     [
         (dict(amber=3), 'Found to train: amber 2; to test: 1'),
-        (dict(amber=3, blue=1), 'Found to train: amber 2, blue 0; to test: 2'),
-        (dict(amber=3, blue=0), 'Found to train: amber 2, blue 0; to test: 1'),
+        (dict(amber=1, blue=1), 'Found to train: amber 1, blue 1; to test: 0'),
+        (dict(amber=3, blue=0), 'class folders without an image: blue. Images must lie directly'),
     ],
 )
 def test_too_few_images_are_named(tmp_path, counts, message):
     with pytest.raises(ValueError, match=message):
         ClassFolders(class_folders(tmp_path / 'mine', counts))
+
+
+def test_ignored_images_are_reported(backbone, tmp_path, monkeypatch):
+    root = class_folders(tmp_path / 'mine', dict(amber=4, blue=4))
+    assert ClassFolders(root).ignored == ''
+    class_folders(root / 'amber', dict(coral=3))
+    messages = []
+    monkeypatch.setattr(own_labels, 'print_log', lambda text, **_: messages.append(text))
+    evaluate(make_job(KNN, root, backbone, tmp_path / 'out'))
+    assert messages == [
+        f'Images in {root} that do not lie in a class folder are ignored: 3 (3 in amber/coral).'
+    ]
 
 
 def test_an_unreadable_image_is_named(backbone, tmp_path):

@@ -58,6 +58,18 @@ def test_a_run_from_the_start_leaves_nothing_of_those_before(run):
     assert found.curves['loss'].value == [5.0] and 'knn/bank_k20_t0.07' not in found.curves
 
 
+def test_a_run_resumed_within_epoch_1_keeps_its_earlier_points(tmp_path):
+    first = [step(1, number, number / 10) for number in (10, 20, 30, 40, 50)]
+    second = [step(1, number, -number / 10) for number in (50, 60, 70)]
+    write_log(tmp_path, '20260101_000000', first)
+    write_log(tmp_path, '20260102_000000', second)
+    save(tmp_path / 'epoch_1.pth', epoch=1, iter=70)
+    assert read_run(tmp_path).curves['loss'].value == [1, 2, 3, 4, -5, -6, -7]
+    # Started anew after that, and stopped before the first checkpoint.
+    write_log(tmp_path, '20260103_000000', first[:2])
+    assert read_run(tmp_path).curves['loss'].value == [1, 2]
+
+
 def test_the_length_of_an_epoch_without_a_checkpoint_from_its_end(run):
     (run / 'epoch_3.pth').unlink()
     save(run / 'iter_10.pth', epoch=2, iter=10)

@@ -92,12 +92,54 @@ def test_unreadable_images_are_counted(call, images, tmp_path):
         (dict(path='none.pth'), 'There is no checkpoint none.pth'),
         (dict(folder='nowhere'), 'There is no folder nowhere.'),
         (dict(more=['--query', 'cat.jpg']), 'Cannot read the image cat.jpg (missing)'),
-        (dict(more=['--clusters', 13]), 'num_clusters = 13'),
+        (dict(more=['--clusters', 13]), '--clusters = 13 is outside the valid range 1 to 12'),
+        (dict(more=['--clusters', 0]), '--clusters = 0 is outside'),
+        (dict(more=['--neighbours', 0]), '--neighbours = 0 is outside'),
+        (dict(more=['--matches', -1]), '--matches = -1 is outside'),
+        (dict(more=['--duplicates', 1.5]), '--duplicates = 1.5 is outside the valid range 0 to 1'),
+        (dict(more=['--duplicates', 'nan']), '--duplicates = nan is outside'),
+        (dict(more=['--size', -5]), '--size = -5 is outside the valid range 1 to'),
+        (dict(more=['--size', 0]), '--size = 0 is outside the valid range 1 to'),
+        (dict(more=['--workers', -1]), '--workers = -1 is outside'),
+        (dict(more=['--batch-size', 0]), '--batch-size = 0 is outside'),
+        (dict(more=['--device', 'foo']), "The device 'foo' cannot be used here"),
+        (dict(more=['--device', 'cuda:99']), "The device 'cuda:99' cannot be used here"),
     ],
 )
-def test_mistakes_end_in_one_message(call, words, message):
-    done = call(*words.pop('more', []), **words)
+def test_mistakes_end_in_one_message(call, tmp_path, words, message):
+    # The parameters are shared by all tests: nothing may be taken out of them.
+    more = words.get('more', [])
+    done = call(*more, **{key: value for key, value in words.items() if key != 'more'})
     assert done.returncode == 1 and message in done.err and 'Traceback (most' not in done.err
+    assert not (tmp_path / 'out').exists()
+
+
+def test_options_are_compared_with_the_readable_images_too(call, images, tmp_path):
+    folder = tmp_path / 'images'
+    folder.mkdir()
+    (folder / 'good.png').write_bytes((images / 'test/000.png').read_bytes())
+    done = call('--neighbours', 1, folder=folder)
+    assert done.returncode == 1 and '--neighbours = 1 needs 2 images or more' in done.err
+    (folder / 'bad.png').write_bytes(b'')
+    done = call('--clusters', 2, folder=folder)
+    assert done.returncode == 1
+    assert '--clusters = 2 is outside the valid range 1 to 1' in done.err
+    assert 'has 1 readable images' in done.err
+    assert call('--clusters', 1, folder=folder).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ('words', 'name'),
+    [(['--clusters', 2], 'clusters.csv'), (['--duplicates', 0], 'duplicates.csv')],
+)
+def test_files_of_others_are_not_overwritten(call, tmp_path, words, name):
+    (tmp_path / 'out').mkdir()
+    (tmp_path / 'out' / name).write_text('mine')
+    done = call(*words)
+    assert done.returncode == 1 and f'out holds {name}, which would be overwritten' in done.err
+    assert [path.read_text() for path in (tmp_path / 'out').iterdir()] == ['mine']
+    # Other files do not matter, and in a folder of its own the tool replaces its own.
+    assert call().returncode == call(*words).returncode == 0
 
 
 def test_a_missing_package_is_named_before_images_are_read(call, monkeypatch, tmp_path):

@@ -68,6 +68,14 @@ def test_root_and_seed(tool, tmp_path):
     assert "drawn with {'seed': 7}, not with {'seed': 8}" in output
 
 
+def test_ignored_images_are_printed(tool, tmp_path):
+    layouts.custom(tmp_path / 'mine', splits=True)
+    layouts.write_image(tmp_path / 'mine' / 'train' / '0.png', 0, 0)
+    code, output = tool('custom', '--root', 'mine')
+    assert code == 0 and 'custom in mine: 10 train, 10 test images' in output
+    assert 'selection: split = folders, ignored = 1 (1 in train)' in output
+
+
 def test_subset_list(tool, tmp_path):
     layouts.imagenet(tmp_path / 'data' / 'imagenet')
     Path('1percent.txt').write_text('n01440764_1.JPEG\n')

@@ -1,13 +1,14 @@
 """Readers of data sets in class folders: ImageNet, its subsets, and custom images."""
 
 import csv
+import os
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
 from torchvision.datasets import imagenet as tv_imagenet
 
-from ..files import shorten
+from ..files import listed, printable, shorten
 from ..image_files import EXTENSIONS
 from ..subsets import draw_per_class
 from .data_set import Contents, Sample
@@ -23,7 +24,10 @@ SIMCLR_LISTS = 'https://raw.githubusercontent.com/google-research/simclr/master/
 
 def _images(folder: Path) -> list[str]:
     """Names of the images in a folder, sorted; hidden files are skipped."""
-    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    return _chosen(path.name for path in folder.iterdir()) if folder.is_dir() else []
+
+
+def _chosen(names: Iterable[str]) -> list[str]:
     return sorted(n for n in names if n.lower().endswith(EXTENSIONS) and n[0] != '.')
 
 
@@ -138,30 +142,38 @@ def read_custom(root: Path, seed: int = 0, test_percent: int = 20) -> Contents:
     """Custom images in class folders: ``{train,test}/CLASS``, ``train/CLASS`` or ``CLASS``.
 
     The test folder may be named ``val`` as well. Without one, ``test_percent`` % of each class
-    (rounded up) are drawn for the test split.
+    (rounded up, but not its only image) are drawn for the test split. Images elsewhere in the
+    folder are left out; the entry ``ignored`` of the selection says how many, and where.
+
+    Raises:
+        FileNotFoundError: If there are no class folders.
+        ValueError: If a class folder holds no image, or a class is in the test folder alone.
     """
     test = next((name for name in ('test', 'val') if (root / name).is_dir()), None)
-    if test is not None:
-        classes = _custom_classes(root / 'train', root)
-        folders = dict(train='train', test=test)
-        splits = {
-            split: _class_images(root / folder, classes, f'{folder}/')
-            for split, folder in folders.items()
-        }
-        return Contents(splits, classes, dict(split='folders'))
-    prefix = 'train/' if (root / 'train').is_dir() else ''
+    prefix = 'train/' if test is not None or (root / 'train').is_dir() else ''
     classes = _custom_classes(root / prefix, root)
     samples = _class_images(root / prefix, classes, prefix)
-    labels = [label for _, label in samples]
-    drawn = draw_per_class(labels, lambda n: -(-test_percent * n // 100), seed)
-    test, train = split(samples, drawn)
-    selection = dict(split='random', test_percent=test_percent, seed=seed)
-    return Contents(dict(train=train, test=test), classes, selection)
+    _require_images(root / prefix, classes, {label for _, label in samples})
+    if test is not None:
+        _require_known(root / test, classes)
+        splits = dict(train=samples, test=_class_images(root / test, classes, f'{test}/'))
+        selection: dict[str, object] = dict(split='folders')
+    else:
+        labels = [label for _, label in samples]
+        # A class with one image keeps it for training.
+        drawn = draw_per_class(labels, lambda n: min(-(-test_percent * n // 100), n - 1), seed)
+        held_out, train = split(samples, drawn)
+        splits = dict(train=train, test=held_out)
+        selection = dict(split='random', test_percent=test_percent, seed=seed)
+    ignored = _ignored(root, splits['train'] + splits['test'])
+    return Contents(splits, classes, selection | (dict(ignored=ignored) if ignored else {}))
 
 
 def _custom_classes(folder: Path, root: Path) -> list[str]:
     """Names of the class folders."""
-    names = [name for name in _classes(folder) if name != 'meta'] if folder.is_dir() else []
+    names = _classes(folder) if folder.is_dir() else []
+    if folder == root:  # It holds the lists as well.
+        names = [name for name in names if name != 'meta']
     if not names:
         flat = ' Its images have no class.' if _images(folder) else ''
         raise FileNotFoundError(
@@ -170,3 +182,46 @@ def _custom_classes(folder: Path, root: Path) -> list[str]:
             'images there. Training without labels needs no preparation: see docs/en/own_data.md.'
         )
     return names
+
+
+def _require_images(folder: Path, classes: list[str], found: set[int | None]) -> None:
+    """Raise unless every class folder holds an image."""
+    empty = [printable(name) for label, name in enumerate(classes) if label not in found]
+    if empty:
+        raise ValueError(
+            f'{folder} has class folders without an image: {listed(empty)}. Images must lie '
+            f'directly in the folder of their class, with names that end in '
+            f'{", ".join(EXTENSIONS)}. Put some there, or move these folders elsewhere.'
+        )
+
+
+def _require_known(test: Path, classes: list[str]) -> None:
+    """Raise if the test folder holds images of other classes."""
+    others = {name: len(_images(test / name)) for name in _classes(test) if name not in classes}
+    unknown = [f'{printable(name)} ({count} images)' for name, count in others.items() if count]
+    if unknown:
+        raise ValueError(
+            f'{test} has classes without training images: {listed(unknown)}. The classes of '
+            f'{test.parent / "train"} are {listed([*map(printable, classes)])}. Put training '
+            'images into a folder of the same name there (upper and lower case differ), or move '
+            'the test images elsewhere.'
+        )
+
+
+def _ignored(root: Path, samples: list[Sample]) -> str:
+    """Number of images that are no samples, in all and in each folder; an empty string if none."""
+    taken = {os.path.realpath(root / name) for name in {os.path.dirname(p) for p, _ in samples}}
+    found: dict[str, int] = {}
+    visited = set()
+    for folder, folders, names in os.walk(root, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in visited:  # Links may lead to a folder twice, or to a parent.
+            folders.clear()
+            continue
+        visited.add(real)
+        folders[:] = sorted(name for name in folders if name[0] != '.')
+        count = len(_chosen(names))
+        if count and real not in taken:
+            found[printable(os.path.relpath(folder, root))] = count
+    places = listed([f'{count:,} in {folder}' for folder, count in found.items()])
+    return f'{sum(found.values()):,} ({places})' if found else ''

@@ -1,4 +1,11 @@
+from .limit_aspect_ratio import LimitAspectRatio
 from .loading import LoadImage, UnreadableImage
 from .views import AugmentedViews, PILGaussianBlur
 
-__all__ = ['AugmentedViews', 'LoadImage', 'PILGaussianBlur', 'UnreadableImage']
+__all__ = [
+    'AugmentedViews',
+    'LimitAspectRatio',
+    'LoadImage',
+    'PILGaussianBlur',
+    'UnreadableImage',
+]

@@ -2,13 +2,12 @@
 
 import hashlib
 import os
-from concurrent.futures import ThreadPoolExecutor
 
 import torch
 from mmengine.dataset import BaseDataset
 from torch import Tensor
 
-from ...datasets.files import listed, printable
+from ...datasets.files import MISSING, file_sizes, listed, printable
 from .common import innermost_dataset
 
 # Key of the digest in a checkpoint's 'meta'.
@@ -17,9 +16,6 @@ IMAGE_ORDER = 'image_order'
 IMAGE_SIZES = 'image_sizes'
 # Paths that enter the digest; reading all those of a larger data set would take seconds.
 MAX_PATHS = 2**16
-MISSING = -1
-# On network file systems each size is a round trip.
-THREADS = 32
 
 
 def sampled_paths(dataset: BaseDataset) -> tuple[int, list[str]]:
@@ -61,15 +57,7 @@ def require_same_order(saved: str, current: str) -> None:
 
 def image_sizes(dataset: BaseDataset) -> Tensor:
     """Sizes in bytes of the files of :func:`sampled_paths`, int64; -1 if missing or not local."""
-    with ThreadPoolExecutor(THREADS) as pool:
-        return torch.tensor(list(pool.map(_size, sampled_paths(dataset)[1], chunksize=256)))
-
-
-def _size(path: str) -> int:
-    try:
-        return os.stat(path).st_size
-    except (OSError, ValueError):
-        return MISSING
+    return torch.tensor(file_sizes(sampled_paths(dataset)[1]))
 
 
 def require_same_sizes(saved: Tensor, dataset: BaseDataset) -> None:

@@ -15,13 +15,14 @@ class ClassFolders:
     """Images of a folder of classes, sorted by path.
 
     The layout is ``{train,test}/CLASS``, ``{train,val}/CLASS``, ``train/CLASS`` or ``CLASS``.
-    Without a split, a fifth of each class is drawn by the seed for the test.
+    Without a split, a fifth of each class is drawn by the seed for the test, not its only image.
 
     Attributes:
         files (list[str]): Paths of the images, N.
         label (ndarray): int64, shape ``(N,)``, their classes.
         train, test (ndarray): int64, positions of the images of each split.
         key (str): Hash of the names of the images, their sizes in bytes and their labels.
+        ignored (str): How many images that lie elsewhere are left out, and where; '' if none.
 
     Raises:
         FileNotFoundError: If there are no class folders.
@@ -38,13 +39,14 @@ class ClassFolders:
         self.label = np.array([label for _, label in samples], dtype=np.int64)
         self.train, self.test = np.flatnonzero(~is_test), np.flatnonzero(is_test)
         self.key = digest([(*sample, os.path.getsize(root / sample[0])) for sample in samples])
-        counts = np.bincount(self.label[self.train], minlength=len(contents.classes))
-        if len(counts) < 2 or not counts.all() or not len(self.test):
+        self.ignored = str(contents.selection.get('ignored', ''))
+        counts = np.bincount(self.label[self.train])
+        if len(counts) < 2 or not len(self.test):
             found = ', '.join(map('{} {}'.format, contents.classes, counts))
             raise ValueError(
-                f'{root} needs two classes or more, with training images of each, and test images. '
-                f'Found to train: {found}; to test: {len(self.test)}. Images must lie directly in '
-                'the folder of their class.'
+                f'{root} needs two classes or more, and test images: a class with one image alone '
+                f'keeps it for training. Found to train: {found}; to test: {len(self.test)}. '
+                'Images must lie directly in the folder of their class.'
             )
 
     def majority(self) -> float:

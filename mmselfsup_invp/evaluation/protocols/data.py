@@ -1,12 +1,15 @@
 """The data sets that a benchmark's config names."""
 
 import hashlib
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from mmengine.config import Config
 
 from ...config import dicts_in
+from ...datasets.files import file_sizes
+from ...datasets.image_files import EXTENSIONS
 from ...datasets.preparation import data_sets
 from ..checkpoints import DIGEST_LENGTH
 from .class_folders import ClassFolders
@@ -14,6 +17,8 @@ from .class_folders import ClassFolders
 # Parts of a config that name folders.
 PARTS = ('train_dataloader', 'val_dataloader', 'test_dataloader', 'class_folders')
 LISTS = ('ann_file', 'image_set_path')
+# Images of a list whose sizes enter its hash: each size may be a round trip over the network.
+MAX_SIZES = 2**16
 # VOC is prepared in the parent of these folders.
 VOC = ('VOC2007', 'VOC2012')
 # Data sets that tools/prepare_data.py does not have.
@@ -51,13 +56,46 @@ def data_roots(config: Config) -> list[str]:
 
 
 def lists_digest(config: Config) -> str:
-    """Hash of the lists of images, or the class folders, that a config reads; they must exist."""
+    """Hash of the lists of images, or the class folders, that a config reads; they must exist.
+
+    It covers the sizes in bytes of the images, of up to 65536 evenly spaced ones of a list: other
+    contents have other results. Lists in JSON enter without the sizes.
+    """
     found = hashlib.sha256()
-    for name, path in sorted({pair for dataset in _datasets(config) for pair in _lists(dataset)}):
-        found.update(f'{name} '.encode() + path.read_bytes())
+    pairs = ((dataset, pair) for dataset in _datasets(config) for pair in _lists(dataset))
+    for name, path, folder in sorted({(*pair, _image_folder(dataset)) for dataset, pair in pairs}):
+        content = path.read_bytes()
+        found.update(f'{name} '.encode() + content)
+        if path.suffix != '.json':
+            found.update(str(file_sizes(_image_paths(content, folder))).encode())
     if 'class_folders' in config:
         found.update(ClassFolders(Path(config.class_folders.data_root)).key.encode())
     return found.hexdigest()[:DIGEST_LENGTH]
+
+
+def _image_folder(dataset: dict) -> str:
+    """The folder that the paths in the lists of a data set start from."""
+    prefix = dataset.get('data_prefix') or {}
+    if not isinstance(prefix, str):
+        # mmdet's VOCDataset has the images in a folder of its own below this prefix.
+        voc = os.path.join(prefix.get('sub_data_root', ''), dataset.get('img_subdir', 'JPEGImages'))
+        voc = voc if 'sub_data_root' in prefix else ''
+        prefix = prefix.get('img_path') or prefix.get('img') or voc
+    return os.path.join(dataset['data_root'], prefix)
+
+
+def _image_paths(content: bytes, folder: str) -> list[str]:
+    """Paths of up to 65536 evenly spaced images of a list: ``PATH LABEL``, ``PATH`` or VOC's."""
+    lines = [line for line in os.fsdecode(content).split('\n') if line.strip()]
+    number = min(len(lines), MAX_SIZES)
+    chosen = (lines[row * len(lines) // number] for row in range(number))
+    return [os.path.join(folder, _image_name(line.strip())) for line in chosen]
+
+
+def _image_name(line: str) -> str:
+    path, _, label = line.rpartition(' ')
+    name = path.rstrip() if path and label.lstrip('-').isdigit() else line
+    return name if name.lower().endswith(EXTENSIONS) else f'{name}.jpg'  # VOC leaves that out.
 
 
 def is_ready(config: Config) -> bool:

@@ -57,10 +57,13 @@ def _split(job: Job, name: str, backbone: nn.Module, preprocessor: nn.Module) ->
 
 
 def _target(sample: object, num_classes: int) -> Tensor:
-    label = label_tensor(sample.gt_label).cpu()
-    if label.max() >= num_classes:
+    label = label_tensor(sample.gt_label).cpu().long()
+    difficult = sample.get('gt_label_difficult')
+    # An image of VOC may have difficult objects alone, or none.
+    highest = max([*label.tolist(), *(difficult or [])], default=0)
+    if highest >= num_classes:
         raise ValueError(
             f'The config says {num_classes} classes, but {sample.get("img_path")} has the label '
-            f'{label.max()}. Set num_classes of the config, or give the right data set.'
+            f'{highest}. Set num_classes of the config, or give the right data set.'
         )
-    return label_vector(label, sample.get('gt_label_difficult'), num_classes)
+    return label_vector(label, difficult, num_classes)

@@ -1,6 +1,7 @@
 """Benchmarks on a folder of classes: top-1 accuracy of classifiers on frozen features."""
 
 import inspect
+import logging
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 from mmengine.device import get_device
+from mmengine.logging import print_log
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from sklearn.pipeline import make_pipeline
@@ -123,7 +125,11 @@ class OwnLabels:
         return ['top1']
 
     def __call__(self, job: Job) -> Outcome:
-        data = ClassFolders(Path(job.config.class_folders.data_root), job.seed)
+        root = Path(job.config.class_folders.data_root)
+        data = ClassFolders(root, job.seed)
+        if data.ignored:
+            message = f'Images in {root} that do not lie in a class folder are ignored: '
+            print_log(f'{message}{data.ignored}.', logger='current', level=logging.WARNING)
         hits, metrics = self._hits(job, data, job.random_init)
         top1 = 100 * hits.mean()
         references = {'majority class': data.majority()}

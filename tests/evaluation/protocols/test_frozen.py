@@ -3,11 +3,18 @@
 import numpy as np
 import pytest
 import torch
+from mmcls.structures import ClsDataSample
 
 from mmselfsup_invp.evaluation import similarity_distribution, similarity_metrics, svm
-from mmselfsup_invp.evaluation.protocols import Benchmark, Job, check_network, frozen
+from mmselfsup_invp.evaluation.protocols import Benchmark, Job, check_network, features, frozen
 
 from .jobs import knn, on_features, run
+
+
+def voc_sample(label, difficult):
+    """An image as MMClassification's VOC and PackClsInputs give it."""
+    sample = ClsDataSample(metainfo=dict(img_path='a.jpg', gt_label_difficult=difficult))
+    return sample.set_gt_label(label)
 
 
 class TestFrozen:
@@ -118,6 +125,23 @@ class TestFrozen:
         config.num_classes = 2
         with pytest.raises(ValueError, match=r'says 2 classes, but .*0\d\d.png has the label 2'):
             run(config, backbone, tmp_path)
+
+    @pytest.mark.parametrize(
+        ('label', 'difficult', 'expected'),
+        [
+            ([], [1], [0, -1, 0]),
+            ([], [], [0, 0, 0]),
+            ([], None, [0, 0, 0]),
+            ([2], [1, 2], [0, -1, 1]),
+        ],
+    )
+    def test_images_with_difficult_objects_alone_or_none(self, label, difficult, expected):
+        assert features._target(voc_sample(label, difficult), 3).tolist() == expected
+
+    @pytest.mark.parametrize(('label', 'difficult'), [([3], []), ([0], [3]), ([], [3])])
+    def test_a_difficult_label_beyond_the_classes_is_named(self, label, difficult):
+        with pytest.raises(ValueError, match=r'says 3 classes, but a.jpg has the label 3'):
+            features._target(voc_sample(label, difficult), 3)
 
     def test_features_are_stored_for_a_second_call(self, root, backbone, tmp_path, monkeypatch):
         monkeypatch.setattr(Job, 'id', 'same')

@@ -62,6 +62,19 @@ class TestResults:
         move_data(config, str(root))
         return dict(config=config)
 
+    def test_other_contents_of_the_images_are_another_result(self, job, tmp_path):
+        config = job.config.copy()
+        shutil.copytree(config.train_dataloader.dataset.data_root, tmp_path / 'copied')
+        move_data(config, str(tmp_path / 'copied'))
+        job = dataclasses.replace(job, config=config)
+        write_outcome(job, self.OUTCOME)
+        assert finished(dataclasses.replace(job)) is not None
+        for path in (tmp_path / 'copied/train').iterdir():
+            path.write_bytes(path.read_bytes() + b'more')
+        other = dataclasses.replace(job)
+        assert finished(other) is None and other.work_dir != job.work_dir
+        assert other.provenance['lists'] != job.provenance['lists']
+
     @pytest.mark.parametrize(
         ('change', 'part'),
         [
