@@ -84,7 +84,7 @@ INVP_CONFIGS: dict[str, Recipe] = {
     'multi-view-invp_resnet18_1xb32-coslr-50e_cifar10': CIFAR
     | {
         'model.view_weight': 1,
-        'model.view_loss': None,
+        'model.view_loss': dict(type='ViewContrastLoss', temperature=0.07),
         'model.neck.hid_channels': None,
         'model.head.lambda_ins': 0,
         'model.head.loss.temperature': 0.07,
