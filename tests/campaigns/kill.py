@@ -167,7 +167,7 @@ def check_end(pid: int, work: Path, number: int = 0) -> int:
     expected = {signal.SIGKILL: (-9, 0), signal.SIGTERM: (143, -15, 0)}.get(number, (0,))
     if code not in expected:
         raise Lost(f'{work.name} ended with {code} after signal {number}: {log[-600:]}')
-    if code == 143 and not ('--resume' in log or 'no checkpoint yet' in log):
+    if code == 143 and not ('To resume' in log or 'no checkpoint yet' in log):
         raise Lost(f'{work.name} does not print how to resume: {log[-600:]}')
     return code
 
