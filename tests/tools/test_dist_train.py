@@ -85,7 +85,8 @@ def test_training_resuming_and_another_number_of_processes(config, tmp_path):
         config=config,
     )
     assert done.returncode == 0, done.stderr
-    assert torch.load(tmp_path / 'epoch_2.pth')['meta']['iter'] == 1 + 2
+    # The iterations of this run, of which an epoch has two.
+    assert torch.load(tmp_path / 'epoch_2.pth')['meta']['iter'] == 2 + 2
 
 
 @pytest.mark.parametrize(
