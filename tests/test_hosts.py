@@ -185,7 +185,10 @@ def test_a_checkpoint_has_the_same_accuracy(host, runs):
 def test_a_protocol_gives_the_same_metrics(host, protocol, runs):
     expected = runs.benchmark('mmselfsup', protocol)
     assert expected
-    assert runs.benchmark(host, protocol) == pytest.approx(expected, rel=1e-9)
+    # The solver of another SciPy rounds differently, which may move one of the 359 test images.
+    one_image = 100.01 / 359 if protocol == 'custom-linear' else 0
+    found = runs.benchmark(host, protocol)
+    assert found == pytest.approx(expected, rel=1e-9, abs=one_image)
 
 
 def test_the_script_of_the_host_trains_on_our_backbone(host, tmp_path):
