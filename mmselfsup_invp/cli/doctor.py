@@ -25,6 +25,7 @@ from ..datasets.inspection import Inspection, inspect_images
 from ..engine.console import ConciseRunner
 from ..engine.hooks.common import Batch, innermost_dataset, unwrap
 from ..engine.hooks.run_health_hook import memory_of
+from ..engine.loops import no_batch
 from ..engine.memory_estimate import rows_of, size
 from ..models.memories import memories_of
 from ..structures import sample_ids
@@ -147,10 +148,7 @@ class Examination:
         yield Finding('ok', 'ids', f'sample_idx is the position of an image, 0 to {num - 1}')
         if not self._batches():
             # Below, a CPU takes smaller batches than the run.
-            raise ValueError(
-                f'The data set of {len(self.dataset)} images gives no batch of {self.batch_size}: '
-                'lower train_dataloader.batch_size, or set train_dataloader.drop_last=False.'
-            )
+            raise ValueError(no_batch(len(self.dataset), self.batch_size))
 
     def _batches(self) -> int:
         """Batches of an epoch, on one process."""

@@ -26,8 +26,7 @@ def follow_config(checkpoint: dict[str, Any], runner: Runner, epoch_length: int)
     Returns:
         list[str]: A sentence for each change; none if nothing differs.
     """
-    schedulers = runner.param_schedulers
-    schedulers = schedulers if isinstance(schedulers, list) else []
+    schedulers = schedulers_of(runner)
     if replay_schedules(checkpoint, schedulers, epoch_length):
         taken = take_options(checkpoint, runner.optim_wrapper, set())
         return ['The config has another schedule than the checkpoint.', *taken]
@@ -42,6 +41,12 @@ def follow_config(checkpoint: dict[str, Any], runner: Runner, epoch_length: int)
         'checkpoint.',
         *taken,
     ]
+
+
+def schedulers_of(runner: Runner) -> list[_ParamScheduler]:
+    """Schedulers of a run; none where several optimisers have schedulers of their own."""
+    schedulers = runner.param_schedulers
+    return schedulers if isinstance(schedulers, list) else []
 
 
 def replay_schedules(

@@ -32,9 +32,7 @@ class EpochBasedTrainLoop(loops.EpochBasedTrainLoop):
         """
         if not len(self.dataloader):
             raise ValueError(
-                f'The data set of {len(self.dataloader.dataset)} images gives no batch of '
-                f'{self.dataloader.batch_sampler.batch_size}: lower train_dataloader.batch_size, '
-                'or set train_dataloader.drop_last=False.'
+                no_batch(len(self.dataloader.dataset), self.dataloader.batch_sampler.batch_size)
             )
         return super().run()
 
@@ -48,6 +46,14 @@ class EpochBasedTrainLoop(loops.EpochBasedTrainLoop):
         self.first_batch = 0
         self.runner.call_hook('after_train_epoch')
         self._epoch += 1
+
+
+def no_batch(num_images: int, batch_size: int) -> str:
+    """The message for a loader that drops its only batch."""
+    return (
+        f'The data set of {num_images} images gives no batch of {batch_size}: lower '
+        'train_dataloader.batch_size, or set train_dataloader.drop_last=False.'
+    )
 
 
 @contextmanager

@@ -65,15 +65,6 @@ def total(part: Tensor) -> Tensor:
     return result
 
 
-def of_first(part: Tensor) -> Tensor:
-    """The tensor of the first process, on each."""
-    if world_size() == 1:
-        return part
-    result = part.contiguous().clone()
-    distributed.broadcast(result, 0)
-    return result
-
-
 def mean(part: Tensor) -> Tensor:
     """Average the tensors of all processes, float."""
     return total(part.float()) / world_size()

@@ -191,7 +191,7 @@ def test_files_of_others_are_not_overwritten(encoder, folder, tmp_path, name):
     out = tmp_path / 'out'
     out.mkdir()
     (out / name).write_text('mine')
-    (out / 'notes.txt').write_text('no obstacle')
+    (out / 'notes.txt').write_text('other content')
     with pytest.raises(FileExistsError, match=f'out holds {name}, .* Choose another folder'):
         embed(encoder, folder, out)
     assert (out / name).read_text() == 'mine' and len([*out.iterdir()]) == 2

@@ -7,6 +7,7 @@ from ...datasets.files import listed, printable
 from ...models.memories import memories_of
 from ...options import PositiveFraction, checked
 from ..chance import chance_levels
+from ..learning_rate import schedulers_of
 from ..memory_estimate import MemoryEstimate, available_memory, estimate_memory, size
 from .common import innermost_dataset, unwrap
 from .memory_hook import MemoryHook
@@ -111,11 +112,10 @@ def memory_of(runner: Runner, batch_size: int) -> tuple[MemoryEstimate, int]:
 
 def last_scheduled_epoch(runner: Runner) -> int | None:
     """Last epoch in which a schedule changes the learning rate; None without a schedule."""
-    found = runner.param_schedulers if isinstance(runner.param_schedulers, list) else []
     length = max(len(runner.train_dataloader), 1)
     ends = [
         one.end if one.by_epoch else -(-one.end // length)
-        for one in found
+        for one in schedulers_of(runner)
         if one.param_name == 'lr'
     ]
     return max(ends, default=None)

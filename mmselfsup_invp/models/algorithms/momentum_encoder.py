@@ -2,10 +2,11 @@ import copy
 
 import torch
 import torch.nn.functional as F
+from mmengine import dist
 from torch import Tensor, nn
 
 from ...ops.checks import require_range
-from ...ops.collectives import gather, of_first, rank, world_size
+from ...ops.collectives import gather, rank, world_size
 
 
 class MomentumEncoder(nn.Module):
@@ -81,7 +82,8 @@ class MomentumEncoder(nn.Module):
         image = views[1]
         if world_size() == self.splits == 1:  # No order changes the statistics.
             return self._embed(image)
-        order = of_first(torch.randperm(world_size() * len(image), device=image.device))
+        order = torch.randperm(world_size() * len(image), device=image.device)
+        dist.broadcast(order)
         key = self._embed(gather(image)[_own(order)])
         return gather(key)[_own(order.argsort())]
 
