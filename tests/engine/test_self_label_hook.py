@@ -297,25 +297,3 @@ class TestErrors:
         with pytest.raises(NonFiniteFeatures, match='NaN or Inf in iteration 2, first for the'):
             train(images, tmp_path, Watch('before_train_iter', spoil))
         assert steps == [0, 1]
-
-
-def test_a_run_resumed_with_another_batch_size_has_the_remaining_events(
-    images, tmp_path, monkeypatch
-):
-    """An event belongs to a number of images seen."""
-    events = []
-    relabel = SelfLabelHook.relabel
-
-    def recorded(hook, runner, event):
-        events.append((runner.iter, event))
-        relabel(hook, runner, event)
-
-    monkeypatch.setattr(SelfLabelHook, 'relabel', recorded)
-    options = dict(hook=dict(num_events=8, schedule_epochs=4), **SAVE)
-    loader = toy.loader(images, views=toy.VIEWS, batch_size=12)  # 2 iterations of 24 images.
-    train(images, tmp_path / 'straight', epochs=4, train_dataloader=loader, **options)
-    expected = [event for event in events if event[0] >= 4]
-    train(images, tmp_path, epochs=2, **options)
-    events.clear()
-    train(images, tmp_path, epochs=4, resume=True, train_dataloader=loader, **options)
-    assert expected and events == expected

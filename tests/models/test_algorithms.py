@@ -256,26 +256,6 @@ class TestMomentumInvP:
         torch.testing.assert_close(losses['loss_ins'], expected)
 
 
-QUEUE = dict(type='PropagationQueue', feat_dim=toy.DIM, num_neighbours=2, length=20)
-
-
-@pytest.mark.parametrize('name', ['InvP', 'MultiViewInvP'])
-@pytest.mark.parametrize(
-    ('part', 'config'), [('memory', QUEUE), ('head', dict(type='SoftInvPHead'))]
-)
-def test_parts_that_need_keys_are_refused_without_a_momentum_encoder(name, part, config):
-    """Their rows would never change."""
-    changes = toy.merged(toy.model_config(name), {part: config})
-    with pytest.raises(ValueError, match=f'{config["type"]} needs the keys .* which {name} does'):
-        toy.build_model(changes)
-
-
-def test_keys_of_a_step_cannot_wait_for_the_end_of_the_epoch():
-    memory = dict(type='PropagationMemory', feat_dim=toy.DIM, update='epoch')
-    with pytest.raises(ValueError, match="update = 'epoch' does not go with a momentum encoder"):
-        model_of('MomentumInvP', memory=memory)
-
-
 @pytest.mark.parametrize('name', NAMES)
 def test_a_loss_in_evaluation_mode_changes_nothing(name):
     memory = dict(type='PropagationMemory', feat_dim=toy.DIM, num_neighbours=2, length=20)

@@ -14,9 +14,9 @@ from ...compat.host import HOOKS
 from ...datasets.files import listed
 from ...memory import whole_state
 from ..atomic_backend import AtomicLocalBackend
-from ..learning_rate import follow_config
 from ..loops import EpochBasedTrainLoop
 from ..resume_checks import require_resumable
+from ..resume_options import follow_config
 from .common import Batch, unwrap
 
 # Key in a checkpoint's 'meta': images of the current epoch that were seen, of all processes.
@@ -45,7 +45,7 @@ class CheckpointHook(hooks.CheckpointHook):
       (:class:`~mmselfsup_invp.engine.loops.EpochBasedTrainLoop`).
     - A model with NaN or +Inf is not saved: the run stops and the last good checkpoint remains.
     - Options of the optimiser and schedules that were changed in the config take effect in a
-      resumed run (:func:`~mmselfsup_invp.engine.learning_rate.follow_config`).
+      resumed run (:func:`~mmselfsup_invp.engine.resume_options.follow_config`).
 
     Other storage than local files is written as by MMEngine, after which older files are deleted.
 

@@ -7,8 +7,8 @@ from ...datasets.files import listed, printable
 from ...models.memories import memories_of
 from ...options import PositiveFraction, checked
 from ..chance import chance_levels
-from ..learning_rate import schedulers_of
 from ..memory_estimate import MemoryEstimate, available_memory, estimate_memory, size
+from ..resume_options import schedulers_of
 from .common import innermost_dataset, unwrap
 from .memory_hook import MemoryHook
 from .self_label_hook import SelfLabelHook

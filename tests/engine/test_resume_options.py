@@ -1,8 +1,9 @@
-"""A run that resumes with another learning rate than it was saved with."""
+"""A run that resumes with other options than it was saved with."""
 
 import pytest
 import torch
 
+from mmselfsup_invp.engine import SelfLabelHook
 from mmselfsup_invp.engine.hooks.checkpoint_hook import NonFiniteWeights
 from mmselfsup_invp.memory import NonFiniteFeatures
 
@@ -115,3 +116,35 @@ def test_changed_options_of_the_optimiser_take_effect(images, tmp_path):
     text = logs(tmp_path)
     assert 'momentum = 0.5 in the config and 0.9 in the checkpoint' in text
     assert 'weight_decay = 0.25 in the config and 0 in the checkpoint' in text
+
+
+def test_a_run_resumed_with_another_batch_size_has_the_remaining_events(
+    images, tmp_path, monkeypatch
+):
+    """An event belongs to a number of images seen."""
+    events = []
+    relabel = SelfLabelHook.relabel
+
+    def recorded(hook, runner, event):
+        events.append((runner.iter, event))
+        relabel(hook, runner, event)
+
+    monkeypatch.setattr(SelfLabelHook, 'relabel', recorded)
+
+    def train(folder, epochs, **changes):
+        label = dict(
+            type='SelfLabelHook', num_events=8, schedule_epochs=4, spacing='linear', lambd=10.0
+        )
+        hooks = [dict(type='EpochSeedHook'), label]
+        model = toy.sela_config()
+        toy.build_runner(
+            images, folder, epochs, model=model, custom_hooks=hooks, **SAVE, **changes
+        ).train()
+
+    loader = toy.loader(images, views=toy.VIEWS, batch_size=12)  # 2 iterations of 24 images.
+    train(tmp_path / 'straight', 4, train_dataloader=loader)
+    expected = [event for event in events if event[0] >= 4]
+    train(tmp_path / 'resumed', 2)
+    events.clear()
+    train(tmp_path / 'resumed', 4, resume=True, train_dataloader=loader)
+    assert expected and events == expected
